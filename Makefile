@@ -1,0 +1,28 @@
+# make repro: the environment, then the whole pipeline. make test: the environment, then the tests.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro test lint env clean-env
+
+repro: env
+	dvc repro
+	@echo "The report: file://$(CURDIR)/reports/report.html"
+
+test: env
+	python -m pytest
+
+lint: env
+	ruff check .
+	ruff format --check .
+
+env: .venv/ready
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %s; try make PYTHON=python3.12" % sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
+	@touch $@
+
+clean-env:
+	rm -rf .venv

@@ -1,0 +1,1 @@
+"""One thin Typer command per pipeline stage: options, read, call cxr, write."""

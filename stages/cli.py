@@ -1,0 +1,87 @@
+"""What every stage's command line shares.
+
+DVC passes a section of params.yaml as `--key value` with the key's own underscores, booleans as `--key` / `--no-key` and lists as a repeated
+`--key` (.dvc/config sets both). Typer declares options with dashes; `main` makes the two meet. What a user supplied wrongly, an option
+or a file (ValueError), ends as one line on stderr and exit code 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def state_dir() -> Path:
+    """The folder that outlives a stage's outs: $CXR_STATE, or the repository's .checkpoints, also from DVC's temporary experiment folders."""
+    if chosen := os.environ.get("CXR_STATE"):
+        return Path(chosen)
+    here = Path.cwd()
+    for parent in here.parents:
+        if parent.name == ".dvc" and (parent / "config").exists():
+            return parent.parent / ".checkpoints"
+    return here / ".checkpoints"
+
+
+def app_of(command: Callable):
+    """The Typer application of one stage's function."""
+    import typer
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    return app
+
+
+def main(command: Callable, arguments: list[str] | None = None) -> None:
+    """Run a stage's function as the whole command line of its file, and exit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [a.replace("_", "-") if a.startswith("--") and "=" not in a else a for a in arguments]
+    name = command.__module__.rsplit(".", 1)[-1] if command.__module__ != "__main__" else Path(sys.argv[0]).stem
+    try:
+        code = app_of(command)(arguments, standalone_mode=False)
+    except ValueError as error:
+        message = str(error)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of the command line's own errors: a bug, shown whole
+            raise
+        message = error.format_message()
+    else:
+        sys.exit(code or 0)
+    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def fingerprint(fabric, inputs: list[Path], **params) -> dict:
+    """Everything that shapes a training's result but its length: inputs by content, the code in use, the parameters, the kind of machine."""
+    import torch
+
+    from cxr.runtime import sha256
+
+    code = {
+        name: sha256(module.__file__)
+        for name, module in sorted(sys.modules.items())
+        if name.split(".")[0] in ("cxr", "stages") and getattr(module, "__file__", None)
+    }
+    return {
+        "inputs": [sha256(path) for path in inputs],
+        "code": code,
+        "params": params,
+        "machine": [
+            str(fabric.device.type),
+            fabric.world_size,
+            str(fabric._precision.precision),
+            torch.__version__,
+            torch.get_num_threads(),
+        ],
+    }
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file of this pipeline. Raises ValueError, naming the file, when it is missing or torn."""
+    import json
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); run `dvc repro` to make it again") from None

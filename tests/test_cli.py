@@ -1,0 +1,65 @@
+"""The command line that DVC's unpacking meets: underscores, booleans, lists, and one line for what is wrong."""
+
+from typing import Annotated, Literal
+
+import pytest
+from typer import Option
+
+from stages.cli import main, state_dir
+
+got = {}
+
+
+def command(
+    policy: Annotated[Literal["u_zeroes", "u_ones"], Option()],
+    target_prevalence: Annotated[float, Option(min=0.0, max=1.0)] = 0.1,
+    augment: bool = True,
+    findings: Annotated[list[str], Option()] = (),
+) -> None:
+    got.update(policy=policy, target_prevalence=target_prevalence, augment=augment, findings=list(findings))
+    if target_prevalence == 0.5:
+        raise ValueError("table.csv row 7:\n  bad value")
+    if target_prevalence == 0.75:
+        raise RuntimeError("a bug")
+
+
+def test_dvcs_form_of_a_section_is_understood():
+    words = "--policy u_zeroes --target_prevalence 0.2 --no-augment --findings lung_lesion --findings pneumonia"
+    with pytest.raises(SystemExit) as end:
+        main(command, words.split())
+    assert not end.value.code
+    assert got == {"policy": "u_zeroes", "target_prevalence": 0.2, "augment": False, "findings": ["lung_lesion", "pneumonia"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--policy u_maybe", "'u_maybe' is not one of 'u_zeroes', 'u_ones'"),
+        ("--policy u_ones --target_prevalence 2", "--target-prevalence"),
+        ("--policy u_ones --target_prevalence 0.5", "error: table.csv row 7: bad value"),
+        ("--policy u_ones --no_such_thing 1", "--no-such-thing"),
+        ("", "--policy"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_1(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(command, words.split())
+    error = capsys.readouterr().err
+    assert end.value.code == 1 and message in error and error.count("\n") == 1
+
+
+def test_a_bug_is_shown_whole():
+    with pytest.raises(RuntimeError):
+        main(command, ["--policy", "u_ones", "--target_prevalence", "0.75"])
+
+
+def test_state_is_the_repositorys_own_also_from_a_temporary_experiment(tmp_path, monkeypatch):
+    monkeypatch.delenv("CXR_STATE", raising=False)
+    inside = tmp_path / ".dvc" / "tmp" / "exps" / "x"
+    inside.mkdir(parents=True)
+    (tmp_path / ".dvc" / "config").touch()
+    for folder in (tmp_path, inside):
+        monkeypatch.chdir(folder)
+        assert state_dir() == tmp_path / ".checkpoints"
+    monkeypatch.setenv("CXR_STATE", "/elsewhere")
+    assert str(state_dir()) == "/elsewhere"
