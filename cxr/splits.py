@@ -1,0 +1,115 @@
+"""Patient-disjoint splits, and the guard that keeps validation and test patients out of training.
+
+Patients, not images, are split: in CheXpert 90 % of the images belong to a patient with more than one, so that an image-level draw puts
+about 451 of paper 1's 500 test images beside training images of the same patient (docs/papers.md, E11). `by="image"` is that draw, kept to
+measure the leak.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cxr.labels import FINDINGS, slug
+
+
+def chexpert(records: pd.DataFrame, *, by: str, test_images: int, seed: int) -> pd.DataFrame:
+    """image_id, patient_id, split: the official valid.csv is 'valid'; `test_images` are drawn from the official train table as 'test'.
+
+    by='patient': whole patients in random order until at least test_images images are drawn. by='image': exactly test_images images.
+    Raises ValueError when the draw would leave no training patient.
+    """
+    official = records["official_split"].to_numpy(object)
+    split = official.copy()
+    train = np.flatnonzero(official == "train")
+    if test_images >= len(train):
+        raise ValueError(
+            f"split.test_images = {test_images}, but train.csv has only {len(train)} images; ask for fewer"
+        )
+    rng = np.random.default_rng(seed)
+    if by == "image":
+        split[rng.choice(train, test_images, replace=False)] = "test"
+    elif by == "patient":
+        split[_whole_patients(records["patient_id"].to_numpy(object), train, test_images, rng)] = "test"
+        if not (split == "train").any():
+            raise ValueError(f"split.test_images = {test_images} takes every patient of train.csv; ask for fewer")
+    else:
+        raise ValueError(f"unknown split.by {by!r}: choose patient or image")
+    return _table(records, split)
+
+
+def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int) -> pd.DataFrame:
+    """image_id, patient_id, split: `valid_share` of the images, as whole patients, are 'valid' (paper 2: 10 %), the rest 'train'.
+
+    RSNA has one image per patient, so by='image' is the same draw.
+    """
+    split = np.full(len(records), "train", dtype=object)
+    wanted = max(1, round(valid_share * len(records)))
+    rows = np.arange(len(records))
+    rng = np.random.default_rng(seed)
+    split[
+        rng.choice(rows, wanted, replace=False)
+        if by == "image"
+        else _whole_patients(records["patient_id"].to_numpy(object), rows, wanted, rng)
+    ] = "valid"
+    if not (split == "train").any():
+        raise ValueError(f"split.valid_share = {valid_share} leaves no training image of {len(records)}; ask for less")
+    return _table(records, split)
+
+
+def _whole_patients(patients: np.ndarray, rows: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of randomly ordered patients, whole, until at least `wanted` rows are drawn."""
+    code, names = pd.factorize(patients[rows], sort=True)
+    images = np.bincount(code, minlength=len(names))
+    drawn = rng.permutation(len(names))
+    enough = int(np.searchsorted(np.cumsum(images[drawn]), wanted)) + 1
+    return rows[np.isin(code, drawn[:enough])]
+
+
+def _table(records: pd.DataFrame, split: np.ndarray) -> pd.DataFrame:
+    table = records[["image_id", "patient_id"]].reset_index(drop=True)
+    table["split"] = split
+    return table.sort_values("image_id", ignore_index=True)
+
+
+def summary(split: pd.DataFrame, records: pd.DataFrame, *, by: str, min_positives: int, sha256: str) -> dict:
+    """Patients, images and (CheXpert) certain positives per split, and the findings that a model may be selected on.
+
+    select_on: the findings with at least `min_positives` positives and as many others among the validation images; the others are left
+    out of the validation mean (PAPER 1 selects on all 14, which is undefined: CheXpert's valid.csv has no fracture; docs/papers.md E16).
+    """
+    rows = split.merge(records.drop(columns="patient_id"), on="image_id", validate="one_to_one")
+    result: dict = {"by": by, "sha256": sha256, "min_positives": min_positives, "splits": {}}
+    for name, part in rows.groupby("split", sort=True):
+        counts: dict = {"patients": int(part["patient_id"].nunique()), "images": len(part)}
+        if FINDINGS[0] in part:
+            counts["positives"] = {slug(f): int((part[f] == 1).sum()) for f in FINDINGS}
+        if "class_name" in part:
+            counts["classes"] = {str(k): int(v) for k, v in part["class_name"].value_counts().sort_index().items()}
+        result["splits"][name] = counts
+    if FINDINGS[0] in rows:
+        valid = rows[rows["split"] == "valid"]
+        enough = [f for f in FINDINGS if min((valid[f] == 1).sum(), (~valid[f].isin([1, -1])).sum()) >= min_positives]
+        result["select_on"] = [slug(f) for f in enough]
+        result["too_few"] = [slug(f) for f in FINDINGS if f not in enough]
+    return result
+
+
+def guard(rows: pd.DataFrame, split: pd.DataFrame, *, by: str, what: str) -> None:
+    """Refuse rows (image_id, patient_id) to train on when a validation or test image, or patient, is among them.
+
+    Under by='image' patients are shared by design, so that only images are checked. `what` names the rows in the message.
+    """
+    held_out = split[split["split"] != "train"]
+    images = rows["image_id"].isin(held_out["image_id"])
+    if images.any():
+        raise ValueError(
+            f"{what}: {int(images.sum())} validation or test images would be trained on, the first is "
+            f"{rows.loc[images, 'image_id'].iloc[0]!r}; run the split and everything after it again"
+        )
+    patients = rows["patient_id"].isin(held_out["patient_id"])
+    if by == "patient" and patients.any():
+        raise ValueError(
+            f"{what}: images of {rows.loc[patients, 'patient_id'].nunique()} validation or test patients would be trained on, "
+            f"the first is {rows.loc[patients, 'image_id'].iloc[0]!r}; run the split and everything after it again"
+        )

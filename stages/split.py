@@ -1,0 +1,56 @@
+"""split: patient-disjoint train, validation and test sets as a file, and what they hold.
+
+CheXpert: the official valid.csv is the validation set; the test set is drawn from the official train table. RSNA: train and validation.
+Images that resize rejected have no place in a split.
+
+    python -m stages.split --dataset chexpert --records data/chexpert/records.parquet --stores data/stores/chexpert --out data/splits
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from stages.cli import main
+
+
+def run(
+    dataset: Annotated[Literal["chexpert", "rsna"], Option()],
+    records: Annotated[Path, Option(help="records.parquet of the dataset")],
+    stores: Annotated[Path, Option(help="the dataset's stores; their rejected.csv is read")],
+    out: Annotated[Path, Option(help="folder for <dataset>.parquet and <dataset>.json")],
+    by: Annotated[Literal["patient", "image"], Option(help="image: paper 1's leaky draw")] = "patient",
+    test_images: Annotated[int, Option(min=1, help="CheXpert: test images, drawn from train.csv")] = 500,
+    valid_share: Annotated[float, Option(min=0.0, max=0.9, help="RSNA: share of the images for validation")] = 0.1,
+    min_positives: Annotated[
+        int, Option(min=1, help="validation positives that a finding needs to count in the mean AUC")
+    ] = 5,
+    seed: Annotated[int, Option(min=0)] = 0,
+) -> None:
+    """Split the patients of one dataset."""
+    import pandas as pd
+
+    from cxr import splits
+    from cxr.runtime import sha256, write_json, write_table
+
+    table = pd.read_parquet(records)
+    rejected = pd.read_csv(stores / "rejected.csv", dtype=str)
+    table = table[~table["image_id"].isin(rejected["image_id"])].reset_index(drop=True)
+    if dataset == "chexpert":
+        split = splits.chexpert(table, by=by, test_images=test_images, seed=seed)
+    else:
+        split = splits.rsna(table, by=by, valid_share=valid_share, seed=seed)
+    path = out / f"{dataset}.parquet"
+    write_table(path, split)
+    result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=sha256(path))
+    write_json(out / f"{dataset}.json", result)
+    for name, part in result["splits"].items():
+        print(f"split: {dataset} {name}: {part['images']:,} images of {part['patients']:,} patients")
+    if result.get("too_few"):
+        print(
+            f"split: fewer than {min_positives} validation positives, left out of the mean AUC: {', '.join(result['too_few'])}"
+        )
+
+
+if __name__ == "__main__":
+    main(run)
