@@ -1,0 +1,211 @@
+"""The classifier of paper 1: DenseNet121 with 14 sigmoid outputs, under any label policy, for the baseline and the final model alike.
+
+Loss: binary cross-entropy over the findings, sum(w * bce) / sum(w) over a batch, where the policy's weight w masks a label (0) out.
+Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept (PAPER 1, section 4).
+A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so that an interrupted training continues exactly.
+
+Shapes: N batch, S image size, K = 14 findings.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import nn
+
+from cxr import weights
+from cxr.batches import Images, affine, in_order, order, warp
+from cxr.densenet import DenseNet121
+from cxr.labels import SLUGS
+from cxr.runtime import Checkpoints, Progress, generator, restore, seeded
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+class Classifier(nn.Module):
+    """Gray images N x 1 x S x S in [0, 1] -> N x K logits: three equal channels, normalised, through DenseNet121."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.net = DenseNet121(len(SLUGS))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = (x.expand(-1, 3, -1, -1) - self.mean) / self.std
+        return self.net(x.contiguous(memory_format=torch.channels_last))
+
+
+def build(start: str, seed: int) -> Classifier:
+    """A classifier that starts from `start`: imagenet | none | the path of a safetensors file that an earlier training wrote.
+
+    ImageNet's weights come with ImageNet's normalisation. Raises ValueError when they cannot be had, or do not fit.
+    """
+    imagenet = start == "imagenet"
+    with seeded(seed, 0):
+        net = Classifier(*((IMAGENET_MEAN, IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)))
+    if imagenet:
+        features = {k: v for k, v in _imagenet().items() if not k.startswith("classifier.")}
+        net.net.load_state_dict(features, strict=False)
+    elif start != "none":
+        if not Path(start).is_file():
+            raise ValueError(
+                f"classifier.weights = {start!r}: no such file; give imagenet, none or a .safetensors path"
+            )
+        weights.load_into(net, start)
+    return net.to(memory_format=torch.channels_last)
+
+
+def _imagenet() -> dict[str, torch.Tensor]:
+    from torchvision.models import DenseNet121_Weights, densenet121
+
+    chosen = DenseNet121_Weights.IMAGENET1K_V1
+    try:
+        return densenet121(weights=chosen).state_dict()  # torchvision also renames the old file's keys
+    except OSError as error:
+        name = chosen.url.rsplit("/", 1)[-1]
+        raise ValueError(
+            f"the ImageNet weights could not be fetched ({error}): put {name} from download.pytorch.org/models into "
+            f"{torch.hub.get_dir()}/checkpoints, or train from scratch with -S classifier.weights=none"
+        ) from None
+
+
+def masked_bce(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of N x K logits, weighted mean; 0 where every weight is 0."""
+    losses = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    return (losses * weight).sum() / weight.sum().clamp(min=1e-8)
+
+
+def columns(table: pd.DataFrame, kind: str) -> np.ndarray:
+    """N x K float32 of one kind of column (target | weight | truth | score) in the order of the findings."""
+    return table[[f"{kind}.{name}" for name in SLUGS]].to_numpy(np.float32, copy=True)
+
+
+@torch.no_grad()
+def predict(net: nn.Module, images: Images, batch: int = 64) -> np.ndarray:
+    """Scores in [0, 1], N x K float32, without augmentation."""
+    net.eval()
+    scores = np.empty((len(images), len(SLUGS)), np.float32)
+    for chosen, x in in_order(images, batch):
+        scores[chosen.numpy()] = torch.sigmoid(net(x).float()).cpu().numpy()
+    return scores
+
+
+def auc(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve of one finding (truth 1 / 0 / NaN, NaN left out), by mid-ranks. For choosing the epoch; cxr/metrics.py
+    judges the result, and its file stays out of what retrains a network."""
+    known = ~np.isnan(truth)
+    positive = truth[known] == 1
+    m = int(positive.sum())
+    ranks = pd.Series(scores[known]).rank().to_numpy()
+    return float((ranks[positive].sum() - m * (m + 1) / 2) / (m * (len(positive) - m)))
+
+
+def validation(scores: np.ndarray, table: pd.DataFrame, select_on: Sequence[str]) -> tuple[float, float]:
+    """(masked cross-entropy against the fixed truth, mean AUC over the findings that can be judged; NaN when there is none)."""
+    truth = columns(table, "truth").astype(np.float64)
+    known = ~np.isnan(truth)
+    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    loss = -np.where(truth == 1, np.log(clipped), np.log1p(-clipped))[known].mean()
+    chosen = [SLUGS.index(name) for name in select_on]
+    mean = float(np.mean([auc(truth[:, k], scores[:, k]) for k in chosen])) if chosen else math.nan
+    return float(loss), mean
+
+
+def fit(
+    fabric: Fabric,
+    net: Classifier,
+    train: pd.DataFrame,
+    train_images: Images,
+    valid: pd.DataFrame,
+    valid_images: Images,
+    checkpoints: Checkpoints,
+    *,
+    label: str,
+    select_on: Sequence[str],
+    epochs: int,
+    batch: int,
+    lr: float,
+    crop_min: float,
+    flip: float,
+    rotate: float,
+    seed: int,
+) -> tuple[nn.Module, pd.DataFrame, int]:
+    """Train; returns (the net with the best epoch's weights, history, best epoch from 1).
+
+    train, valid: label tables whose rows are the images, in order. history: epoch, train_loss, valid_loss, valid_macro_auc, one row an
+    epoch. The best epoch has the highest mean validation AUC over `select_on`; where that list is empty, the lowest validation loss.
+    Raises ValueError when the loss is no longer finite.
+    """
+    steps = max(1, len(train) // batch)  # what is left of a permutation is in another place the next epoch
+    optimiser = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.999), fused=True)
+    model, optimiser = fabric.setup(net, optimiser)
+    target = torch.from_numpy(columns(train, "target")).to(fabric.device)
+    weight = torch.from_numpy(columns(train, "weight")).to(fabric.device)
+    history: list[dict] = []
+    best: dict = {"epoch": 0, "score": -math.inf, "weights": {}}
+    epoch, step, total = 0, 0, 0.0
+    if state := checkpoints.load(epochs * steps):
+        net.load_state_dict(state["net"])
+        restore(optimiser, state["optimiser"])
+        history, best, (epoch, step, total) = state["history"], state["best"], state["position"]
+
+    def whole() -> dict:
+        return {
+            "net": net.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "history": history,
+            "best": best,
+            "position": [epoch, step, float(total)],
+        }
+
+    with checkpoints, Progress(label, epochs * steps * batch) as progress:
+        progress.skip((epoch * steps + step) * batch)
+        while epoch < epochs:
+            permutation = order(len(train), seed, 1, epoch)
+            model.train()
+            while step < steps:
+                chosen = permutation[step * batch : (step + 1) * batch]
+                geometry = affine(
+                    len(chosen), generator(seed, 2, epoch, step), flip=flip, rotate=rotate, crop=(crop_min, 1.0)
+                )
+                mine = slice(fabric.global_rank, None, fabric.world_size)  # several devices share one batch
+                chosen, geometry = chosen[mine], geometry[mine]
+                x = warp(train_images.gather(chosen), geometry, train_images.size)
+                rows = chosen.to(fabric.device)
+                loss = masked_bce(model(x), target[rows], weight[rows])
+                optimiser.zero_grad(set_to_none=True)
+                fabric.backward(loss)
+                optimiser.step()
+                total = total + loss.detach()
+                step += 1
+                progress.update(batch)
+                checkpoints.step(whole, epoch * steps + step)
+            train_loss = float(total) / steps
+            if not math.isfinite(train_loss):
+                raise ValueError(
+                    f"{label}: the loss is {train_loss} in epoch {epoch + 1}; lower classifier.lr (now {lr:g})"
+                )
+            valid_loss, macro = validation(predict(model, valid_images), valid, select_on)
+            epoch, step, total = epoch + 1, 0, 0.0
+            history.append(
+                {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "valid_macro_auc": macro}
+            )
+            score = macro if select_on else -valid_loss
+            if score > best["score"]:
+                best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(net.state_dict())}
+            progress.line(
+                f"epoch {epoch}: train loss {train_loss:.4f}, valid loss {valid_loss:.4f}, valid macro AUC {macro:.4f}"
+            )
+    checkpoints.save(whole(), epochs * steps)
+    net.load_state_dict(best["weights"])
+    return model, pd.DataFrame(history), best["epoch"]

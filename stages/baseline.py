@@ -1,0 +1,116 @@
+"""baseline: paper 1's DenseNet121 on one label table; writes weights, history and the predictions for validation and test patients.
+
+stages/final.py is this same command on the enriched table: nothing but the table differs.
+
+    python -m stages.baseline --table data/labels/u_zeroes.parquet --store data/stores/chexpert/224 --split data/splits/chexpert.parquet ...
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from stages.cli import fingerprint, main, read_json, state_dir
+
+
+def run(
+    table: Annotated[
+        Path, Option(help="label table: image_id, patient_id, split, projection, target., weight., truth.<finding>")
+    ],
+    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
+    split: Annotated[Path, Option(help="the split's parquet file; its .json lies beside it")],
+    model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
+    predictions: Annotated[Path, Option()],
+    history: Annotated[Path, Option()],
+    synthetic: Annotated[Path | None, Option(help="store of the table's synthetic images")] = None,
+    size: Annotated[int, Option(min=32, max=1024)] = 224,
+    epochs: Annotated[int, Option(min=1)] = 3,
+    batch: Annotated[int, Option(min=2)] = 16,
+    lr: Annotated[float, Option(min=0.0)] = 1e-4,
+    weights: Annotated[str, Option(help="imagenet | none | a .safetensors path")] = "imagenet",
+    view: Annotated[Literal["frontal", "lateral", "all"], Option(help="projections trained and tested on")] = "all",
+    crop_min: Annotated[
+        float, Option(min=0.05, max=1.0, help="least share of the area that a random crop keeps")
+    ] = 0.8,
+    flip: Annotated[float, Option(min=0.0, max=1.0, help="probability of a mirror image")] = 0.0,
+    rotate: Annotated[float, Option(min=0.0, max=45.0, help="degrees")] = 5.0,
+    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
+    seed: Annotated[int, Option(min=0)] = 0,
+    checkpoint_minutes: Annotated[float, Option(min=0.0)] = 5.0,
+    state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
+) -> None:
+    """Train the classifier on one label table and predict its validation and test images."""
+    import pandas as pd
+
+    from cxr import classifier
+    from cxr.batches import Images
+    from cxr.labels import SLUGS
+    from cxr.runtime import Checkpoints, atomic, fabric, write_table
+    from cxr.splits import guard
+    from cxr.store import open_store
+    from cxr.weights import save
+
+    rows = pd.read_parquet(table)
+    splits = pd.read_parquet(split)
+    about = read_json(split.with_suffix(".json"))
+    if view != "all":
+        rows = rows[rows["projection"] == view]
+    parts = {name: rows[rows["split"] == name].reset_index(drop=True) for name in ("train", "valid", "test")}
+    for name, part in parts.items():
+        if part.empty:
+            raise ValueError(f"{table}: no {name} image with classifier.view = {view}; choose another view or split")
+    guard(parts["train"], splits, by=about["by"], what=str(table))
+
+    machine = fabric(precision)
+    folders = [stores / str(size)] + ([synthetic] if synthetic else [])
+    opened = [open_store(folder) for folder in folders]
+    images = {
+        name: Images(opened if name == "train" else opened[:1], part["image_id"], machine.device)
+        for name, part in parts.items()
+    }
+    net = classifier.build(weights, seed)
+    settings = {
+        "batch": batch, "lr": lr, "crop_min": crop_min, "flip": flip, "rotate": rotate, "seed": seed, "select_on": about["select_on"],
+    }  # fmt: skip
+    started = [Path(weights)] if weights not in ("imagenet", "none") else []
+    inputs = [table, split, *folders, *started]
+    mark = fingerprint(machine, inputs, size=size, view=view, weights=weights, **settings)
+    checkpoints = Checkpoints((state or state_dir()) / model.name, mark, checkpoint_minutes)
+    label = f"{model.parent.name}@{model.name}" if model.parent.name == "baseline" else model.name
+    trained, curve, best = classifier.fit(
+        machine,
+        net,
+        parts["train"],
+        images["train"],
+        parts["valid"],
+        images["valid"],
+        checkpoints,
+        label=label,
+        epochs=epochs,
+        **settings,
+    )
+    found = []
+    for name in ("valid", "test"):
+        scores = pd.DataFrame(classifier.predict(trained, images[name]), columns=[f"score.{s}" for s in SLUGS])
+        head = parts[name][["image_id", "patient_id", "split"]]
+        found.append(pd.concat([head, scores, parts[name][[f"truth.{s}" for s in SLUGS]]], axis=1))
+    if not machine.is_global_zero:
+        return
+    meta = {
+        "net": "DenseNet121",
+        "findings": list(SLUGS),
+        "size": size,
+        "view": view,
+        "weights": weights,
+        "epochs": epochs,
+    }
+    meta |= settings | {"best_epoch": best, "split_sha256": about["sha256"], "train_images": len(parts["train"])}
+    with atomic(model) as folder:
+        folder.mkdir()
+        save(folder / "model.safetensors", net.state_dict(), meta)
+    write_table(history, curve)
+    write_table(predictions, pd.concat(found, ignore_index=True))
+
+
+if __name__ == "__main__":
+    main(run)

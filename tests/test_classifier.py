@@ -1,0 +1,126 @@
+"""The classifier's loss, choice of epoch and repeatability, with a small net in DenseNet's place where only the loop matters."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+
+from cxr import classifier, weights
+from cxr.batches import Images
+from cxr.labels import SLUGS
+from cxr.runtime import Checkpoints, fabric
+from cxr.store import open_store, write_store
+
+
+def test_masked_labels_do_not_move_the_loss():
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(6, 14, generator=generator), torch.rand(6, 14, generator=generator).round()
+    everything = torch.ones(6, 14)
+    assert torch.isclose(classifier.masked_bce(logits, target, everything), F.binary_cross_entropy_with_logits(logits, target))
+    mask = everything.clone()
+    mask[:, 3] = 0
+    expected = F.binary_cross_entropy_with_logits(logits[:, mask[0] > 0], target[:, mask[0] > 0])
+    assert torch.isclose(classifier.masked_bce(logits, target, mask), expected)
+    assert torch.equal(classifier.masked_bce(logits, 1 - target, mask * 0), torch.tensor(0.0))
+
+
+def test_auc_is_scikit_learns_with_ties_and_the_uncertain_left_out():
+    rng = np.random.default_rng(0)
+    truth = rng.choice([0, 1, np.nan], 200, p=[0.6, 0.3, 0.1])
+    scores = rng.integers(0, 8, 200) / 8 + truth.clip(0, 1) * 0.1
+    scores = np.where(np.isnan(truth), 0.5, scores)
+    known = ~np.isnan(truth)
+    assert classifier.auc(truth, scores) == pytest.approx(roc_auc_score(truth[known], scores[known]))
+
+
+def test_validation_averages_only_what_can_be_judged():
+    scores = np.tile(np.array([[0.1], [0.9]], np.float32), (1, 14))
+    table = pd.DataFrame({f"truth.{s}": [0.0, 1.0] for s in SLUGS})
+    table["truth.fracture"] = 0.0
+    loss, macro = classifier.validation(scores, table, ["edema", "pneumonia"])
+    assert macro == 1.0 and loss == pytest.approx((27 * -np.log(0.9) - np.log(0.1)) / 28, rel=1e-6)
+    assert np.isnan(classifier.validation(scores, table, [])[1])
+
+
+class Small(torch.nn.Module):
+    """A classifier of two layers: the loop under test does not depend on the net."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.Linear(8, 14)
+        )
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """120 images whose brightness is finding 0, ten of them for validation."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (120, 14)).astype(np.float32)
+    images = (rng.integers(0, 90, (120, 16, 16)) + 120 * truth[:, 0, None, None]).astype(np.uint8)
+    names = np.array([f"i{n:03d}" for n in range(120)], object)
+    write_store(tmp_path / "store", images, pd.DataFrame({"image_id": names}))
+    store = open_store(tmp_path / "store")
+    columns = {f"{kind}.{s}": truth[:, k] for kind in ("target", "truth") for k, s in enumerate(SLUGS)}
+    table = pd.DataFrame({"image_id": names} | columns | {f"weight.{s}": np.float32(1) for s in SLUGS})
+    parts = [table[:80].reset_index(drop=True), table[80:].reset_index(drop=True)]
+    return [(part, Images([store], part["image_id"])) for part in parts]
+
+
+def train(data, folder, epochs, **changes):
+    (train_table, train_images), (valid_table, valid_images) = data
+    torch.manual_seed(0)
+    settings = {"select_on": ["no_finding"], "batch": 16, "lr": 1e-2, "crop_min": 0.8, "flip": 0.5, "rotate": 5.0, "seed": 1}
+    return classifier.fit(
+        fabric("32-true"), Small(), train_table, train_images, valid_table, valid_images, Checkpoints(folder, {}, 60),
+        label="baseline", epochs=epochs, **(settings | changes),
+    )  # fmt: skip
+
+
+def test_it_learns_and_keeps_the_best_epoch(data, tmp_path):
+    model, history, best = train(data, tmp_path / "c", 6)
+    assert history["valid_macro_auc"].max() > 0.9
+    assert best == history["valid_macro_auc"].idxmax() + 1
+    scores = classifier.predict(model, data[1][1])
+    assert classifier.auc(data[1][0]["truth.no_finding"].to_numpy(), scores[:, 0]) == pytest.approx(history["valid_macro_auc"].max())
+
+
+def test_a_longer_training_continues_a_shorter_one_exactly(data, tmp_path):
+    whole, history, best = train(data, tmp_path / "a", 5)
+    train(data, tmp_path / "b", 2)
+    resumed, history2, best2 = train(data, tmp_path / "b", 5)
+    assert history.equals(history2) and best == best2
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+
+
+def test_a_training_that_diverges_stops_with_the_cure(data, tmp_path):
+    with pytest.raises(ValueError, match="the loss is (nan|inf) in epoch 1; lower classifier.lr"):
+        train(data, tmp_path, 1, lr=1e38)
+
+
+def test_build_starts_from_a_file_and_says_what_it_lacks(tmp_path, monkeypatch):
+    net = classifier.build("none", seed=0)
+    assert torch.equal(net.net.features.conv0.weight, classifier.build("none", seed=0).net.features.conv0.weight)
+    weights.save(tmp_path / "w.safetensors", net.state_dict(), {})
+    again = classifier.build(str(tmp_path / "w.safetensors"), seed=5)
+    assert torch.equal(again.net.classifier.weight, net.net.classifier.weight)
+    with pytest.raises(ValueError, match="classifier.weights = 'imagnet': no such file; give imagenet, none or a .safetensors path"):
+        classifier.build("imagnet", seed=0)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
+    with pytest.raises(ValueError, match="could not be fetched .*classifier.weights=none"):
+        classifier.build("imagenet", seed=0)
+
+
+def test_imagenets_weights_and_normalisation_come_together(monkeypatch):
+    from torchvision.models import densenet121
+
+    theirs = densenet121().state_dict()
+    monkeypatch.setattr(classifier, "_imagenet", lambda: theirs)
+    net = classifier.build("imagenet", seed=0)
+    assert torch.equal(net.net.features.conv0.weight, theirs["features.conv0.weight"])
+    assert net.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
