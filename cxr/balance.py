@@ -1,0 +1,81 @@
+"""How many synthetic images of each rare finding balance the training table, and which labels they carry.
+
+Paper 1 adds "enough to almost balance" without a number. Here balance has a definition: after adding n_i images of each finding i, its share
+of all images is `target_prevalence` r,
+    p_i + n_i = r (N + X),   X = sum of n_j over the findings,
+with p_i positives among N real training images. A synthetic image is positive for its own finding only, so that every image added for one
+finding dilutes the others. Summed over k findings: X (1 - k r) = k r N - P, which has a finite X only for r < 1 / k: the literal 50 / 50 of three
+findings would need a negative number of images (docs/papers.md, E26). A finding that is already frequent enough gets none and drops out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from cxr.labels import SLUGS
+
+LABELLINGS = ("masked", "one_hot", "sampled")
+
+
+def solve(positives: dict[str, int], n: int, target_prevalence: float) -> dict[str, int]:
+    """Synthetic images per finding (slug -> count >= 0) for N = n real images with the given positives.
+
+    Raises ValueError, with the arithmetic, when no finite number of images reaches the target.
+    """
+    r = target_prevalence
+    if not 0 < r < 1:
+        raise ValueError(f"balance.target_prevalence = {r} must lie between 0 and 1")
+    active = dict(positives)
+    while active:
+        k, p = len(active), sum(active.values())
+        room = 1 - k * r
+        if room <= 0:
+            if all(count >= r * n for count in active.values()):
+                break  # nothing to add in the first place
+            x = (k * r * n - p) / room if room else math.inf
+            raise ValueError(
+                f"balance.target_prevalence = {r:g} can't be reached for {k} findings at once: X (1 - {k} x {r:g}) = {k} x {r:g} x {n:,} - {p:,} "
+                f"gives X = {'infinitely many' if math.isinf(x) else f'{x:,.0f}'} synthetic images; choose less than 1/{k} = {1 / k:.3f}"
+            )
+        x = (k * r * n - p) / room
+        most = max(active, key=active.__getitem__)
+        if active[most] < r * (n + max(x, 0)):
+            return {f: max(0, round(r * (n + x) - p)) if f in active else 0 for f, p in positives.items()}
+        del active[most]  # one at a time: without it the others need more images, which may dilute the next one
+    return dict.fromkeys(positives, 0)
+
+
+def synthetic_rows(finding: str, n: int, labels: str, real: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Label rows for n synthetic images of one finding (a slug), as in the label table, with synthetic = True.
+
+    labels: masked - only the own finding counts in the loss (weight 1, target 1), the other 13 have weight 0;
+    one_hot - the other 13 count as absent (the paper's reading; a false negative wherever the image shows more);
+    sampled - targets and weights of a random real training image with that finding.
+    """
+    assert labels in LABELLINGS, labels
+    target = np.zeros((n, len(SLUGS)), np.float32)
+    weight = np.zeros_like(target) if labels == "masked" else np.ones_like(target)
+    if labels == "sampled":
+        having = real[real[f"truth.{finding}"] == 1]
+        rows = rng.integers(len(having), size=n)
+        target = having[[f"target.{s}" for s in SLUGS]].to_numpy(np.float32)[rows]
+        weight = having[[f"weight.{s}" for s in SLUGS]].to_numpy(np.float32)[rows]
+    k = SLUGS.index(finding)
+    target[:, k] = weight[:, k] = 1
+    name = [f"synthetic/{finding}/{i:06d}" for i in range(n)]
+    head = pd.DataFrame({"image_id": name, "patient_id": name, "split": "train", "projection": "frontal"}).astype(
+        object
+    )
+    blocks = [head]
+    for kind, values in (("target", target), ("weight", weight), ("truth", np.full_like(target, np.nan))):
+        blocks.append(pd.DataFrame(values, columns=[f"{kind}.{s}" for s in SLUGS]))
+    return pd.concat(blocks, axis=1).assign(synthetic=True)
+
+
+def prevalence(table: pd.DataFrame, finding: str) -> float:
+    """Share of the training rows whose target is positive for the finding."""
+    train = table[table["split"] == "train"]
+    return float((train[f"target.{finding}"] == 1).mean())

@@ -1,0 +1,113 @@
+"""balance: how many synthetic images bring each rare finding to the target prevalence; generates them and writes the enriched table.
+
+python -m stages.balance --findings pneumonia --findings lung_lesion --table data/labels/u_zeroes.parquet --gans models/gan --out data/balanced ...
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from stages.cli import main, read_json
+
+
+def run(
+    findings: Annotated[list[str], Option(help="slugs of the findings to balance; each has a GAN")],
+    table: Annotated[Path, Option(help="label table of the final model's policy")],
+    gans: Annotated[Path, Option(help="folder with one GAN's folder a finding")],
+    split: Annotated[Path, Option()],
+    out: Annotated[Path, Option(help="folder for table.parquet, plan.json and images/")],
+    size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],
+    view: Annotated[
+        Literal["frontal", "lateral", "all"], Option(help="the classifier's view: N counts these images")
+    ] = "all",
+    target_prevalence: Annotated[
+        float, Option(min=0.0, max=1.0, help="share of the training images with each finding, after")
+    ] = 0.1,
+    labels: Annotated[
+        Literal["masked", "one_hot", "sampled"], Option(help="a synthetic image's other 13 labels")
+    ] = "masked",
+    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "32-true",
+    seed: Annotated[int, Option(min=0)] = 0,
+) -> None:
+    """Plan, generate and write the enriched training table."""
+    import numpy as np
+    import pandas as pd
+
+    from cxr import balance, dcgan
+    from cxr.images import resize
+    from cxr.labels import finding as official
+    from cxr.runtime import Progress, atomic, fabric, write_json, write_table
+    from cxr.splits import guard
+    from cxr.store import write_store
+    from cxr.weights import load_into
+
+    for name in findings:
+        official(name)
+    rows = pd.read_parquet(table).assign(synthetic=False)
+    splits = pd.read_parquet(split)
+    about = read_json(split.with_suffix(".json"))
+    train = rows[(rows["split"] == "train") & ((rows["projection"] == view) | (view == "all"))]
+    guard(train, splits, by=about["by"], what=str(table))
+    gan = {name: read_json(gans / name / "generator.json") for name in findings}
+    for name, meta in gan.items():
+        if meta["split_sha256"] != about["sha256"]:
+            raise ValueError(
+                f"{gans / name}: was trained on another split, so held-out patients may be in it; run gan@{name} again"
+            )
+    positives = {name: int((train[f"target.{name}"] == 1).sum()) for name in findings}
+    wanted = balance.solve(positives, len(train), target_prevalence)
+
+    machine = fabric(precision)
+    blocks, images = [rows], []
+    with Progress("balance", sum(wanted.values())) as progress:
+        for name, n in wanted.items():
+            meta = gan[name]
+            g, _ = dcgan.build(meta["size"], meta["z_dim"], meta["width"], meta["channels"], seed)
+            load_into(g, gans / name / "generator.safetensors")
+            g = machine.setup(g)
+            for start in range(0, n, 1024):
+                made = dcgan.generate(g, min(1024, n - start), meta["z_dim"], seed, 4, start, device=machine.device)
+                images += [resize(image, size) for image in made]
+                progress.update(len(made))
+            rng = np.random.default_rng([seed, *name.encode()])
+            blocks.append(balance.synthetic_rows(name, n, labels, train, rng))
+    whole = pd.concat(blocks, ignore_index=True)
+    index = whole.loc[whole["synthetic"], ["image_id"]].reset_index(drop=True)
+    seen = whole[(whole["projection"] == view) | (view == "all")]
+    plan = {
+        "target_prevalence": target_prevalence,
+        "labels": labels,
+        "train_images": len(train),
+        "synthetic_images": len(index),
+        "split_sha256": about["sha256"],
+        "findings": {
+            name: {
+                "positives": positives[name],
+                "generated": wanted[name],
+                "prevalence_before": round(balance.prevalence(train, name), 6),
+                "prevalence_after": round(balance.prevalence(seen, name), 6),
+                "gan_images": gan[name]["images"],
+                "gan_epochs": gan[name]["epochs"],
+            }
+            for name in findings
+        },
+    }
+    if index.empty:
+        raise ValueError(
+            f"every finding already has a prevalence of {target_prevalence:g}; raise balance.target_prevalence: {positives} of {len(train):,}"
+        )
+    with atomic(out) as folder:
+        folder.mkdir()
+        write_table(folder / "table.parquet", whole)
+        write_store(folder / "images", images, index)
+        write_json(folder / "plan.json", plan)
+    for name, part in plan["findings"].items():
+        print(
+            f"balance: {name}: {part['positives']:,} real + {part['generated']:,} generated, "
+            f"{part['prevalence_before']:.1%} -> {part['prevalence_after']:.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,114 @@
+"""gan: a DCGAN for one rare finding, trained on training patients' certain positives (label 1) only.
+
+python -m stages.gan --finding lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert --split data/splits/chexpert.parquet ...
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from stages.cli import fingerprint, main, read_json, state_dir
+
+
+def run(
+    finding: Annotated[str, Option(help="a finding's slug, such as lung_lesion")],
+    records: Annotated[Path, Option()],
+    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
+    split: Annotated[Path, Option()],
+    model: Annotated[Path, Option(help="folder for generator and discriminator")],
+    report: Annotated[Path, Option(help="folder for history.csv and the pictures")],
+    size: Annotated[int, Option(help="16, 32, 64, 128, 256 or 512")] = 128,
+    epochs: Annotated[int, Option(min=1)] = 1000,
+    batch: Annotated[int, Option(min=2)] = 64,
+    lr: Annotated[float, Option(min=0.0)] = 2e-4,
+    beta1: Annotated[float, Option(min=0.0, max=0.999)] = 0.5,
+    z_dim: Annotated[int, Option(min=1)] = 100,
+    width: Annotated[int, Option(min=1, help="channels of the widest maps; ngf = ndf of the DCGAN example")] = 64,
+    channels: Annotated[Literal[1, 3], Option(help="3 is the paper's; X-rays are gray")] = 1,
+    view: Annotated[Literal["frontal", "lateral", "all"], Option(help="projections trained on")] = "frontal",
+    flip: Annotated[float, Option(min=0.0, max=1.0)] = 0.0,
+    sample_every: Annotated[int, Option(min=1, help="epochs between sample grids")] = 50,
+    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
+    seed: Annotated[int, Option(min=0)] = 0,
+    checkpoint_minutes: Annotated[float, Option(min=0.0)] = 5.0,
+    state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
+) -> None:
+    """Train the DCGAN of one finding."""
+    import numpy as np
+    import pandas as pd
+    from PIL import Image
+
+    from cxr import dcgan, labels
+    from cxr.batches import Images
+    from cxr.runtime import Checkpoints, atomic, fabric, write_table
+    from cxr.splits import guard
+    from cxr.store import open_store
+    from cxr.weights import save
+
+    name = labels.finding(finding)
+    dcgan.levels(size)
+    table = pd.read_parquet(records)
+    splits = pd.read_parquet(split)
+    about = read_json(split.with_suffix(".json"))
+    training = splits.loc[splits["split"] == "train", "image_id"]
+    chosen = table[table["image_id"].isin(training) & (table[name] == 1)]
+    if view != "all":
+        chosen = chosen[chosen["projection"] == view]
+    if len(chosen) < 2:
+        raise ValueError(
+            f"{finding}: {len(chosen)} certain positives among the training patients' {view} images, a GAN needs some hundreds; "
+            "take it out of rare.findings"
+        )
+    chosen = chosen.sort_values("image_id", ignore_index=True)
+    guard(chosen, splits, by=about["by"], what=f"gan@{finding}")
+
+    machine = fabric(precision)
+    store = open_store(stores / str(size))
+    images = Images([store], chosen["image_id"], machine.device)
+    settings = {
+        "batch": batch, "lr": lr, "beta1": beta1, "z_dim": z_dim, "width": width, "channels": channels, "flip": flip, "seed": seed,
+    }  # fmt: skip
+    # sample_every decides which pictures the state holds, so it is part of the fingerprint.
+    mark = fingerprint(
+        machine,
+        [records, split, store.folder],
+        size=size,
+        view=view,
+        finding=finding,
+        sample_every=sample_every,
+        **settings,
+    )
+    checkpoints = Checkpoints((state or state_dir()) / f"gan-{finding}", mark, checkpoint_minutes)
+    g, d, curve, grids = dcgan.fit(
+        machine, images, checkpoints, label=f"gan@{finding}", epochs=epochs, sample_every=sample_every, **settings
+    )
+    if not machine.is_global_zero:
+        return
+    meta = {"net": "DCGAN", "finding": finding, "size": size, "epochs": epochs, "view": view} | settings
+    meta |= {"images": len(chosen), "patients": int(chosen["patient_id"].nunique()), "split_sha256": about["sha256"]}
+    with atomic(model) as folder:
+        folder.mkdir()
+        save(
+            folder / "generator.safetensors",
+            {k.removeprefix("_forward_module."): v for k, v in g.state_dict().items()},
+            meta,
+        )
+        save(
+            folder / "discriminator.safetensors",
+            {k.removeprefix("_forward_module."): v for k, v in d.state_dict().items()},
+            meta,
+        )
+    real = np.random.default_rng(seed).permutation(len(store.rows(chosen["image_id"])))[: dcgan.GRID**2]
+    with atomic(report) as folder:
+        folder.mkdir()
+        write_table(folder / "history.csv", curve)
+        Image.fromarray(dcgan.grid(store.images[np.sort(store.rows(chosen["image_id"])[real])])).save(
+            folder / "real.png"
+        )
+        for epoch, picture in grids.items():
+            Image.fromarray(picture).save(folder / f"grid-{epoch:04d}.png")
+
+
+if __name__ == "__main__":
+    main(run)
