@@ -1,0 +1,225 @@
+"""The tables that say how good the models are, made from their predictions alone.
+
+AUC per finding with a percentile interval from resampled patients, the same draws for every model; the mean over the
+findings (macro) with the interval of the mean; final against the baseline of its policy by DeLong's test,
+Holm-corrected over all findings, beside the patient bootstrap's interval of the difference; ROC curves; the ADGM's
+accuracy, recalls and confusion matrix. A finding with too few positives or negatives has no AUC, keeps its row with
+its n, and is left out of the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cxr import metrics
+from cxr.labels import FINDINGS, SLUGS, slug
+from cxr.predictions import CLASS_NAMES
+
+
+class Settings(NamedTuple):
+    """How the numbers are made.
+
+    replicates: of the bootstrap; confidence: of every interval, 0 to 1; min_positives: an AUC needs as many positives
+    and as many negatives; seed: of the patients' draws.
+    """
+
+    replicates: int = 1000
+    confidence: float = 0.95
+    min_positives: int = 10
+    seed: int = 0
+
+
+class Areas(NamedTuple):
+    """One model's AUCs on one split.
+
+    known 14: enough positives and negatives; area 14 and replicates 14 x B: NaN where not known.
+    """
+
+    known: np.ndarray
+    area: np.ndarray
+    replicates: np.ndarray
+
+
+def _matrix(table: pd.DataFrame, kind: str) -> np.ndarray:
+    return table[[f"{kind}.{name}" for name in SLUGS]].to_numpy()
+
+
+def _areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -> Areas:
+    truth, score = _matrix(table, "truth"), _matrix(table, "score")
+    known = np.minimum((truth == 1).sum(axis=0), (truth == 0).sum(axis=0)) >= max(settings.min_positives, 1)
+    area = np.full(len(SLUGS), np.nan)
+    replicates = np.full((len(SLUGS), settings.replicates), np.nan)
+    if known.any():
+        area[known] = metrics.auc(truth[:, known], score[:, known])
+        replicates[known] = metrics.bootstrap_auc(truth[:, known], score[:, known], draws)
+    return Areas(known, area, replicates)
+
+
+def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Mean over the known findings (axis 0), NaN where one of them is: it is always a mean over the same findings."""
+    return values[known].mean(axis=0) if known.any() else np.full(values.shape[1:], np.nan)
+
+
+def judge(models: Mapping[str, pd.DataFrame], baseline: str, settings: Settings) -> dict[str, pd.DataFrame]:
+    """The tables auc, compare and roc of the models on the same images; `baseline` is the model that 'final' is
+    compared with.
+
+    auc: model, finding (or macro), split, n, positives, negatives, auc, low, high, patients, missing (replicates that
+    lacked a class, left out of the interval), findings (that the mean is over). compare and roc: test split. n counts
+    images, masked ones left out.
+    """
+    any_model = models["final"]
+    areas, rows, curves, patients = {}, [], [], {}
+    for split in ("test", "valid"):
+        at = (any_model["split"] == split).to_numpy()
+        if not at.any():
+            continue
+        owners = any_model.loc[at, "patient_id"]
+        draws, patients[split] = metrics.draw_patients(owners, settings.replicates, settings.seed), owners.nunique()
+        for model, table in models.items():
+            areas[model, split] = _areas(table[at], draws, settings)
+            rows += _auc_rows(model, split, table[at], areas[model, split], patients[split], settings)
+            if split == "test":
+                curves += _curves(model, table[at], areas[model, split].known)
+    test = (any_model["split"] == "test").to_numpy()
+    before, after = models[baseline][test], models["final"][test]
+    compare = _compare(before, after, areas[baseline, "test"], areas["final", "test"], settings)
+    roc = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["model", "finding", "fpr", "tpr"])
+    counts = dict.fromkeys(("positives", "negatives", "missing", "findings"), "Int64")
+    return {"auc": pd.DataFrame(rows).astype(counts), "compare": compare, "roc": roc}
+
+
+def _auc_rows(
+    model: str, split: str, table: pd.DataFrame, areas: Areas, patients: int, settings: Settings
+) -> list[dict]:
+    truth = _matrix(table, "truth")
+    rows = []
+    for k, finding in enumerate(FINDINGS):
+        low, high, missing = metrics.interval(areas.replicates[k], settings.confidence)
+        positives, negatives = int((truth[:, k] == 1).sum()), int((truth[:, k] == 0).sum())
+        rows.append(
+            {"model": model, "finding": finding, "split": split, "n": positives + negatives, "positives": positives,
+             "negatives": negatives, "auc": areas.area[k], "low": low, "high": high, "patients": patients,
+             "missing": missing if areas.known[k] else None, "findings": None}
+        )  # fmt: skip
+    low, high, missing = metrics.interval(_mean(areas.replicates, areas.known), settings.confidence)
+    rows.append(
+        {"model": model, "finding": "macro", "split": split, "n": len(table), "positives": None, "negatives": None,
+         "auc": float(_mean(areas.area, areas.known)), "low": low, "high": high, "patients": patients,
+         "missing": missing if areas.known.any() else None, "findings": int(areas.known.sum())}
+    )  # fmt: skip
+    return rows
+
+
+def _curves(model: str, table: pd.DataFrame, known: np.ndarray) -> list[pd.DataFrame]:
+    curves = []
+    for name, finding in zip(np.array(SLUGS)[known], np.array(FINDINGS)[known], strict=True):
+        fpr, tpr = metrics.roc(table[f"truth.{name}"].to_numpy(), table[f"score.{name}"].to_numpy())
+        curves.append(pd.DataFrame({"model": model, "finding": finding, "fpr": fpr, "tpr": tpr}))
+    return curves
+
+
+def _compare(
+    before: pd.DataFrame, after: pd.DataFrame, first: Areas, second: Areas, settings: Settings
+) -> pd.DataFrame:
+    """finding (or macro), positives, baseline, final, difference, low, high (bootstrap), z, p (DeLong), p_holm."""
+    truth, old, new = _matrix(before, "truth"), _matrix(before, "score"), _matrix(after, "score")
+    rows = []
+    for k, finding in enumerate(FINDINGS):
+        test = metrics.Test(np.nan, np.nan, np.nan)
+        if first.known[k]:
+            test = metrics.delong_test(truth[:, k], old[:, k], new[:, k])
+        low, high, _ = metrics.interval(second.replicates[k] - first.replicates[k], settings.confidence)
+        rows.append(
+            {"finding": finding, "positives": int((truth[:, k] == 1).sum()), "baseline": first.area[k],
+             "final": second.area[k], "difference": test.difference, "low": low, "high": high, "z": test.z, "p": test.p}
+        )  # fmt: skip
+    ours, theirs = _mean(second.area, second.known), _mean(first.area, first.known)
+    gain = _mean(second.replicates, second.known) - _mean(first.replicates, first.known)
+    low, high, _ = metrics.interval(gain, settings.confidence)
+    rows.append(
+        {"finding": "macro", "positives": None, "baseline": float(theirs), "final": float(ours),
+         "difference": float(ours - theirs), "low": low, "high": high, "z": np.nan, "p": np.nan}
+    )  # fmt: skip
+    table = pd.DataFrame(rows).astype({"positives": "Int64"})
+    table["p_holm"] = metrics.holm(table["p"].to_numpy())
+    return table
+
+
+def judge_adgm(runs: Mapping[tuple[int, int], pd.DataFrame], settings: Settings) -> dict[str, pd.DataFrame]:
+    """The tables adgm and confusion of the runs, (classes, labels per class) -> predictions.
+
+    adgm: classes, labels, which ('last' or 'best' epoch), n, patients, accuracy, low, high (patients), wilson_low,
+    wilson_high (images, as printed papers have it), balanced_accuracy, majority_share, macro_auc (one against the
+    rest), recall.<i> of class i.
+    """
+    rows, cells = [], []
+    for (classes, labels), table in runs.items():
+        label = table["label"].to_numpy(np.int64)
+        draws = metrics.draw_patients(table["patient_id"], settings.replicates, settings.seed)
+        for which in ("last", "best"):
+            probability = table[[f"prob_{which}.{i}" for i in range(classes)]].to_numpy()
+            predicted = probability.argmax(axis=1)
+            matrix = metrics.confusion(label, predicted, classes)
+            right, recalls = label == predicted, metrics.recalls(matrix)
+            low, high, _ = metrics.interval(metrics.bootstrap_accuracy(right, draws), settings.confidence)
+            wilson = metrics.wilson(int(right.sum()), len(table), settings.confidence)
+            rows.append(
+                {"classes": classes, "labels": labels, "which": which, "n": len(table), "patients": len(draws.counts),
+                 "accuracy": right.mean(), "low": low, "high": high, "wilson_low": wilson[0], "wilson_high": wilson[1],
+                 "balanced_accuracy": recalls.mean(), "majority_share": matrix.sum(axis=1).max() / len(table),
+                 "macro_auc": metrics.one_against_rest(label, probability)}
+                | {f"recall.{i}": value for i, value in enumerate(recalls)}
+            )  # fmt: skip
+            names = CLASS_NAMES[classes]
+            for (i, j), n in np.ndenumerate(matrix):
+                cells.append((classes, labels, which, names[i], names[j], int(n)))
+    confusion = pd.DataFrame(cells, columns=["classes", "labels", "which", "true", "predicted", "n"])
+    return {"adgm": pd.DataFrame(rows), "confusion": confusion}
+
+
+def summary(tables: Mapping[str, pd.DataFrame], policies: Sequence[str], policy: str, findings: Sequence[str]) -> dict:
+    """The few numbers to compare experiments by, rounded to four decimals, on test patients; what has no value is
+    absent.
+
+    test: images, patients and findings that the mean is over. baseline.<policy> and final: macro_auc, and under the
+    final's policy each of the findings. gain: final less baseline. adgm.<classes>-<labels>: accuracy after the last
+    epoch.
+    """
+    auc = tables["auc"].query("split == 'test'").set_index(["model", "finding"])
+    compare = tables["compare"].set_index("finding")
+    named = {"macro_auc": "macro"} | {slug(name): name for name in findings}
+    parts = ("auc", "low", "high")
+
+    def model(name: str, keys: Mapping[str, str]) -> dict:
+        return {key: _numbers(auc.loc[(name, finding)], parts) for key, finding in keys.items()}
+
+    macro = auc.loc[("final", "macro")]
+    result = {
+        "test": {"images": int(macro["n"]), "patients": int(macro["patients"]), "findings": int(macro["findings"])},
+        "baseline": {p: model(p, named if p == policy else {"macro_auc": "macro"}) for p in policies},
+        "final": model("final", named),
+        "gain": {
+            key: _numbers(compare.loc[name], ("difference", "low", "high", "p_holm")) for key, name in named.items()
+        },
+    }
+    if len(tables["adgm"]):
+        last = tables["adgm"].query("which == 'last'")
+        result["adgm"] = {
+            f"{row.classes}-{row.labels}": _numbers(row._asdict(), ("accuracy", "low", "high"))
+            for row in last[["classes", "labels", "accuracy", "low", "high"]].itertuples()
+        }
+    return _without_empty(result)
+
+
+def _numbers(row, names: Sequence[str]) -> dict[str, float]:
+    return {name: round(float(row[name]), 4) for name in names if pd.notna(row[name])}
+
+
+def _without_empty(tree: dict) -> dict:
+    tree = {key: _without_empty(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    return {key: value for key, value in tree.items() if value != {}}

@@ -1,0 +1,56 @@
+"""Table 1, Figure 1, the classes, and what a data doctor would say, from the records alone.
+
+python -m stages.explore --chexpert data/chexpert/records.parquet --rsna data/rsna/records.parquet --out reports/explore
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from stages.cli import main
+
+
+def run(
+    chexpert: Annotated[Path, Option(help="records of CheXpert")],
+    rsna: Annotated[Path, Option(help="records of RSNA")],
+    out: Annotated[Path, Option(help="folder of the tables and figures")],
+) -> None:
+    """Describe both datasets."""
+    import pandas as pd
+
+    from cxr import doctor, explore, figures
+    from cxr.records import load
+    from cxr.runtime import atomic, write_json, write_table
+
+    xpert, pneumonia = load(chexpert, "chexpert"), load(rsna, "rsna")
+    parts = {split: xpert[xpert["official_split"] == split] for split in ("train", "valid")}
+    table, bins = explore.table1(parts["train"]), explore.ages(parts["train"])
+    checks = [doctor.chexpert(xpert).assign(dataset="chexpert"), doctor.rsna(pneumonia).assign(dataset="rsna")]
+    checks = pd.concat(checks, ignore_index=True)
+    tables = {
+        "table1": explore.beside_paper(table),
+        "table1_valid": explore.table1(parts["valid"]),
+        "cooccurrence": explore.cooccurrence(parts["train"]),
+        "age_by_sex": bins,
+        "rsna_classes": explore.rsna_classes(pneumonia),
+        "checks": checks[["dataset", *checks.columns.drop("dataset")]],
+    }
+    summary = {split: explore.summary_chexpert(rows) for split, rows in parts.items()}
+    drawn = {
+        "labels": figures.labels(table, {state: state for state in explore.STATES}),
+        "age_by_sex": figures.ages(bins.dropna().astype(int)),
+    }
+    with atomic(out) as folder:
+        folder.mkdir()
+        for name, rows in tables.items():
+            write_table(folder / f"{name}.csv", rows)
+        for name, figure in drawn.items():
+            (folder / f"{name}.png").write_bytes(figures.png(figure, dpi=200))
+        write_json(folder / "summary.json", {"chexpert": summary, "rsna": explore.summary_rsna(pneumonia)})
+    for row in checks[~checks["severity"].isin(("ok", "note"))].itertuples():
+        print(f"explore: {row.dataset}: {row.severity}: {row.check}: {row.count} ({row.advice}); {row.examples}")
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,230 @@
+"""The tables and the metrics made from small predictions whose numbers can be worked out another way."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr import metrics
+from cxr.evaluate import Settings, judge, judge_adgm, summary
+from cxr.labels import FINDINGS, SLUGS
+from cxr.runtime import sha256
+from stages import evaluate
+from stages.cli import main
+
+SETTINGS = Settings(replicates=60, confidence=0.95, min_positives=10, seed=0)
+RARE = ["Pneumonia", "Lung Lesion"]
+
+
+def predictions(seed, signal, n=240):
+    """Patients of two images, three in four of them test; Pneumonia is masked in part; Fracture has three positives."""
+    rng, common = np.random.default_rng(seed), np.random.default_rng(99)
+    table = pd.DataFrame({"image_id": [f"i{k:04d}" for k in range(n)], "patient_id": [f"p{k // 2}" for k in range(n)]})
+    table["split"] = np.where(np.arange(n) // 2 % 4 == 0, "valid", "test")
+    for name in SLUGS:
+        truth = (common.random(n) < 0.3).astype(np.float32)
+        if name == "pneumonia":
+            truth[common.random(n) < 0.25] = np.nan
+        if name == "fracture":
+            truth = (np.arange(n) >= n - 3).astype(np.float32)
+        noise = rng.normal(size=n) + signal * np.nan_to_num(truth)
+        table[f"score.{name}"] = (1 / (1 + np.exp(-noise))).astype(np.float32)
+        table[f"truth.{name}"] = truth
+    return table
+
+
+def adgm_predictions(classes, n=60):
+    rng = np.random.default_rng(classes)
+    table = pd.DataFrame({"image_id": [f"r{k}" for k in range(n)], "patient_id": [f"r{k}" for k in range(n)]})
+    table = table.assign(split="valid", label=rng.integers(classes, size=n))
+    for which in ("last", "best"):
+        probability = rng.dirichlet(np.ones(classes), size=n).astype(np.float32)
+        table = table.assign(**{f"prob_{which}.{i}": probability[:, i] for i in range(classes)})
+    return table
+
+
+@pytest.fixture
+def models():
+    return {"u_zeroes": predictions(0, 0.5), "u_ones": predictions(1, 0.5), "final": predictions(2, 1.5)}
+
+
+@pytest.fixture
+def folder(tmp_path, models):
+    root = tmp_path / "predictions"
+    for name, table in models.items():
+        path = root / ("final.parquet" if name == "final" else f"baseline/{name}.parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(path, index=False)
+    (root / "adgm").mkdir()
+    for classes in (2, 3):
+        adgm_predictions(classes).to_parquet(root / "adgm" / f"{classes}-20.parquet", index=False)
+    return root
+
+
+def stage(folder, out, **options):
+    evaluate.run(
+        predictions=folder, policies=["u_zeroes", "u_ones"], final_policy="u_zeroes",
+        findings=["pneumonia", "fracture"],
+        classes=[2, 3], labels=[20], replicates=60, metrics=out / "metrics.json", out=out / "evaluate", **options,
+    )  # fmt: skip
+    return out
+
+
+def one(table, **where):
+    for key, value in where.items():
+        table = table[table[key] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_auc_rows_carry_their_n_and_the_interval_of_resampled_patients(models):
+    auc = judge(models, "u_zeroes", SETTINGS)["auc"]
+    assert len(auc) == 3 * 2 * (len(FINDINGS) + 1)
+    row = one(auc, model="final", finding="Pneumonia", split="test")
+    test = models["final"].query("split == 'test'")
+    truth, score = test[["truth.pneumonia"]].to_numpy(), test[["score.pneumonia"]].to_numpy()
+    known = ~np.isnan(truth[:, 0])
+    assert (row["n"], row["positives"]) == (known.sum(), np.nansum(truth)) and row["n"] < len(test)
+    assert row["positives"] + row["negatives"] == row["n"] and row["patients"] == 90
+    draws = metrics.draw_patients(test["patient_id"].to_numpy(), 60, seed=0)
+    low, high, missing = metrics.interval(metrics.bootstrap_auc(truth, score, draws)[0], 0.95)
+    assert (row["auc"], row["low"], row["high"]) == (metrics.auc(truth, score)[0], low, high) and row[
+        "missing"
+    ] == missing
+    assert one(auc, model="final", finding="Edema", split="valid")["n"] == 60
+
+
+def test_a_finding_with_too_few_positives_keeps_its_row_and_leaves_the_mean(models):
+    auc = judge(models, "u_zeroes", SETTINGS)["auc"].query("model == 'final' and split == 'test'").set_index("finding")
+    assert np.isnan(auc.loc["Fracture", ["auc", "low", "high"]].astype(float)).all()
+    assert auc.loc["Fracture", "positives"] == 3 and auc.loc["Fracture", "n"] == 180
+    others = auc.drop(index=["Fracture", "macro"])["auc"]
+    assert others.notna().all() and auc.loc["macro", "auc"] == pytest.approx(others.mean())
+    assert auc.loc["macro", "findings"] == len(FINDINGS) - 1
+    assert auc.loc["macro", "low"] < auc.loc["macro", "auc"] < auc.loc["macro", "high"]
+    # The mean varies less than its parts.
+    assert auc.loc["macro", "high"] - auc.loc["macro", "low"] < auc.loc["Edema", "high"] - auc.loc["Edema", "low"]
+
+
+def test_no_finding_with_enough_positives(models):
+    tables = judge(models, "u_zeroes", SETTINGS._replace(min_positives=10_000))
+    assert tables["auc"]["auc"].isna().all() and tables["compare"]["difference"].isna().all()
+    assert list(tables["roc"]) == ["model", "finding", "fpr", "tpr"] and not len(tables["roc"])
+    shown = summary(tables | {"adgm": pd.DataFrame()}, ["u_zeroes"], "u_zeroes", RARE)
+    assert shown == {"test": {"images": 180, "patients": 90, "findings": 0}}
+
+
+def test_compare_pairs_the_two_models_on_the_same_patients(models):
+    compare = judge(models, "u_zeroes", SETTINGS)["compare"]
+    row = one(compare, finding="Edema")
+    before, after = (models[name].query("split == 'test'") for name in ("u_zeroes", "final"))
+    test = metrics.delong_test(
+        *(t[c].to_numpy() for t, c in ((before, "truth.edema"), (before, "score.edema"), (after, "score.edema")))
+    )
+    assert (row["difference"], row["z"], row["p"]) == test
+    assert row["final"] - row["baseline"] == pytest.approx(row["difference"])
+    draws = metrics.draw_patients(before["patient_id"], 60, seed=0)
+    first, second = (metrics.bootstrap_auc(t[["truth.edema"]].to_numpy(), t[["score.edema"]].to_numpy(), draws)[0]
+                     for t in (before, after))  # fmt: skip
+    assert (row["low"], row["high"]) == metrics.interval(second - first, 0.95)[:2]
+    assert compare["p_holm"].equals(pd.Series(metrics.holm(compare["p"].to_numpy())))
+    assert one(compare, finding="macro")["difference"] > 0 and np.isnan(one(compare, finding="macro")["p"])
+    assert np.isnan(one(compare, finding="Fracture")["p"]) and one(compare, finding="Fracture")["positives"] == 3
+
+
+def test_a_model_compared_with_itself_differs_by_nothing(models):
+    compare = judge(models | {"final": models["u_zeroes"]}, "u_zeroes", SETTINGS)["compare"].query(
+        "finding != 'Fracture'"
+    )
+    assert (compare[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (compare.query("finding != 'macro'")[["p", "p_holm"]] == 1).all(axis=None)
+
+
+def test_adgm_tables_by_hand():
+    table = pd.DataFrame(
+        {"image_id": list("abcde"), "patient_id": list("ABCDE"), "split": "valid", "label": [0, 0, 0, 1, 1]}
+    )
+    for which, first in (("last", [0.9, 0.8, 0.3, 0.4, 0.6]), ("best", [0.9, 0.8, 0.7, 0.4, 0.1])):
+        table[f"prob_{which}.0"], table[f"prob_{which}.1"] = first, 1 - np.array(first)
+    tables = judge_adgm({(2, 20): table}, SETTINGS)
+    last, best = (one(tables["adgm"], which=which) for which in ("last", "best"))
+    assert (last["n"], last["patients"], last["accuracy"], last["majority_share"]) == (5, 5, 0.6, 0.6)
+    assert (last["recall.0"], last["recall.1"], best["accuracy"]) == (2 / 3, 0.5, 1)
+    assert last["balanced_accuracy"] == pytest.approx(7 / 12)
+    assert last["macro_auc"] == pytest.approx(4 / 6)  # .9 and .8 beat both, .3 neither
+    assert (last["wilson_low"], last["wilson_high"]) == metrics.wilson(3, 5, 0.95)
+    cells = tables["confusion"].query("which == 'last'").set_index(["true", "predicted"])["n"]
+    assert cells.to_dict() == {
+        ("Abnormal", "Abnormal"): 2, ("Abnormal", "Normal"): 1, ("Normal", "Abnormal"): 1, ("Normal", "Normal"): 1,
+    }  # fmt: skip
+
+
+def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, capsys):
+    stage(folder, tmp_path)
+    assert {p.name for p in (tmp_path / "evaluate").iterdir()} == {
+        "auc.csv", "compare.csv", "roc.csv", "adgm.csv", "confusion.csv",
+    }  # fmt: skip
+    shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert list(shown) == ["test", "baseline", "final", "gain", "adgm"]
+    assert set(shown["baseline"]) == {"u_zeroes", "u_ones"} and list(shown["baseline"]["u_ones"]) == ["macro_auc"]
+    assert list(shown["final"]) == ["macro_auc", "pneumonia"]  # too few fractures
+    assert list(shown["gain"]["pneumonia"]) == ["difference", "low", "high", "p_holm"]
+    assert set(shown["adgm"]) == {"2-20", "3-20"}
+    auc = pd.read_csv(tmp_path / "evaluate" / "auc.csv")
+    assert shown["final"]["pneumonia"]["auc"] == pytest.approx(
+        one(auc, model="final", finding="Pneumonia", split="test")["auc"], abs=6e-5
+    )
+    assert "Fracture (3, 177)" in capsys.readouterr().out
+
+
+def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, tmp_path):
+    first = stage(folder, tmp_path / "a")
+    for path in folder.rglob("*.parquet"):
+        pd.read_parquet(path).sample(frac=1, random_state=0).to_parquet(path, index=False)
+    assert sha256(first) == sha256(stage(folder, tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policies", "u_twos"], "unknown policy 'u_twos': choose from u_zeroes"),
+        (
+            ["--final_policy", "u_ignore"],
+            "no baseline under final_policy 'u_ignore' to compare with: add it to policies",
+        ),
+        (["--findings", "gout"], "unknown finding 'gout'"),
+        (["--labels", "500"], "2-500.parquet: no such file; `dvc repro -f adgm@2-500` makes it"),
+        (
+            ["--policies", "u_ignore", "--policies", "u_zeroes"],
+            "u_ignore.parquet: no such file; `dvc repro -f baseline@u_ignore`",
+        ),
+        (["--confidence", "1.5"], "confidence"),
+        (["--classes", "4"], "classes"),
+    ],
+)
+def test_stage_tells_in_one_line_what_is_wrong_and_leaves_earlier_results(folder, tmp_path, capsys, arguments, message):
+    kept = tmp_path / "evaluate" / "auc.csv"
+    kept.parent.mkdir()
+    kept.write_text("earlier")
+    given = [
+        "--predictions",
+        str(folder),
+        "--metrics",
+        str(tmp_path / "metrics.json"),
+        "--out",
+        str(tmp_path / "evaluate"),
+    ]
+    given += arguments if "--labels" in arguments else ["--labels", "20", *arguments]
+    with pytest.raises(SystemExit) as stop:
+        main(evaluate.run, given)
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and message in error and error.count("\n") == 1
+    assert kept.read_text() == "earlier" and not (tmp_path / "metrics.json").exists()
+
+
+def test_stage_refuses_a_final_made_from_another_split(folder, tmp_path):
+    other = predictions(2, 1.5).assign(image_id=lambda t: t["image_id"].str.replace("i0000", "x"))
+    other.to_parquet(folder / "final.parquet", index=False)
+    with pytest.raises(ValueError, match="final.parquet and .*u_zeroes.parquet: 2 .* such as 'i0000'; make both from"):
+        stage(folder, tmp_path)
