@@ -1,0 +1,448 @@
+"""The report's figures: matplotlib, one look, the same bytes for the same numbers.
+
+Each function takes tables and gives a matplotlib Figure; `svg` and `png` turn it into bytes without dates or ids.
+Lines carry their own labels instead of legends; colours are Okabe and Ito's, told apart with any colour vision. Widths
+are in inches of a 7.2 inch text column.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from PIL import Image
+
+WIDTH = 7.2
+INK, GREY, PALE = "#222222", "#767676", "#d4d4d4"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00", "#56b4e9")
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.4,
+    "text.color": INK,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "text.parse_math": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "cxr",
+}
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG, letters as outlines so that every machine shows the same."""
+    return _bytes(figure, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def png(figure: Figure, dpi: int = 160) -> bytes:
+    """The figure as PNG; dpi: pixels per inch."""
+    return _bytes(figure, format="png", dpi=dpi, metadata={"Software": None})
+
+
+def _bytes(figure: Figure, **options) -> bytes:
+    data = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(data, **options)
+    figure.set_layout_engine("none")  # the layout stays as it is now: finding it takes longer than drawing
+    return data.getvalue()
+
+
+def _grid(rows: int, columns: int, height: float, width: float = WIDTH, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x columns axes; height in inches is a row's."""
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.04, hspace=0.04)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    @functools.wraps(draw)
+    def styled(*arguments, **options) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*arguments, **options)
+
+    return styled
+
+
+def _spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Ascending places moved apart to at least `gap`, kept below `high` where they fit, above `low` in any case."""
+    places = list(places)
+    for k in range(1, len(places)):
+        places[k] = max(places[k], places[k - 1] + gap)
+    if places and places[-1] > high:
+        places[-1] = high
+        for k in range(len(places) - 2, -1, -1):
+            places[k] = min(places[k], places[k + 1] - gap)
+    shift = max(0.0, low - places[0]) if places else 0.0
+    return [p + shift for p in places]
+
+
+def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each line's label right of its end (x, y, text, colour), none on top of another."""
+    ends = sorted((e for e in ends if np.isfinite(e[1])), key=lambda e: e[1])
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    height = axes.figure.get_figheight() / axes.get_gridspec().nrows - 0.5  # inches, less title and axis label
+    point = (high - low) / (height * 72)
+    for (x, _, text, colour), y in zip(ends, _spread([e[1] for e in ends], 8.5 * point, low, high), strict=True):
+        axes.annotate(text, (x, y), (4, 0), textcoords="offset points", color=colour, va="center", fontsize=7)
+
+
+def _corner(axes: Axes, lines: Sequence[tuple[str, str]], x: float = 0.98, y: float = 0.04, up: bool = True) -> None:
+    """Coloured lines of text (text, colour) in a corner of the axes, read from top to bottom."""
+    for k, (text, colour) in enumerate(lines):
+        step = (len(lines) - 1 - k) if up else -k
+        axes.annotate(
+            text,
+            (x, y),
+            (0, 9.5 * step),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=colour,
+            fontsize=7,
+            ha="right" if x > 0.5 else "left",
+            va="bottom" if up else "top",
+        )
+
+
+def _epochs(axes: Axes, last: float) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    if last <= 1:
+        axes.set_xlim(last - 1, last + 1)
+
+
+def _line(axes: Axes, x: pd.Series, y: pd.Series, colour: str, **options) -> None:
+    """A line, with its points marked while they are few."""
+    axes.plot(x, y, color=colour, marker="o" if len(x) <= 12 else None, markersize=2.6, **options)
+
+
+def _percent(values: Axis, digits: int = 0) -> None:
+    values.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.{digits}f} %"))
+
+
+@_styled
+def labels(table: pd.DataFrame, parts: Mapping[str, str]) -> Figure:
+    """Stacked bars of each finding's label values as shares of its images.
+
+    table: finding, and counts in the columns that parts names (column -> label).
+    """
+    figure, [[axes]] = _grid(1, 1, 0.55 + 0.2 * len(table), width=3.55)
+    y = np.arange(len(table))[::-1]
+    whole = table[list(parts)].sum(axis=1).clip(lower=1).to_numpy(float)
+    left = np.zeros(len(table))
+    for (column, label), shade in zip(parts.items(), (COLOURS[0], COLOURS[4], "#a6a6a6", "#ebebeb"), strict=False):
+        share = table[column].to_numpy(float) / whole
+        axes.barh(y, share, 0.66, left=left, color=shade, linewidth=0, label=label)
+        left += share
+    axes.set_yticks(y, table["finding"])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.5, len(table) - 0.5)
+    _percent(axes.xaxis)
+    figure.legend(
+        loc="outside upper right",
+        ncols=len(parts),
+        frameon=False,
+        handlelength=0.9,
+        handletextpad=0.4,
+        columnspacing=1.1,
+    )
+    return figure
+
+
+@_styled
+def ages(bins: pd.DataFrame) -> Figure:
+    """Patients by age for each sex. bins: age_from, age_to (years), then counts in F and M."""
+    figure, axes = _grid(2, 1, 1.68, width=3.55, sharex=True, sharey=True)
+    for ax, sex, name, colour in zip(axes[:, 0], ("F", "M"), ("women", "men"), (COLOURS[3], COLOURS[0]), strict=True):
+        width = bins["age_to"] - bins["age_from"]
+        ax.bar(bins["age_from"], bins[sex], width * 0.9, align="edge", color=colour, linewidth=0)
+        _corner(ax, [(f"{name}, n = {bins[sex].sum():,.0f}", colour)], x=0.02, y=0.97, up=False)
+        ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes[1, 0].set_xlabel("age in years")
+    return figure
+
+
+@_styled
+def roc(curves: pd.DataFrame, areas: pd.DataFrame, findings: Sequence[str], models: Mapping[str, str]) -> Figure:
+    """ROC curves, one panel per finding, one line per model.
+
+    curves: model, finding, fpr, tpr. areas: model, finding, n, positives, auc. models: model as in the tables -> its
+    name on the figure. A model without an area (too few positives) has no line, and the panel says so.
+    """
+    columns = min(max(len(findings), 1), 3)
+    rows = max(1, -(-len(findings) // columns))
+    figure, axes = _grid(rows, columns, 2.5, width=2.4 * columns)
+    for ax in axes.flat[len(findings) :]:
+        ax.set_axis_off()
+    for ax, finding in zip(axes.flat, findings, strict=False):
+        notes = []
+        ax.plot([0, 1], [0, 1], color=PALE, linewidth=0.8)
+        for colour, (model, name) in zip(_cycle(len(models)), models.items(), strict=True):
+            area = areas[(areas["model"] == model) & (areas["finding"] == finding)]
+            line = curves[(curves["model"] == model) & (curves["finding"] == finding)]
+            value = area["auc"].iloc[0] if len(area) else np.nan
+            if np.isfinite(value) and len(line):
+                ax.plot(line["fpr"], line["tpr"], color=colour, drawstyle="default")
+                notes.append((f"{name}  {value:.3f}", colour))
+            else:
+                notes.append((f"{name}  n/a", colour))
+        known = areas[areas["finding"] == finding]
+        count = (
+            f"{known['positives'].iloc[0]:,.0f} of {known['n'].iloc[0]:,.0f} positive"
+            if len(known)
+            else "not evaluated"
+        )
+        _corner(ax, [*notes, (count, GREY)])
+        ax.set(title=finding, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="1 \u2212 specificity")
+        ax.set_xticks([0, 0.5, 1])
+        ax.set_yticks([0, 0.5, 1])
+    for ax in axes[:, 0]:
+        ax.set_ylabel("sensitivity")
+    return figure
+
+
+def _cycle(n: int) -> list[str]:
+    return [COLOURS[k % len(COLOURS)] for k in range(n)]
+
+
+@_styled
+def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Training loss, validation loss and mean validation AUC by epoch, a line per run.
+
+    histories: name -> epoch, train_loss, valid_loss, valid_macro_auc.
+    """
+    panels = {"train_loss": "training loss", "valid_loss": "validation loss", "valid_macro_auc": "validation macro AUC"}
+    figure, axes = _grid(1, 3, 1.9)
+    for ax, (column, title) in zip(axes[0], panels.items(), strict=True):
+        ends = []
+        for colour, (name, history) in zip(_cycle(len(histories)), histories.items(), strict=True):
+            _line(ax, history["epoch"], history[column], colour)
+            ends.append((history["epoch"].iloc[-1], history[column].iloc[-1], name, colour))
+        ax.set(title=title, xlabel="epoch")
+        _epochs(ax, max([h["epoch"].max() for h in histories.values()], default=1))
+        if ax is axes[0, -1]:
+            _end_labels(ax, ends)
+    return figure
+
+
+@_styled
+def gan(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Losses of generator and discriminator, and below them the discriminator's mean answers, a column per finding.
+
+    histories: name -> epoch, loss_g, loss_d, d_real, d_fake.
+    """
+    pairs = (
+        (("loss_g", "generator", COLOURS[1]), ("loss_d", "discriminator", COLOURS[0])),
+        (("d_real", "on real", COLOURS[2]), ("d_fake", "on generated", COLOURS[3])),
+    )
+    columns = max(len(histories), 1)
+    figure, axes = _grid(2, columns, 1.45, width=min(WIDTH, 2.7 * columns + 0.4), sharex="col")
+    for k, (name, history) in enumerate(histories.items()):
+        for row, lines in enumerate(pairs):
+            for column, _, colour in lines:
+                _line(axes[row, k], history["epoch"], history[column], colour, linewidth=1.1)
+        axes[0, k].set(
+            title=name, ylim=(0, max(1.0, 1.05 * float(np.nanpercentile(history[["loss_g", "loss_d"]], 99.5))))
+        )
+        axes[1, k].axhline(0.5, color=PALE, linewidth=0.8, zorder=0)
+        axes[1, k].set(ylim=(0, 1), xlabel="epoch")
+        _epochs(axes[1, k], history["epoch"].max())
+    for row, (label, lines) in enumerate(zip(("loss", "D's answer"), pairs, strict=True)):
+        axes[row, 0].set_ylabel(label)
+        if histories:
+            ends = [
+                (histories[name]["epoch"].iloc[-1], histories[name][c].iloc[-1], t, colour) for c, t, colour in lines
+            ]
+            _end_labels(axes[row, -1], ends)
+    return figure
+
+
+@_styled
+def forest(rows: pd.DataFrame) -> Figure:
+    """Differences with intervals around a zero line, blue where the interval is clear of it.
+
+    rows: name, note (right-hand text), difference, low, high, printed (a paper's); numbers may be NaN.
+    """
+    figure, [[axes]] = _grid(1, 1, 0.6 + 0.2 * len(rows))
+    y = np.arange(len(rows))[::-1].astype(float)
+    known = rows["difference"].notna().to_numpy()
+    axes.axvline(0, color=INK, linewidth=0.8)
+    clear = known & ((rows["low"] > 0) | (rows["high"] < 0)).to_numpy()
+    for part, colour in ((known & ~clear, GREY), (clear, COLOURS[0])):
+        axes.hlines(y[part], rows["low"][part], rows["high"][part], color=colour, linewidth=1.3)
+        axes.plot(rows["difference"][part], y[part], "o", color=colour, markersize=4.2)
+    paper = rows["printed"].notna().to_numpy()
+    axes.plot(
+        rows["printed"][paper],
+        y[paper],
+        "D",
+        markersize=4,
+        markerfacecolor="white",
+        markeredgecolor=COLOURS[1],
+        markeredgewidth=1,
+    )
+    reach = np.nanmax(np.abs(rows[["low", "high", "printed"]].to_numpy(float)), initial=0.02) * 1.06
+    axes.set(xlim=(-reach, reach), ylim=(-0.7, len(rows) - 0.3), xlabel="difference in AUC, final \u2212 baseline")
+    axes.set_yticks(y, rows["name"])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    for place, text, ok in zip(y, rows["note"], known, strict=True):
+        axes.annotate(
+            text,
+            (1, place),
+            (6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+            color=INK if ok else GREY,
+        )
+    return figure
+
+
+ADGM_PANELS = {"acc": "accuracy", "ce": "classification loss", "L": "L", "U": "U", "J": "J\u03b1"}
+
+
+@_styled
+def adgm_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """The ADGM's five training curves, training and validation, a row per run (name -> history).
+
+    The second paper's figures 3 and 4.
+    """
+    figure, axes = _grid(max(len(histories), 1), 5, 1.4, sharex=True)
+    for k, (name, history) in enumerate(histories.items()):
+        for ax, (key, title) in zip(axes[k], ADGM_PANELS.items(), strict=True):
+            for part, colour in (("train", COLOURS[0]), ("valid", COLOURS[1])):
+                _line(ax, history["epoch"], history[f"{part}_{key}"], colour, linewidth=1.1)
+            if k == 0:
+                ax.set_title(title)
+            if k == len(histories) - 1:
+                ax.set_xlabel("epoch")
+                _epochs(ax, history["epoch"].max())
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+        axes[k, 0].set_ylabel(name)
+        _corner(axes[k, 0], [("training", COLOURS[0]), ("validation", COLOURS[1])])
+    return figure
+
+
+@_styled
+def adgm_latent(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """What the latent variables carry by epoch, a line per run (name -> history): KLs in nats and active units."""
+    panels = {
+        "KL_z": "KL of z, nats",
+        "KL_a": "KL of a, nats",
+        "active_z": "active units of z",
+        "active_a": "active units of a",
+    }
+    figure, axes = _grid(1, 4, 1.7)
+    shades = [COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3], COLOURS[4], COLOURS[5]]
+    for ax, (column, title) in zip(axes[0], panels.items(), strict=True):
+        ends = []
+        for k, (name, history) in enumerate(histories.items()):
+            colour = shades[k % len(shades)]
+            _line(ax, history["epoch"], history[column], colour, linewidth=1.1)
+            ends.append((history["epoch"].iloc[-1], history[column].iloc[-1], name, colour))
+        ax.set(title=title, xlabel="epoch")
+        ax.set_ylim(0, max(1.0, ax.get_ylim()[1]))
+        _epochs(ax, max([h["epoch"].max() for h in histories.values()], default=1))
+        if ax is axes[0, -1]:
+            _end_labels(ax, ends)
+    return figure
+
+
+@_styled
+def adgm_accuracy(ours: pd.DataFrame, papers: Mapping[int, Sequence[tuple[int, float]]]) -> Figure:
+    """Accuracy against labels per class, one panel per number of classes; the paper's figures 5 and 6.
+
+    ours: classes, labels, which (last, best), accuracy, low, high, majority_share, n. papers: number of classes ->
+    (labels, accuracy) points.
+    """
+    tasks = sorted(ours["classes"].unique())
+    figure, axes = _grid(1, max(len(tasks), 1), 2.5, width=3.55 * max(len(tasks), 1))
+    for ax, classes in zip(axes[0], tasks, strict=False):
+        mine = ours[ours["classes"] == classes].sort_values("labels")
+        floor = mine["majority_share"].iloc[0]
+        ends = []
+        points = np.array(papers.get(int(classes), ()), float).reshape(-1, 2)
+        if len(points):
+            ax.plot(
+                points[:, 0],
+                points[:, 1],
+                color=GREY,
+                linewidth=1,
+                linestyle=(0, (4, 2)),
+                marker="D",
+                markersize=3,
+                markerfacecolor="white",
+            )
+            ends.append((points[-1, 0], points[-1, 1], "the paper", GREY))
+        for which, colour, shift in (("best", COLOURS[4], 1.03), ("last", COLOURS[0], 1 / 1.03)):
+            part = mine[mine["which"] == which]
+            if part.empty:
+                continue
+            x = part["labels"] * shift
+            bars = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
+            ax.errorbar(x, part["accuracy"], bars, color=colour, fmt="-o", markersize=3.6, linewidth=1.3, elinewidth=1)
+            ends.append((part["labels"].iloc[-1] * 1.08, part["accuracy"].iloc[-1], f"{which} epoch", colour))
+        ax.axhline(floor, color=INK, linewidth=0.8, linestyle=":")
+        ax.annotate(
+            "majority class",
+            (0.01, floor),
+            (0, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            fontsize=7,
+        )
+        ax.set_xscale("log")
+        ticks = []
+        for tick in sorted({*mine["labels"], *points[:, 0].astype(int)}, reverse=True):
+            if not ticks or ticks[-1] / tick > 1.7:
+                ticks.append(tick)
+        ax.set_xticks(ticks, [f"{t:,}" for t in ticks])
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.tick_params(axis="x", which="minor", length=0)
+        ax.set(
+            title=f"{classes} classes, n = {mine['n'].iloc[0]:,}",
+            xlabel="labels per class",
+            ylabel="validation accuracy",
+        )
+        _percent(ax.yaxis)
+        _end_labels(ax, ends)
+    return figure
+
+
+def beside(images: Sequence[Image.Image], width: int, height: int, gap: int) -> Image.Image:
+    """X-ray pictures side by side on black, each resized to width x height, `gap` pixels apart."""
+    whole = Image.new("L", (len(images) * (width + gap) - gap, height))
+    for k, image in enumerate(images):
+        whole.paste(image.convert("L").resize((width, height), Image.Resampling.LANCZOS), (k * (width + gap), 0))
+    return whole

@@ -1,0 +1,112 @@
+"""The report: one self-contained HTML page that can be read and printed, its tables as CSV, its figures as previews.
+
+`gather` reads what the other stages wrote and gives the page's context; `write` renders cxr/report.html.j2 and writes
+everything. Which findings, policies and label counts there are comes in lists; an empty list is an empty section. The
+page holds counts and pictures, never the id of an image or of a patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cxr import figures, page
+from cxr.artefacts import Artefacts, read_json
+from cxr.runtime import atomic, write_table
+from cxr.sections import baseline, final, gan
+from cxr.sections_adgm import adgm
+from cxr.sections_data import data
+
+TITLE = "Two chest X-ray studies, run as one pipeline"
+CONTENTS = (
+    ("data", "The data"),
+    ("baseline", "Baseline"),
+    ("gan", "Generated X-rays"),
+    ("final", "Final classifier"),
+    ("adgm", "Few labels"),
+    ("method", "Method and parameters"),
+)
+
+
+def gather(run: Artefacts) -> dict:
+    """The context of the page. Raises ValueError, naming the stage that makes it, for a file missing or torn."""
+    context = {
+        "title": TITLE,
+        "contents": CONTENTS,
+        "level": run.level,
+        "data": data(run),
+        "baseline": baseline(run),
+        "gan": gan(run),
+        "final": final(run),
+        "adgm": adgm(run),
+        "parameters": parameters(run.params),
+        "metrics": parameters(read_json(run.metrics, "evaluate")),
+    }
+    return context | {"phantoms": context["data"]["phantoms"]}
+
+
+def parameters(params: dict) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Sections as (name, [(key, value)]); keys outside a section come first, deeper ones are joined with dots."""
+    loose, whole = [], []
+    for name, value in params.items():
+        if isinstance(value, dict):
+            whole.append((str(name), list(_flat(value))))
+        else:
+            loose.append((str(name), _text(value)))
+    return [("", loose)] * bool(loose) + whole
+
+
+def _flat(section: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _text(value)
+
+
+def _text(value) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def tables(context: dict) -> list[page.Table]:
+    """Every table of the page, wherever it stands in the context."""
+    return [
+        v
+        for section in context.values()
+        if isinstance(section, dict)
+        for v in section.values()
+        if isinstance(v, page.Table)
+    ]
+
+
+def previews(context: dict) -> dict[str, bytes]:
+    """The small figures that stand outside the page too, as PNG by file name."""
+    drawn = {
+        "roc": context["baseline"]["roc_figure"],
+        "final_roc": context["final"]["roc_figure"],
+        "differences": context["final"]["forest_figure"],
+        "adgm_accuracy": context["adgm"]["accuracy_figure"],
+    }
+    return {f"{name}.png": figures.png(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def write(context: dict, out: Path, folder: Path, pictures: Path) -> None:
+    """Write the page to `out`, its tables into `folder`, its previews into `pictures`; each whole or not at all."""
+    html = page.render(context | {"tables": folder.name})
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        for table in tables(context):
+            write_table(temporary / f"{table.name}.csv", table.frame())
+    with atomic(pictures) as temporary:
+        temporary.mkdir()
+        for name, data_ in previews(context).items():
+            (temporary / name).write_bytes(data_)
+        if context["gan"]["pair"]:
+            real, generated = context["gan"]["pair"]
+            figures.beside([real, generated], real.width, real.height, 16).save(temporary / "gan.png")
+    with atomic(out) as temporary:
+        temporary.write_text(html, encoding="utf-8")

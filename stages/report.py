@@ -1,0 +1,64 @@
+"""One page with everything: what was run, on what data, what came out, beside the papers' numbers.
+
+python -m stages.report --explore reports/explore ... --out reports/report.html (dvc.yaml has the whole line)
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from stages.cli import main
+
+
+def run(
+    explore: Annotated[Path, Option(help="folder of explore's tables")],
+    chexpert: Annotated[Path, Option(help="folder of CheXpert's records and manifest")],
+    rsna: Annotated[Path, Option(help="folder of RSNA's records and manifest")],
+    splits: Annotated[Path, Option(help="folder of the splits")],
+    stores: Annotated[Path, Option(help="folder of the stores, with rejected.csv per dataset")],
+    history: Annotated[Path, Option(help="folder of the classifiers' training curves")],
+    gan: Annotated[Path, Option(help="folder of the GANs' grids and losses, one per finding")],
+    balanced: Annotated[Path, Option(help="plan.json of balance")],
+    adgm: Annotated[Path, Option(help="folder of the ADGMs' curves and samples")],
+    models: Annotated[Path, Option(help="folder of the models")],
+    evaluate: Annotated[Path, Option(help="folder of evaluate's tables")],
+    metrics: Annotated[Path, Option(help="JSON of `dvc metrics`")],
+    params: Annotated[Path, Option(help="parameters as run, to be shown")],
+    out: Annotated[Path, Option(help="the page")],
+    tables: Annotated[Path, Option(help="folder of the page's tables as CSV")],
+    previews: Annotated[Path, Option(help="folder of the page's main figures as PNG")],
+    policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
+    findings: Annotated[list[str], Option(help="findings that have a GAN")] = (
+        "pneumonia",
+        "lung_lesion",
+        "consolidation",
+    ),
+    classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (2, 3),
+    labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (4000,),
+    final_policy: Annotated[str, Option(help="of final, and of the baseline to compare")] = "u_zeroes",
+) -> None:
+    """Write the report."""
+    import yaml
+
+    from cxr.artefacts import Artefacts
+    from cxr.report import gather, write
+
+    try:
+        shown = yaml.safe_load(params.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{params}: no readable YAML ({error}); `git checkout {params}` restores it") from error
+    context = gather(
+        Artefacts(
+            explore=explore, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history, gan=gan,
+            balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics, policies=list(policies),
+            findings=list(findings), classes=list(classes), labels=list(labels), final_policy=final_policy,
+            params=shown,
+        )
+    )  # fmt: skip
+    write(context, out, tables, previews)
+    print(f"report: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main(run)

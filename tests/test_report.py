@@ -1,0 +1,358 @@
+"""The report on a fabricated run: everything that the other stages leave, in their formats, made in a second."""
+
+import contextlib
+import dataclasses
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from cxr import doctor, evaluate, explore, page, splits
+from cxr.artefacts import Artefacts
+from cxr.labels import FINDINGS, SLUGS, slug
+from cxr.labels import table as label_table
+from cxr.records import CLASSES
+from cxr.report import gather, parameters, write
+from cxr.runtime import write_json, write_table
+from cxr.sections import baseline, final, gan
+from cxr.sections_adgm import adgm
+from cxr.sections_data import data
+from stages.cli import main
+from stages.report import run as stage
+
+POLICIES, RARE, LABELS = ["u_zeroes", "u_ones"], ["pneumonia", "lung_lesion", "consolidation"], [50, 200]
+PREVALENCE = dict(
+    zip(SLUGS, (0.1, 0.05, 0.12, 0.47, 0.06, 0.23, 0.07, 0.05, 0.15, 0.09, 0.38, 0.04, 0.0, 0.52), strict=True)
+)
+
+
+def chexpert_records(rng: np.random.Generator, patients: int = 700) -> pd.DataFrame:
+    rows = []
+    for p in range(patients):
+        sex, age = ("F", "M")[p % 2], float(rng.integers(18, 90))
+        for study in range(rng.integers(1, 3)):
+            name = f"patient{p:05d}"
+            part = "valid" if p < 60 else "train"
+            rows.append(
+                {"image_id": f"{part}/{name}/{study}", "path": f"{part}/{name}/{study}/view1_frontal.jpg"}
+                | {"patient_id": name, "study_id": f"{name}/{study}", "sex": sex, "age": age, "projection": "frontal"}
+                | {"view": ("AP", "PA")[p % 2], "official_split": part}
+            )
+    table = pd.DataFrame(rows)
+    for name in FINDINGS:
+        draw, p = rng.random(len(table)), PREVALENCE[slug(name)]
+        table[name] = np.select([draw < p, draw < 1.3 * p, draw < 0.6], [1.0, -1.0, 0.0], np.nan)
+    table.loc[3, "age"] = 155.0
+    return table
+
+
+def rsna_records(rng: np.random.Generator, patients: int = 900) -> pd.DataFrame:
+    chosen = rng.choice(3, patients, p=[0.25, 0.4, 0.35])
+    rows = [
+        {key: f"r{i:04d}" for key in ("image_id", "patient_id", "study_id", "path")}
+        | {"sex": "F", "age": 50.0}
+        | {"projection": "frontal", "view": "AP", "official_split": "train", "class_name": CLASSES[k]}
+        | {"boxes": [[1.0, 2.0, 30.0, 40.0]] * (1 + i % 2) if k == 0 else []}
+        for i, k in enumerate(chosen)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def predictions(labels: pd.DataFrame, rng: np.random.Generator, skill: float) -> pd.DataFrame:
+    rows = labels[labels["split"] != "train"].reset_index(drop=True)
+    for name in SLUGS:
+        signal = rows[f"truth.{name}"].fillna(0.5).to_numpy(float) * skill + rng.normal(size=len(rows))
+        rows[f"score.{name}"] = 1 / (1 + np.exp(-signal))
+    return rows
+
+
+def xray_grid(rng: np.random.Generator, noise: float, tile: int = 32) -> Image.Image:
+    y, x = np.mgrid[-1 : 1 : tile * 1j, -1 : 1 : tile * 1j]
+    lungs = np.exp(-((np.abs(x) - 0.45) ** 2) / 0.05 - y**2 / 0.35)
+    tiles = [170 - 120 * lungs + noise * rng.normal(size=lungs.shape) for _ in range(64)]
+    whole = np.block([tiles[8 * k : 8 * k + 8] for k in range(8)])
+    return Image.fromarray(whole.clip(0, 255).astype(np.uint8))
+
+
+def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rare: list[str] = RARE) -> dict:
+    """A whole run's artefacts below `root`; returns the report stage's options."""
+    rng = np.random.default_rng(0)
+    xpert, pneumonia = chexpert_records(rng), rsna_records(rng)
+    summary = {s: explore.summary_chexpert(xpert[xpert["official_split"] == s]) for s in ("train", "valid")}
+    train = xpert[xpert["official_split"] == "train"]
+    checks = [doctor.chexpert(xpert).assign(dataset="chexpert"), doctor.rsna(pneumonia).assign(dataset="rsna")]
+    write_json(root / "explore/summary.json", {"chexpert": summary, "rsna": explore.summary_rsna(pneumonia)})
+    write_table(root / "explore/table1.csv", explore.beside_paper(explore.table1(train)))
+    write_table(root / "explore/age_by_sex.csv", explore.ages(train))
+    write_table(root / "explore/checks.csv", pd.concat(checks))
+    write_table(root / "explore/rsna_classes.csv", explore.rsna_classes(pneumonia))
+    for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
+        write_json(root / name / "manifest.json", {"kind": kind, "images": len(records)})
+        path = "train/patient00009/view1.jpg"
+        rejected = pd.DataFrame({"image_id": ["x"], "path": [path], "reason": [f"{path}: not <script>JPEG</script>"]})
+        write_table(root / "stores" / name / "rejected.csv", rejected)
+        split = splits.chexpert(records, by="patient", test_images=250, seed=0) if name == "chexpert" else None
+        split = splits.rsna(records, by="patient", valid_share=0.2, seed=0) if split is None else split
+        info = splits.summary(split, records, by="patient", min_positives=5, sha256="0")
+        write_json(root / "splits" / f"{name}.json", info)
+        if name == "chexpert":
+            truth = label_table(records, split, "u_zeroes")
+        else:
+            held_out = split[split["split"] == "valid"].merge(records[["image_id", "class_name"]], on="image_id")
+
+    settings = evaluate.Settings(replicates=60, min_positives=5)
+    models = {p: predictions(truth, rng, 1.2) for p in POLICIES} | {"final": predictions(truth, rng, 1.5)}
+    found = evaluate.judge(models, "u_zeroes", settings) | evaluate.judge_adgm(
+        adgm_runs(held_out, rng, labels), settings
+    )
+    for name, table in found.items():
+        write_table(root / "evaluate" / f"{name}.csv", table)
+    write_json(root / "metrics.json", {"final": {"macro_auc": {"auc": 0.8123}}})
+
+    epochs = np.arange(1, 4)
+    for k, name in enumerate([*(f"baseline/{p}" for p in POLICIES), "final"]):
+        history = {"epoch": epochs, "train_loss": 0.5 / epochs + 0.02 * k, "valid_loss": 0.55 / epochs**0.8 + 0.02 * k}
+        write_table(
+            root / "history" / f"{name}.csv",
+            pd.DataFrame(history | {"valid_macro_auc": 0.6 + 0.06 * epochs - 0.01 * k}),
+        )
+    for name in rare:
+        e = np.arange(1, 41)
+        curves = {"epoch": e, "loss_d": 0.7 + 0.2 * rng.random(40), "loss_g": 2 - 0.02 * e + 0.4 * rng.random(40)}
+        curves |= {"d_real": 0.7 + 0.05 * rng.random(40), "d_fake": 0.3 + 0.05 * rng.random(40)}
+        write_table(root / "gan" / name / "history.csv", pd.DataFrame(curves))
+        xray_grid(rng, 6).save(root / "gan" / name / "real.png")
+        for epoch in (1, 10, 20, 30, 40):
+            xray_grid(rng, 90 / epoch + 8).save(root / "gan" / name / f"grid-{epoch:04d}.png")
+    parts = {
+        "positives": 90,
+        "generated": 160,
+        "prevalence_before": 0.05,
+        "prevalence_after": 0.1,
+        "gan_images": 80,
+        "gan_epochs": 40,
+    }
+    plan = {"target_prevalence": 0.1, "labels": "masked", "train_images": 900, "synthetic_images": 480}
+    write_json(root / "balanced/plan.json", plan | {"findings": {name: parts for name in rare}})
+    for classes in (2, 3):
+        for n in labels:
+            fabricate_adgm(root, rng, classes, n)
+    params = {
+        "policies": POLICIES,
+        "evaluate": {"confidence": 0.95, "replicates": 60},
+        "gan": {"epochs": 40, "x": "<b>&"},
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    folders = ("explore", "chexpert", "rsna", "splits", "stores", "history", "gan", "adgm", "models", "evaluate")
+    options = {name: root / name for name in folders} | {
+        "balanced": root / "balanced/plan.json",
+        "metrics": root / "metrics.json",
+    }
+    lists = {"policies": POLICIES, "findings": rare, "classes": [2, 3] if labels else [], "labels": labels}
+    return options | lists | {"final_policy": "u_zeroes", "params": params}
+
+
+def adgm_runs(held_out: pd.DataFrame, rng: np.random.Generator, labels: list[int]) -> dict:
+    runs = {}
+    for classes in (2, 3):
+        label = held_out["class_name"].map(CLASSES.index).to_numpy()
+        label = label if classes == 3 else (label == 2).astype(int)
+        for n in labels:
+            table = held_out[["image_id", "patient_id", "split"]].assign(label=label)
+            for which in ("last", "best"):
+                logits = rng.normal(size=(len(label), classes)) + (1 + n / 100) * np.eye(classes)[label]
+                prob = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+                for i in range(classes):
+                    table[f"prob_{which}.{i}"] = prob[:, i]
+            runs[classes, n] = table
+    return runs
+
+
+def fabricate_adgm(root: Path, rng: np.random.Generator, classes: int, labels: int) -> None:
+    name, e = f"{classes}-{labels}", np.arange(1, 21)
+    history = {"epoch": e}
+    for part in ("train", "valid"):
+        history |= {f"{part}_{key}": 2 + 1 / e + 0.05 * rng.random(20) for key in ("L", "U", "ce", "J")}
+        history[f"{part}_acc"] = 0.8 - 0.3 / e
+    history |= {"KL_z": 5 - 5 / e, "KL_a": 3 - 2 / e, "active_z": e // 3, "active_a": e // 4, "temperature": e / 20}
+    write_table(root / "adgm" / name / "history.csv", pd.DataFrame(history))
+    rows = [np.hstack([np.asarray(xray_grid(rng, 4))[:64, :64]] * 6) for _ in range(classes)]
+    Image.fromarray(np.vstack(rows)).save(root / "adgm" / name / "samples.png")
+    facts = {"classes": classes, "labels": labels, "n_labelled": classes * labels, "n_unlabelled": 500, "alpha": 3.0}
+    write_json(root / "models/adgm" / name / "model.json", facts | {"best_epoch": 17, "epochs": 20, "size": 113})
+
+
+def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
+    """The stage's command line for one finding and one ADGM of this run, writing below root."""
+    options = {f.name: getattr(run, f.name) for f in dataclasses.fields(run)}
+    options |= {
+        "findings": ["pneumonia"],
+        "classes": [2],
+        "labels": [50],
+        "params": run.metrics.with_name("params.yaml"),
+    }
+    options |= {"out": root / "report.html", "tables": root / "tables", "previews": root / "figures"} | changed
+    words = []
+    for key, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{key}", str(one)]
+    return words
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(artefacts, what the stage said, the page, the folder of everything written) of one run of the stage."""
+    root = tmp_path_factory.mktemp("run")
+    artefacts = Artefacts(**fabricate(root, labels=[50]))
+    with contextlib.redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit) as end:
+        main(stage, arguments(artefacts, root))
+    assert end.value.code == 0
+    return artefacts, said.getvalue(), (root / "report.html").read_text(encoding="utf-8"), root
+
+
+@pytest.fixture(scope="module")
+def small(made):
+    """The same run with every optional list empty."""
+    return dataclasses.replace(made[0], findings=[], classes=[], labels=[])
+
+
+class Page(HTMLParser):
+    """What a browser would load or run, the text, and the ids with the links to them."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.loads, self.tags, self.words, self.ids, self.links = [], [], [], set(), set()
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "poster", "data", "action") and not value.startswith("#"):
+                self.loads.append(value)
+            if name == "href" and value.startswith("#"):
+                self.links.add(value[1:])
+            if name == "id":
+                self.ids.add(value)
+            assert not name.startswith("on"), (tag, name)
+
+    def handle_data(self, data):
+        if self.tags[-1:] != ["style"]:
+            self.words.append(data)
+
+
+def test_self_contained(made):
+    assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
+    found = Page(made[2])
+    assert made[2].startswith("<!DOCTYPE html>")
+    assert len(found.loads) == 14 and all(v.startswith("data:image/") for v in found.loads)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
+    assert not re.search(r"url\(|@import", made[2])
+    assert found.links <= found.ids
+
+
+def test_what_came_from_data_is_escaped(made):
+    assert "not &lt;script&gt;JPEG&lt;/script&gt;" in made[2] and "&lt;b&gt;&amp;" in made[2]
+    assert "<script" not in made[2]
+
+
+def test_no_patient_no_path(made):
+    root = made[3]
+    written = [made[2], *(p.read_text() for p in (root / "tables").iterdir())]
+    for text in written:
+        assert "patient0" not in text and "view1" not in text and str(root) not in text
+
+
+def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
+    assert "Drawn, not taken." in made[2] and "CheXpert and RSNA 2018 are the phantom cohort" in Page(made[2]).text
+    for name in ("chexpert", "rsna"):
+        write_json(tmp_path / name / "manifest.json", {"kind": "zip"})
+    assert data(dataclasses.replace(small, chexpert=tmp_path / "chexpert"))["phantoms"] == ["RSNA 2018"]
+    real = dataclasses.replace(small, chexpert=tmp_path / "chexpert", rsna=tmp_path / "rsna")
+    text = Page(page.render(gather(real) | {"tables": "tables"})).text
+    assert "Drawn, not taken." not in text and "X-rays read from a zip source" in text
+
+
+def test_empty_lists_are_empty_sections_and_the_same_bytes_each_time(small, tmp_path):
+    for part in ("a", "b"):
+        context = gather(small)
+        write(context, tmp_path / part / "report.html", tmp_path / part / "tables", tmp_path / part / "figures")
+    assert context["adgm"]["answers"] == context["final"]["answers"] == context["gan"]["findings"] == []
+    assert (tmp_path / "a/report.html").read_bytes() == (tmp_path / "b/report.html").read_bytes()
+    assert "No ADGM was asked for" in (tmp_path / "a/report.html").read_text()
+    assert not (tmp_path / "a/tables/adgm.csv").exists()
+
+
+def test_every_table_is_a_csv_with_its_n(made):
+    names = {p.stem for p in (made[3] / "tables").iterdir()}
+    assert names == set(re.findall(r'id="table-(\w+)"', made[2]))
+    assert names >= {"table1", "table2", "table3", "adgm", "balance", "splits", "positives", "cohort"}
+    for name in ("table1", "table2", "table3", "adgm", "balance", "checks", "rejected"):
+        assert {"n", "count"} & set(pd.read_csv(made[3] / "tables" / f"{name}.csv")), name
+
+
+def test_table3_says_what_evaluate_found(made):
+    ours = pd.read_csv(made[3] / "tables/table3.csv").set_index("finding")
+    theirs = pd.read_csv(made[3] / "evaluate/compare.csv").set_index("finding")
+    assert list(ours.index[:-1]) == list(FINDINGS)
+    for column, source in (("difference", "difference"), ("difference_low", "low"), ("p", "p"), ("p_holm", "p_holm")):
+        assert np.allclose(ours[column][:-1], theirs.loc[list(FINDINGS), source], equal_nan=True), column
+    assert ours["paper_final"].dropna().to_dict() == {"Lung Lesion": 0.75, "Consolidation": 0.73, "Pneumonia": 0.79}
+    assert "n/a \u2014 0 positives" in Page(made[2]).text  # the fracture that no test image has
+
+
+def test_previews(made):
+    names = {p.name for p in (made[3] / "figures").iterdir()}
+    assert names == {"roc.png", "final_roc.png", "differences.png", "adgm_accuracy.png", "gan.png"}
+    for name in names:
+        with Image.open(made[3] / "figures" / name) as picture:
+            assert min(picture.size) > 90
+
+
+@pytest.mark.parametrize(
+    "section, option, file, cure",
+    [
+        (baseline, "evaluate", "auc.csv", "dvc repro evaluate"),
+        (baseline, "history", "baseline/u_zeroes.csv", "dvc repro baseline@u_zeroes"),
+        (gan, "gan", "pneumonia", "dvc repro -f gan@pneumonia"),
+        (final, "evaluate", "auc.csv", "dvc repro evaluate"),
+        (adgm, "adgm", "2-50/history.csv", "dvc repro adgm@2-50"),
+        (adgm, "models", "adgm/2-50/model.json", "dvc repro adgm@2-50"),
+        (data, "splits", "chexpert.json", "dvc repro split@chexpert"),
+        (data, "stores", "chexpert/rejected.csv", "dvc repro resize@chexpert"),
+        (data, "explore", "summary.json", "dvc repro explore"),
+    ],
+)
+def test_a_missing_file_is_named_with_its_cure(made, tmp_path, section, option, file, cure):
+    with pytest.raises(ValueError) as error:
+        section(dataclasses.replace(made[0], **{option: tmp_path}))
+    assert str(tmp_path / file) in str(error.value) and cure in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"final_policy": "u_ignore"}, "'u_ignore' is none of the policies trained (u_zeroes, u_ones)"),
+        ({"findings": ["measles"]}, "unknown finding 'measles'"),
+        ({"params": "absent.yaml"}, "absent.yaml"),
+        ({"explore": "gone"}, "`dvc repro explore` makes it"),
+    ],
+)
+def test_bad_input_is_one_line_and_the_old_report_stays(made, tmp_path, capsys, changed, message):
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(SystemExit) as end:
+        main(stage, arguments(made[0], tmp_path, **changed))
+    said = capsys.readouterr().err
+    assert end.value.code == 1 and message in said and len(said.splitlines()) == 1
+    assert (tmp_path / "report.html").read_text() == "old" and not (tmp_path / "tables").exists()
+
+
+def test_parameters_are_flat_and_in_words():
+    found = parameters({"seed": 3, "gan": {"deep": {"a": [1, 2]}, "flip": False, "weights": None}})
+    assert found == [("", [("seed", "3")]), ("gan", [("deep.a", "1, 2"), ("flip", "no"), ("weights", "none")])]
