@@ -1,0 +1,245 @@
+"""An X-ray file, JPEG, PNG or DICOM, as an 8-bit gray image, and that image at another size.
+
+Only as many pixels are decoded as the wanted size needs: a JPEG is scaled by 1/2, 1/4 or 1/8 by its own inverse
+cosine transform (PIL's Image.draft), in a DICOM too where that is exact. Gray values of a DICOM follow the standard
+(PS3.3 C.11.1 rescale, C.11.2 VOI LUT and window): a window is applied where the file has one; without one, 8-bit
+values are taken as they are, and deeper ones are stretched from the image's darkest to its brightest pixel, as are
+16-bit PNGs. MONOCHROME1 is inverted, so bone is always bright.
+
+Images are squashed to a square, not cropped or padded: both papers' code and Irvin et al. 2019 (CheXpert) do so.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+MAX_PIXELS = 64_000_000  # four times the largest digital detector; more is a mistake or a decompression bomb
+MIN_SIDE = 16
+
+DICOM_TAGS = """
+    SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns
+    BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue
+    RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence
+    WindowCenter WindowWidth VOILUTFunction VOILUTSequence
+    PixelData FloatPixelData DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths
+"""
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+
+
+class Picture(NamedTuple):
+    """A decoded image: pixels (uint8, H x W, gray, bone bright), and the width and height of them that it fills.
+
+    The last column and row are only partly filled where the decoder's reduction does not divide the image's size.
+    """
+
+    pixels: np.ndarray
+    filled: tuple[float, float]
+
+
+def decode(data: bytes, name: str, at_least: int) -> Picture:
+    """An image file's bytes as a picture; reduced where that is cheap, then no side is below at_least.
+
+    The content decides the format, not the name. Raises ValueError with the reason for anything that can't be shown
+    as one radiograph: an empty, foreign or truncated file, more than MAX_PIXELS, a side under MIN_SIDE, a DICOM
+    without pixels or with several frames.
+    """
+    if not data:
+        raise ValueError("empty file (0 bytes)")
+    try:
+        if data[128:132] == b"DICM":
+            picture = _dicom(data, at_least)
+        elif data[:2] == b"\xff\xd8" or data[:8] == b"\x89PNG\r\n\x1a\n":
+            picture = _jpeg_or_png(data, at_least)
+        else:
+            raise ValueError("neither JPEG, PNG nor DICOM")
+    except ValueError:
+        raise
+    except Exception as error:  # the decoders raise nearly every type on damaged files
+        raise ValueError(f"damaged file ({type(error).__name__}: {error})") from error
+    assert picture.pixels.dtype == np.uint8 and picture.pixels.ndim == 2
+    return picture
+
+
+def resize(pixels: np.ndarray, size: int, filled: tuple[float, float] | None = None) -> np.ndarray:
+    """uint8 H x W to uint8 size x size, antialiased: a pixel is a weighted mean of all input pixels near it.
+
+    filled: the width and height that count (a Picture's); default all.
+    """
+    width, height = filled or pixels.shape[::-1]
+    whole = Image.fromarray(pixels)
+    return np.asarray(whole.resize((size, size), Image.Resampling.BILINEAR, (0, 0, width, height)))
+
+
+def _whole(pixels: np.ndarray) -> Picture:
+    return Picture(pixels, pixels.shape[::-1])
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels: more than {MAX_PIXELS:,} are refused, undecoded")
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(f"{width} x {height} pixels: too small for a radiograph")
+
+
+# JPEG and PNG ---------------------------------------------------------------------------------------------------------
+
+
+def _open(data: bytes) -> Image.Image:
+    """The picture's header, checked; its pixels are not decoded yet."""
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels are refused, undecoded") from error
+    _check_size(*picture.size)
+    return picture
+
+
+def _reduce(picture: Image.Image, at_least: int) -> tuple[float, float]:
+    """Have a JPEG decoded gray and reduced, as far as no side falls below at_least; how much of the result it fills."""
+    drafted = picture.draft("L", (at_least, at_least))
+    return drafted[1][2:] if drafted else picture.size
+
+
+def _jpeg_or_png(data: bytes, at_least: int) -> Picture:
+    picture = _open(data)
+    if picture.format == "JPEG":
+        filled = _reduce(picture, at_least)
+        if picture.mode == "CMYK":
+            picture = picture.convert("RGB")
+        return Picture(np.asarray(picture.convert("L")), filled)
+    if picture.mode.startswith("I"):
+        return _whole(_stretch(np.asarray(picture).astype(np.float32)))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
+    if picture.mode == "P":
+        picture = picture.convert("RGB")
+    return _whole(np.asarray(picture.convert("L")))
+
+
+def _stretch(values: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+    """Linear, from the darkest to the brightest value (of those `inside`) to 0..255."""
+    considered = values if inside is None else values[inside]
+    low, high = float(considered.min()), float(considered.max())
+    return _to_bytes((values - low) / max(high - low, 1e-9))
+
+
+def _to_bytes(share: np.ndarray) -> np.ndarray:
+    return (np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+# DICOM ----------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _tags() -> list[int]:
+    from pydicom.tag import Tag
+
+    return [Tag(keyword) for keyword in DICOM_TAGS.split()]
+
+
+def _dicom(data: bytes, at_least: int) -> Picture:
+    import pydicom
+
+    # Only these tags are parsed: nothing about the patient is read, so nothing can end up in a message.
+    with pydicom.config.disable_value_validation():
+        header = pydicom.dcmread(io.BytesIO(data), specific_tags=_tags())
+        rows, columns, bits = (header.get(tag) or 0 for tag in ("Rows", "Columns", "BitsStored"))
+        if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+            raise ValueError("DICOM with floating-point pixels")
+        if not header.get("PixelData"):
+            raise ValueError("DICOM without pixels, or cut short before their end")
+        _check_size(columns, rows)
+        if (frames := int(header.get("NumberOfFrames") or 1)) != 1:
+            raise ValueError(f"DICOM with {frames} frames, not one radiograph")
+        if not 1 <= bits <= 16:
+            raise ValueError(f"DICOM with {bits} bits per pixel")
+        if header.get("SamplesPerPixel") == 3 and bits == 8:
+            return _whole(np.asarray(Image.fromarray(_full(header)).convert("L")))
+        return _gray_dicom(header, bits, at_least)
+
+
+def _gray_dicom(header, bits: int, at_least: int) -> Picture:
+    meaning = header.get("PhotometricInterpretation")
+    if meaning not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(f"DICOM with photometric interpretation {meaning}, not gray")
+    signed = header.get("PixelRepresentation") == 1
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    table, windowed = _display(header, np.arange(low, high + 1))
+    # A window must see whole pixels: the mean of clipped values is not the clipped mean.
+    if header.file_meta.get("TransferSyntaxUID") == JPEG_BASELINE and bits == 8 and not windowed:
+        pixels, filled = _baseline(header, at_least)
+    else:
+        pixels, filled = _whole(_full(header))
+    # Bits above BitsStored are no part of the value.
+    places = pixels if pixels.dtype == np.uint8 and bits == 8 else np.clip(pixels.astype(np.int32), low, high) - low
+    if windowed:
+        image = _to_bytes(table)[places]
+    elif bits <= 8:
+        image = _stretch(table)[places]  # the whole stored range, so values stay as they are
+    else:
+        padding = header.get("PixelPaddingValue")
+        inside = None if padding is None else pixels != padding
+        image = _stretch(table[places], inside if inside is None or inside.any() else None)
+    return Picture(255 - image if meaning == "MONOCHROME1" else image, filled)
+
+
+def _full(header) -> np.ndarray:
+    """The whole decoded frame by pydicom and its plugins (python-gdcm, Pillow): H x W, or H x W x 3."""
+    try:
+        pixels = header.pixel_array
+    except Exception as error:  # plugins raise nearly every type
+        syntax = header.file_meta.get("TransferSyntaxUID")
+        raise ValueError(
+            f"DICOM pixels can't be decoded (transfer syntax {syntax}): {type(error).__name__}: {error}"
+        ) from error
+    return pixels
+
+
+def _baseline(header, at_least: int) -> Picture:
+    """An 8-bit baseline JPEG frame through the decoder's own scaling."""
+    from pydicom.encaps import get_frame
+
+    picture = _open(get_frame(header.PixelData, 0, number_of_frames=1))
+    if picture.size != (header.Columns, header.Rows):
+        width, height = picture.size
+        raise ValueError(f"DICOM says {header.Columns} x {header.Rows} pixels, its JPEG frame {width} x {height}")
+    filled = _reduce(picture, at_least)
+    return Picture(np.asarray(picture.convert("L")), filled)
+
+
+def _display(header, stored: np.ndarray) -> tuple[np.ndarray, bool]:
+    """What each stored value is shown as, and whether a window made it: then in 0..1, else in the rescaled unit.
+
+    One entry per possible stored value, since rescale, LUT and window work on values one by one.
+    """
+    from pydicom.pixels import apply_modality_lut, apply_voi
+
+    values = np.asarray(apply_modality_lut(stored, header), np.float64)
+    if header.get("VOILUTSequence"):
+        depth = header.VOILUTSequence[0].LUTDescriptor[2]
+        return apply_voi(values.astype(np.int64), header) / ((1 << depth) - 1), True
+    center, width = _first(header.get("WindowCenter")), _first(header.get("WindowWidth"))
+    kind = header.get("VOILUTFunction") or "LINEAR"
+    if (
+        center is None or width is None or not width > (kind == "LINEAR")
+    ):  # PS3.3 C.11.2.1.2.1: narrower windows mean nothing
+        return values, False
+    if kind == "SIGMOID":
+        with np.errstate(over="ignore"):  # 1 / inf is the 0 that is meant
+            return 1 / (1 + np.exp(-4 * (values - center) / width)), True
+    if kind == "LINEAR_EXACT":
+        return np.clip((values - center) / width + 0.5, 0, 1), True
+    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1), True
+
+
+def _first(value) -> float | None:
+    """Of several windows the first is the default one."""
+    if value is None or value == "":
+        return None
+    return float(value if isinstance(value, int | float | str) else value[0])

@@ -1,0 +1,148 @@
+"""The canonical table of radiographs, one row per image, that every source is read into and every stage starts from.
+
+Both datasets have COMMON. CheXpert's records add the 14 findings as float32 columns: 1 present, 0 absent, -1
+uncertain, NaN blank (not mentioned). RSNA's add class_name (one of CLASSES) and boxes (a list of [x, y, width,
+height] in pixels of the original image, empty when there are none). Ages are kept as the source gives them,
+impossible ones too, so that they can be reported; NaN is unknown.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from cxr.labels import FINDINGS
+
+COMMON = (
+    "image_id",  # unique
+    "patient_id",
+    "study_id",
+    "path",  # posix, relative to the source's root
+    "sex",  # F, M or null
+    "age",  # years, float32
+    "projection",  # frontal or lateral
+    "view",  # AP, PA, LL, RL or null
+    "official_split",  # train or valid, as published
+)
+CLASSES = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
+COLUMNS = {"chexpert": (*COMMON, *FINDINGS), "rsna": (*COMMON, "class_name", "boxes")}
+VIEWS = ("AP", "PA", "LL", "RL")
+
+
+def conform(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The table with just the columns of `dataset`, in canonical order and type; asserts what a source promises."""
+    table = table[list(COLUMNS[dataset])].reset_index(drop=True)
+    for name in COMMON:
+        table[name] = table[name].astype(np.float32 if name == "age" else "str")
+    if dataset == "chexpert":
+        table = table.astype(dict.fromkeys(FINDINGS, np.float32))
+        values = table[list(FINDINGS)].to_numpy()
+        assert np.isin(values[~np.isnan(values)], (-1, 0, 1)).all()
+    else:
+        table["class_name"] = table["class_name"].astype("str")
+        assert table["class_name"].isin(CLASSES).all()
+    assert len(table) and table["image_id"].is_unique and table["path"].is_unique
+    assert table[["image_id", "patient_id", "study_id", "path", "projection", "official_split"]].notna().all(axis=None)
+    assert (
+        table["projection"].isin(("frontal", "lateral")).all()
+        and table["official_split"].isin(("train", "valid")).all()
+    )
+    assert table["sex"].dropna().isin(("F", "M")).all() and table["view"].dropna().isin(VIEWS).all()
+    return table
+
+
+def load(path: str | os.PathLike, dataset: str) -> pd.DataFrame:
+    """The records that the download stage wrote to a parquet file. Raises ValueError when it holds none."""
+    try:
+        table = pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; `dvc repro download@{dataset}` makes it") from error
+    except (OSError, ValueError) as error:  # pyarrow.ArrowInvalid is a ValueError
+        raise ValueError(
+            f"{path}: no readable parquet file; `dvc repro -f download@{dataset}` makes it again"
+        ) from error
+    if missing := [name for name in COLUMNS[dataset] if name not in table]:
+        raise ValueError(f"{path}: no records of {dataset}, column {missing[0]!r} is missing")
+    if not table["image_id"].is_unique:
+        twice = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
+        raise ValueError(f"{path}: image_id {twice!r} stands twice; `dvc repro -f download@{dataset}` makes it again")
+    return table
+
+
+# A published label table (CSV) ----------------------------------------------------------------------------------------
+
+
+def read_csv(data: bytes, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """The named columns of a CSV as text ('' when blank), in this order; the index is the line number (header = 1).
+
+    Takes a byte order mark, any mixture of line ends, blank lines and further columns. Raises ValueError, naming the
+    file, for an empty one, a missing column, text that is not UTF-8, and lines of uneven length.
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n")
+    if not data.strip():
+        raise ValueError(f"{name} is empty: download the dataset again")
+    _check_even(data, name)
+    try:
+        table = pd.read_csv(io.BytesIO(data), dtype="str", keep_default_na=False, skip_blank_lines=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name} is no readable CSV ({str(error).strip()}): download the dataset again") from error
+    table.columns = table.columns.str.strip()
+    if missing := [column for column in columns if column not in table]:
+        header = data.split(b"\n", 1)[0].decode(errors="replace")[:300]
+        raise ValueError(
+            f"{name} line 1: column {missing[0]!r} is missing; the header is {header!r}: restore the published file, "
+            f"or rename the column"
+        )
+    table.index = pd.RangeIndex(2, len(table) + 2)
+    table = table[(table != "").any(axis=1)]
+    if not len(table):
+        raise ValueError(f"{name} has a header but no rows: download the dataset again")
+    return table[list(columns)]
+
+
+def _check_even(data: bytes, name: str) -> None:
+    """Every line has as many cells as the header: pandas would fill up or shift the others. Without quotes, that is."""
+    if b'"' in data:
+        return
+    values = np.frombuffer(data + b"\n", np.uint8)
+    ends = np.flatnonzero(values == ord("\n"))
+    cells = np.diff(np.searchsorted(np.flatnonzero(values == ord(",")), ends), prepend=0) + 1
+    blank = np.diff(ends, prepend=-1) == 1
+    if (wrong := (cells != cells[0]) & ~blank).any():
+        line = int(wrong.argmax())
+        raise ValueError(
+            f"{name} line {line + 1} has {cells[line]} cells, the header {cells[0]}: download the dataset again"
+        )
+
+
+def numbers(column: pd.Series, allowed: Sequence[float], name: str) -> pd.Series:
+    """A text column as float32, blank as NaN. Raises ValueError with the line of the first value not in `allowed`."""
+    codes, texts = pd.factorize(column)
+    values = np.array([_number(text) for text in texts], np.float32)
+    known = np.array([not text.strip() for text in texts]) | np.isin(values, np.array(allowed, np.float32))
+    if not known.all():
+        row = int(np.flatnonzero(~known[codes])[0])
+        choices = ", ".join(f"{value:g}" for value in allowed)
+        raise ValueError(
+            f"{name} line {column.index[row]}: {column.name} is {column.iloc[row]!r}, must be one of {choices} "
+            f"or blank: correct that cell"
+        )
+    return pd.Series(values[codes], column.index, name=column.name)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return np.nan
+    return value if np.isfinite(value) else np.nan
+
+
+def some(values: Sequence, n: int = 10) -> str:
+    """'a, b, ... and 5 more': the first n of the values, for a message."""
+    values = list(values)
+    return ", ".join(map(str, values[:n])) + (f", ... and {len(values) - n:,} more" if len(values) > n else "")

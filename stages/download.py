@@ -1,0 +1,44 @@
+"""Source -> records.parquet (cxr/records.py) and manifest.json. Raw images stay where they are.
+
+python -m stages.download --dataset chexpert --source phantom --out data/chexpert
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stages.cli import main, state_dir
+
+
+def run(
+    dataset: Annotated[Literal["chexpert", "rsna"], typer.Option()],
+    source: Annotated[
+        str, typer.Option(help="phantom | folder | .zip | http(s)://, s3:// of a .zip | kaggle:<handle>")
+    ],
+    out: Annotated[Path, typer.Option(help="folder for records.parquet and manifest.json")],
+    state: Annotated[Path | None, typer.Option(help="keeps downloads; default: .checkpoints")] = None,
+    chexpert_patients: Annotated[int, typer.Option(min=20, help="size of the phantom CheXpert")] = 1500,
+    rsna_patients: Annotated[int, typer.Option(min=20, help="size of the phantom RSNA")] = 1500,
+    seed: Annotated[int, typer.Option(min=0, help="of the phantom")] = 0,
+) -> None:
+    """Read a dataset's label tables into canonical records; download it, or make the phantom, first."""
+    from cxr.runtime import write_json, write_table
+    from cxr.sources import chexpert, rsna
+    from cxr.sources.fetch import describe, open_source
+
+    reader = {"chexpert": chexpert, "rsna": rsna}[dataset]
+    patients = {"chexpert": chexpert_patients, "rsna": rsna_patients}[dataset]
+    recipe = {"patients": patients, "seed": seed} if source == "phantom" else None
+    tree, kind = open_source(source, dataset, (state or state_dir()) / "downloads", recipe)
+    records = reader.read(tree)
+    manifest = describe(tree, kind, reader.tables(tree), list(records["path"]), recipe)
+    write_table(out / "records.parquet", records)
+    write_json(out / "manifest.json", manifest)
+    print(f"download: {len(records):,} images of {records['patient_id'].nunique():,} patients from a {kind} source")
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,55 @@
+"""Image files -> one packed store per size (cxr/store.py), each image decoded once; what can't be read -> rejected.csv.
+
+python -m stages.resize --dataset chexpert --source phantom --records data/chexpert/records.parquet \
+    --manifest data/chexpert/manifest.json --size 224 --size 128 --out data/stores/chexpert
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stages.cli import main, state_dir
+
+
+def run(
+    dataset: Annotated[Literal["chexpert", "rsna"], typer.Option()],
+    source: Annotated[str, typer.Option(help="as given to the download stage")],
+    records: Annotated[Path, typer.Option(help="records.parquet")],
+    manifest: Annotated[Path, typer.Option(help="manifest.json beside it")],
+    size: Annotated[list[int], typer.Option(min=16, max=2048, help="side in pixels; may be repeated")],
+    out: Annotated[Path, typer.Option(help="folder for <size>/images.npy, <size>/index.parquet and rejected.csv")],
+    state: Annotated[Path | None, typer.Option(help="keeps downloads; default: .checkpoints")] = None,
+    max_rejected: Annotated[
+        float, typer.Option(min=0, max=1, help="share of unreadable images that is put up with")
+    ] = 0.01,
+    processes: Annotated[int | None, typer.Option(min=1, envvar="CXR_PROCESSES", help="default: one per core")] = None,
+) -> None:
+    """Decode, scale to squares of each size, and pack."""
+    import json
+    import time
+
+    from cxr.pack import pack
+    from cxr.records import load
+    from cxr.sources.fetch import check_unchanged, open_source
+
+    table = load(records, dataset)
+    try:
+        made = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{manifest} can't be read ({error}): run dvc repro -f download@{dataset}") from error
+    tree, _ = open_source(source, dataset, (state or state_dir()) / "downloads", made.get("recipe"))
+    check_unchanged(tree, made, dataset)
+    started = time.monotonic()
+    rejected = pack(tree, table, size, out, processes, max_rejected)
+    rate = len(table) / (time.monotonic() - started)
+    sides = ", ".join(map(str, sorted(set(size))))
+    print(
+        f"resize: {len(table) - len(rejected):,} images at {sides} px, {rate:,.0f} images/s, {len(rejected):,} rejected"
+    )
+
+
+if __name__ == "__main__":
+    main(run)
