@@ -1,11 +1,12 @@
 """How many synthetic images of each rare finding balance the training table, and which labels they carry.
 
-Paper 1 adds "enough to almost balance" without a number. Here balance has a definition: after adding n_i images of each finding i, its share
-of all images is `target_prevalence` r,
+Paper 1 adds "enough to almost balance" without a number. Here balance has a definition: after adding n_i images of each
+finding i, its share of all images is `target_prevalence` r,
     p_i + n_i = r (N + X),   X = sum of n_j over the findings,
-with p_i positives among N real training images. A synthetic image is positive for its own finding only, so that every image added for one
-finding dilutes the others. Summed over k findings: X (1 - k r) = k r N - P, which has a finite X only for r < 1 / k: the literal 50 / 50 of three
-findings would need a negative number of images (docs/papers.md, E26). A finding that is already frequent enough gets none and drops out.
+with p_i positives among N real training images. A synthetic image is positive for its own finding only, so that every
+image added for one finding dilutes the others. Summed over k findings: X (1 - k r) = k r N - P, which has a finite X
+only for r < 1 / k: the literal 50 / 50 of three findings would need a negative number of images (docs/papers.md, E26).
+A finding that is already frequent enough gets none and drops out.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ def solve(positives: dict[str, int], n: int, target_prevalence: float) -> dict[s
                 break  # nothing to add in the first place
             x = (k * r * n - p) / room if room else math.inf
             raise ValueError(
-                f"balance.target_prevalence = {r:g} can't be reached for {k} findings at once: X (1 - {k} x {r:g}) = {k} x {r:g} x {n:,} - {p:,} "
-                f"gives X = {'infinitely many' if math.isinf(x) else f'{x:,.0f}'} synthetic images; choose less than 1/{k} = {1 / k:.3f}"
+                f"balance.target_prevalence = {r:g} can't be reached for {k} findings at once: "
+                f"X (1 - {k} x {r:g}) = {k} x {r:g} x {n:,} - {p:,} gives X = "
+                f"{'infinitely many' if math.isinf(x) else f'{x:,.0f}'} synthetic images; "
+                f"choose less than 1/{k} = {1 / k:.3f}"
             )
         x = (k * r * n - p) / room
         most = max(active, key=active.__getitem__)

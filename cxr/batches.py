@@ -1,8 +1,8 @@
 """From packed stores to augmented batches on the training device.
 
-Images stay uint8 until they are on the device. All geometry of a batch (crop, flip, rotation, scale, shift, resize) is one affine matrix
-per image and one resample. What a batch holds depends only on the key it is asked with, such as (seed, epoch, step): never on the
-number of workers, and never on the batches before it.
+Images stay uint8 until they are on the device. All geometry of a batch (crop, flip, rotation, scale, shift, resize) is
+one affine matrix per image and one resample. What a batch holds depends only on the key it is asked with, such as
+(seed, epoch, step): never on the number of workers, and never on the batches before it.
 
 Shapes: N batch, H x W stored size, S the network's size.
 """
@@ -22,8 +22,8 @@ from cxr.store import Store
 class Images:
     """The chosen images of one or more stores of the same size, in the order of `image_ids`.
 
-    On a CPU they are gathered from the memory map, so that memory does not grow with the cohort; on a GPU with room for them they are copied
-    there once, as uint8.
+    On a CPU they are gathered from the memory map, so that memory does not grow with the cohort; on a GPU with room for
+    them they are copied there once, as uint8.
     Raises ValueError for an image that no store holds, or for stores of different sizes.
     """
 
@@ -43,7 +43,8 @@ class Images:
             rows[known] = store.rows(image_ids[known])
         if (where < 0).any():
             raise ValueError(
-                f"{(where < 0).sum()} images are in no store, the first is {image_ids[where < 0][0]!r}; run resize again"
+                f"{(where < 0).sum()} images are in no store, "
+                f"the first is {image_ids[where < 0][0]!r}; run resize again"
             )
         self.where, self.rows = where, rows
         self.resident: torch.Tensor | None = None
@@ -95,17 +96,21 @@ def affine(
     crop: tuple[float, float] = (1.0, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> torch.Tensor:
-    """Random geometry as n matrices (n x 2 x 3, float32) from output to input coordinates, both in [-1, 1] (as in affine_grid).
+    """Random geometry as n matrices (n x 2 x 3, float32) from output to input coordinates, both in [-1, 1] (as in
+    affine_grid).
 
-    flip: probability of a horizontal flip. rotate: up to +- this many degrees. scale: the chest's magnification, uniform in the range.
-    shift: up to +- this share of the size, both ways. crop: share of the area kept, then stretched to the whole, with an aspect ratio
-    log-uniform in `ratio`, placed at random inside (torchvision's RandomResizedCrop); (1, 1) keeps the whole image.
+    flip: probability of a horizontal flip. rotate: up to +- this many degrees. scale: the chest's magnification,
+    uniform in the range.
+    shift: up to +- this share of the size, both ways. crop: share of the area kept, then stretched to the whole, with
+    an aspect ratio log-uniform in `ratio`, placed at random inside (torchvision's RandomResizedCrop); (1, 1) keeps the
+    whole image.
     """
 
     def uniform(low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(n, generator=stream)
 
-    # Every call draws the same numbers, whatever is switched on: turning one augmentation off leaves the others as they were.
+    # Every call draws the same numbers, whatever is switched on: turning one augmentation off leaves the others as they
+    # were.
     mirrored = torch.where(torch.rand(n, generator=stream) < flip, -1.0, 1.0)
     angle = torch.deg2rad(uniform(-rotate, rotate))
     magnify = uniform(*scale)

@@ -1,8 +1,11 @@
-"""The classifier of paper 1: DenseNet121 with 14 sigmoid outputs, under any label policy, for the baseline and the final model alike.
+"""The classifier of paper 1: DenseNet121 with 14 sigmoid outputs, under any label policy, for the baseline and the
+final model alike.
 
-Loss: binary cross-entropy over the findings, sum(w * bce) / sum(w) over a batch, where the policy's weight w masks a label (0) out.
-Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept (PAPER 1, section 4).
-A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so that an interrupted training continues exactly.
+Loss: binary cross-entropy over the findings, sum(w * bce) / sum(w) over a batch, where the policy's weight w masks a
+label (0) out.
+Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept
+(PAPER 1, section 4). A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so that an interrupted
+training continues exactly.
 
 Shapes: N batch, S image size, K = 14 findings.
 """
@@ -24,8 +27,9 @@ from torch import nn
 from cxr import weights
 from cxr.batches import Images, affine, in_order, order, warp
 from cxr.densenet import DenseNet121
+from cxr.files import Progress
 from cxr.labels import SLUGS
-from cxr.runtime import Checkpoints, Progress, generator, restore, seeded
+from cxr.runtime import Checkpoints, generator, restore, seeded
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -46,7 +50,8 @@ class Classifier(nn.Module):
 
 
 def build(start: str, seed: int) -> Classifier:
-    """A classifier that starts from `start`: imagenet | none | the path of a safetensors file that an earlier training wrote.
+    """A classifier that starts from `start`: imagenet | none | the path of a safetensors file that an earlier training
+    wrote.
 
     ImageNet's weights come with ImageNet's normalisation. Raises ValueError when they cannot be had, or do not fit.
     """
@@ -101,7 +106,8 @@ def predict(net: nn.Module, images: Images, batch: int = 64) -> np.ndarray:
 
 
 def auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve of one finding (truth 1 / 0 / NaN, NaN left out), by mid-ranks. For choosing the epoch; cxr/metrics.py
+    """Area under the ROC curve of one finding (truth 1 / 0 / NaN, NaN left out), by mid-ranks. For choosing the epoch;
+    cxr/metrics.py
     judges the result, and its file stays out of what retrains a network."""
     known = ~np.isnan(truth)
     positive = truth[known] == 1
@@ -111,7 +117,9 @@ def auc(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def validation(scores: np.ndarray, table: pd.DataFrame, select_on: Sequence[str]) -> tuple[float, float]:
-    """(masked cross-entropy against the fixed truth, mean AUC over the findings that can be judged; NaN when there is none)."""
+    """(masked cross-entropy against the fixed truth, mean AUC over the findings that can be judged; NaN when there is
+    none).
+    """
     truth = columns(table, "truth").astype(np.float64)
     known = ~np.isnan(truth)
     clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
@@ -142,8 +150,9 @@ def fit(
 ) -> tuple[nn.Module, pd.DataFrame, int]:
     """Train; returns (the net with the best epoch's weights, history, best epoch from 1).
 
-    train, valid: label tables whose rows are the images, in order. history: epoch, train_loss, valid_loss, valid_macro_auc, one row an
-    epoch. The best epoch has the highest mean validation AUC over `select_on`; where that list is empty, the lowest validation loss.
+    train, valid: label tables whose rows are the images, in order. history: epoch, train_loss, valid_loss,
+    valid_macro_auc, one row an epoch. The best epoch has the highest mean validation AUC over `select_on`; where that
+    list is empty, the lowest validation loss.
     Raises ValueError when the loss is no longer finite.
     """
     steps = max(1, len(train) // batch)  # what is left of a permutation is in another place the next epoch

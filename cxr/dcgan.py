@@ -1,13 +1,17 @@
-"""The DCGAN of paper 1 (Radford et al. 2016; PyTorch's DCGAN example, which the paper adapted), at any power-of-two size from 16.
+"""The DCGAN of paper 1 (Radford et al. 2016; PyTorch's DCGAN example, which the paper adapted), at any power-of-two
+size from 16.
 
-Generator: z ~ N(0, I), strided transposed convolutions 4 x 4, batch norm, ReLU, tanh. Discriminator: strided convolutions 4 x 4, batch
-norm, LeakyReLU 0.2, one logit (the paper's sigmoid is inside the loss). Channels double from `width` as the map halves; at 128 x 128,
-width 64, Z = 100, 3 channels, these are the paper's nets (12,786,560 and 11,164,416 weights; docs/papers.md).
+Generator: z ~ N(0, I), strided transposed convolutions 4 x 4, batch norm, ReLU, tanh. Discriminator: strided
+convolutions 4 x 4, batch norm, LeakyReLU 0.2, one logit (the paper's sigmoid is inside the loss). Channels double from
+`width` as the map halves; at 128 x 128, width 64, Z = 100, 3 channels, these are the paper's nets (12,786,560 and
+11,164,416 weights; docs/papers.md).
 
 Loss: the minimax game of Goodfellow et al. 2014,
     min_G max_D  E_x[log D(x)] + E_z[log(1 - D(G(z)))],
-where G climbs log D(G(z)) instead (the non-saturating form that the cited code trains; the paper prints the saturating one, E22).
-Initialisation: convolutions ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02), biases 0 (the paper says N(0, 0.02) for all, E23).
+where G climbs log D(G(z)) instead (the non-saturating form that the cited code trains; the paper prints the saturating
+one, E22).
+Initialisation: convolutions ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02), biases 0 (the paper says N(0, 0.02) for all,
+E23).
 
 Shapes: N batch, C channels, S size, Z latent.
 """
@@ -24,13 +28,16 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from cxr.batches import Images, affine, order, warp
-from cxr.runtime import Checkpoints, Progress, generator, restore, seeded
+from cxr.files import Progress
+from cxr.runtime import Checkpoints, generator, restore, seeded
 
 GRID = 8  # a sample grid is GRID x GRID images
 
 
 def levels(size: int) -> int:
-    """How many times the map doubles from 4 x 4 to size x size, less one. Raises ValueError unless size is 16, 32, 64, 128, 256 or 512."""
+    """How many times the map doubles from 4 x 4 to size x size, less one. Raises ValueError unless size is 16, 32, 64,
+    128, 256 or 512.
+    """
     if size not in (16, 32, 64, 128, 256, 512):
         raise ValueError(f"gan.size = {size}: a DCGAN doubles 4 x 4 maps, so choose 16, 32, 64, 128, 256 or 512")
     return int(math.log2(size)) - 3
@@ -58,7 +65,9 @@ class Generator(nn.Sequential):
 
 
 class Discriminator(nn.Sequential):
-    """Images N x C x S x S in [-1, 1] -> logits N x 1 x 1 x 1; positive says real. No batch norm on the first layer (Radford et al.)."""
+    """Images N x C x S x S in [-1, 1] -> logits N x 1 x 1 x 1; positive says real. No batch norm on the first layer
+    (Radford et al.).
+    """
 
     def __init__(self, size: int, width: int, channels: int) -> None:
         wide = [width * 2**i for i in range(levels(size) + 1)]
@@ -74,7 +83,9 @@ class Discriminator(nn.Sequential):
 
 
 def initialise(net: nn.Module) -> None:
-    """Convolutions ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02) and biases 0, drawn from torch's global stream (see runtime.seeded)."""
+    """Convolutions ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02) and biases 0, drawn from torch's global stream (see
+    runtime.seeded).
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
@@ -92,7 +103,9 @@ def build(size: int, z_dim: int, width: int, channels: int, seed: int) -> tuple[
 
 
 def to_gray(images: torch.Tensor) -> np.ndarray:
-    """Generated N x C x S x S in (-1, 1) -> uint8 N x S x S; three channels are averaged (a generated X-ray may carry a tint)."""
+    """Generated N x C x S x S in (-1, 1) -> uint8 N x S x S; three channels are averaged (a generated X-ray may carry
+    a tint).
+    """
     gray = images.float().mean(1).add(1).mul(127.5).round().clamp(0, 255)
     return gray.to(torch.uint8).cpu().numpy()
 
@@ -137,8 +150,9 @@ def fit(
 ) -> tuple[nn.Module, nn.Module, pd.DataFrame, dict[int, np.ndarray]]:
     """Train on all of `images`; returns (generator, discriminator, history, sample grids by epoch).
 
-    history, one row an epoch: epoch, loss_d = -[log D(x) + log(1 - D(G(z)))], loss_g = -log D(G(z)), d_real = mean D(x), d_fake = mean
-    D(G(z)), means over the epoch. Grids are drawn from one fixed z every `sample_every` epochs, after the first and after the last.
+    history, one row an epoch: epoch, loss_d = -[log D(x) + log(1 - D(G(z)))], loss_g = -log D(G(z)), d_real = mean
+    D(x), d_fake = mean D(G(z)), means over the epoch. Grids are drawn from one fixed z every `sample_every` epochs,
+    after the first and after the last.
     Raises ValueError when a loss is no longer finite, and when there are fewer images than two.
     """
     n = len(images)

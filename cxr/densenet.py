@@ -1,6 +1,8 @@
-"""DenseNet121 (Huang et al. 2017, Densely Connected Convolutional Networks, table 1, growth rate 32), the classifier of paper 1.
+"""DenseNet121 (Huang et al. 2017, Densely Connected Convolutional Networks, table 1, growth rate 32), the classifier of
+paper 1.
 
-Modules carry torchvision's names, so that its ImageNet weights load as they are; a test compares the two nets output for output.
+Modules carry torchvision's names, so that its ImageNet weights load as they are; a test compares the two nets output
+for output.
 Shapes: N batch, C channels, K findings.
 """
 
@@ -55,7 +57,9 @@ class Transition(nn.Sequential):
 
 
 class DenseNet121(nn.Module):
-    """N x 3 x H x W (H, W at least 32) -> N x K logits; the paper's sigmoid layer is in the loss and in the prediction."""
+    """N x 3 x H x W (H, W at least 32) -> N x K logits; the paper's sigmoid layer is in the loss and in the
+    prediction.
+    """
 
     def __init__(self, outputs: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """The 14 CheXpert findings and the policies that turn their four-valued labels into training targets.
 
-A record's label is 1 (present), 0 (absent), -1 (uncertain) or NaN (blank: the report does not mention the finding). A policy is a pure
-function from records to (target, weight), both N x K in the order of FINDINGS; weight 0 masks a label out of the loss.
-Irvin et al. 2019 (CheXpert, section 3) name the policies. Blank counts as negative under all of them, as in that paper; the records keep
-blank and 0 apart.
+A record's label is 1 (present), 0 (absent), -1 (uncertain) or NaN (blank: the report does not mention the finding). A
+policy is a pure function from records to (target, weight), both N x K in the order of FINDINGS; weight 0 masks a label
+out of the loss. Irvin et al. 2019 (CheXpert, section 3) name the policies. Blank counts as negative under all of them,
+as in that paper; the records keep blank and 0 apart.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ POLICIES = {"u_zeroes": u_zeroes, "u_ones": u_ones, "u_ignore": u_ignore}
 
 
 def truth(labels: np.ndarray) -> np.ndarray:
-    """The one truth that every policy is scored against: 1 present, 0 absent or blank, NaN uncertain. Shape as labels, float32."""
+    """The one truth that every policy is scored against: 1 present, 0 absent or blank, NaN uncertain. Shape as labels,
+    float32.
+    """
     result = (labels == 1).astype(np.float32)
     result[labels == -1] = np.nan
     return result
@@ -88,9 +90,11 @@ def matrix(records: pd.DataFrame) -> np.ndarray:
 
 
 def table(records: pd.DataFrame, split: pd.DataFrame, policy: str) -> pd.DataFrame:
-    """One row per split image: image_id, patient_id, split, projection, then target., weight. and truth.<slug> for the 14 findings.
+    """One row per split image: image_id, patient_id, split, projection, then target., weight. and truth.<slug> for the
+    14 findings.
 
-    records: canonical CheXpert records; split: image_id, patient_id, split. Images without a place in the split (rejected ones) are left out.
+    records: canonical CheXpert records; split: image_id, patient_id, split. Images without a place in the split
+    (rejected ones) are left out.
     Raises ValueError for an unknown policy.
     """
     import pandas as pd

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from cxr.files import Progress, atomic, write_table
 from cxr.images import decode, resize
-from cxr.runtime import Progress, atomic, write_table
 from cxr.store import header
 
 if TYPE_CHECKING:  # a worker process starts without pandas, in a third of the time

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cxr import figures, page
 from cxr.artefacts import Artefacts, read_json
-from cxr.runtime import atomic, write_table
+from cxr.files import atomic, write_table
 from cxr.sections import baseline, final, gan
 from cxr.sections_adgm import adgm
 from cxr.sections_data import data

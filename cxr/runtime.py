@@ -1,9 +1,7 @@
-"""What every stage needs of the machine: files that appear whole or not at all, progress, devices, seeds, and training state that survives.
+"""What every training needs of the machine: device and precision, seeds, and a state that survives.
 
-Nothing here is imported with torch until training asks for it, so that stages without a network start at once.
-
-Randomness: `generator` and `seeded` derive a stream from a key such as (seed, epoch, step) by a hash, so no stream depends on what ran
-before it, on the number of workers, or on whether the run was interrupted.
+Randomness: `generator` and `seeded` derive a stream from a key such as (seed, epoch, step) by a hash, so no stream
+depends on what ran before it, on the number of workers, or on whether the run was interrupted.
 """
 
 from __future__ import annotations
@@ -11,138 +9,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
-import shutil
 import signal
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxr.files import Progress, atomic, sha256, write_json, write_table  # noqa: F401
+
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from lightning.fabric import Fabric
-
-
-# Files ---------------------------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write a file or a folder to; rename it onto `path` when the block ends well, remove it otherwise.
-
-    An existing file or folder at `path` stays as it is until the rename.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept: some writers (numpy, PIL) choose or append by it.
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        yield temporary
-        if path.is_dir():
-            old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.old")
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(path)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-
-
-def write_json(path: str | os.PathLike, value) -> None:
-    """Write valid JSON (a NaN is an error of ours), keys in the given order, atomically."""
-    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_table(path: str | os.PathLike, table: pd.DataFrame) -> None:
-    """Write a table without its index, as parquet or (floats to six significant digits) as csv, by suffix, atomically."""
-    path = Path(path)
-    assert path.suffix in (".parquet", ".csv"), path
-    with atomic(path) as temporary:
-        if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
-            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal SHA-256 of a file's bytes, or of a folder's (names and bytes of its files, sorted)."""
-    path = Path(path)
-    if path.is_dir():
-        whole = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            whole.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
-        return whole.hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# Progress ------------------------------------------------------------------------------------------------------------------------
-
-
-class Progress:
-    """Progress of one loop with rate and time left: a line that rewrites itself on a terminal, a plain line every ten seconds elsewhere."""
-
-    def __init__(self, label: str, total: int, unit: str = "images") -> None:
-        self.label, self.total, self.unit = label, total, unit
-        self.done, self.skipped = 0, 0
-        self.started = self.shown = time.monotonic()
-        self.terminal = sys.stderr.isatty()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        if kind is None and self.done > self.skipped:
-            self._show()
-        if self.terminal and self.done:
-            print(file=sys.stderr)
-
-    def skip(self, n: int) -> None:
-        """Count n units as done before this run, so that they do not count into the rate."""
-        self.done += n
-        self.skipped += n
-
-    def update(self, n: int) -> None:
-        self.done += n
-        now = time.monotonic()
-        if now - self.shown >= (0.2 if self.terminal else 10):
-            self._show()
-            self.shown = now
-
-    def line(self, text: str) -> None:
-        """Print a line of its own (an epoch's result, say)."""
-        print(("\r\033[K" if self.terminal else "") + f"{self.label}: {text}", file=sys.stderr, flush=True)
-
-    def _show(self) -> None:
-        elapsed = time.monotonic() - self.started
-        rate = (self.done - self.skipped) / max(elapsed, 1e-9)
-        left = (self.total - self.done) / rate if rate else math.inf
-        minutes = f"{int(left // 60)}:{int(left % 60):02d}" if math.isfinite(left) else "?"
-        text = f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.3g} {self.unit}/s, {minutes} left"
-        print(
-            f"\r\033[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=sys.stderr, flush=True
-        )
-
-
-# Device, precision, seeds --------------------------------------------------------------------------------------------------------
 
 
 def fabric(precision: str = "auto") -> Fabric:
     """A launched Lightning Fabric on this machine's accelerator, deterministic.
 
-    precision: auto | 32-true | bf16-mixed. auto is bf16-mixed where the device computes it natively (a GPU from Ampere on; a CPU with
-    AVX512-BF16 or AMX, where it is about 3 times as fast), else 32-true. The number of devices is $CXR_DEVICES (default 1).
+    precision: auto | 32-true | bf16-mixed. auto is bf16-mixed where the device computes it natively (a GPU from Ampere
+    on; a CPU with AVX512-BF16 or AMX, where it is about 3 times as fast), else 32-true. The number of devices is
+    $CXR_DEVICES (default 1).
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by deterministic matrix products on CUDA
     import torch
@@ -174,7 +61,9 @@ def generator(*key: int) -> torch.Generator:
 
 @contextlib.contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Inside the block torch's global streams (CPU and current CUDA device: dropout, initialisation) depend on the key alone; restored after."""
+    """Inside the block torch's global streams (CPU and current CUDA device: dropout, initialisation) depend on the key
+    alone; restored after.
+    """
     import torch
 
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
@@ -183,15 +72,13 @@ def seeded(*key: int) -> Iterator[None]:
         yield
 
 
-# Training state ------------------------------------------------------------------------------------------------------------------
-
-
 class Checkpoints:
     """A training's whole state, kept outside the stage's outs: DVC deletes those before it runs a stage.
 
-    folder: one per stage instance. fingerprint: everything that shapes the result except how long the training goes on; a state under
-    another fingerprint is never loaded. The newest two states are kept; each is written to a temporary name, fsynced and renamed.
-    A state is a nest of dicts, lists, numbers, strings and tensors. SIGTERM and Ctrl-C let the current step end, save and exit.
+    folder: one per stage instance. fingerprint: everything that shapes the result except how long the training goes on;
+    a state under another fingerprint is never loaded. The newest two states are kept; each is written to a temporary
+    name, fsynced and renamed. A state is a nest of dicts, lists, numbers, strings and tensors. SIGTERM and Ctrl-C let
+    the current step end, save and exit.
     """
 
     def __init__(self, folder: str | os.PathLike, fingerprint: dict, minutes: float = 5.0) -> None:
@@ -221,7 +108,9 @@ class Checkpoints:
         return [path for path in paths if int(path.stem.removeprefix("state-")) <= at_most]
 
     def load(self, at_most: int) -> dict | None:
-        """The newest whole state after at most so many steps, or None. A torn file is skipped with a line that says so."""
+        """The newest whole state after at most so many steps, or None. A torn file is skipped with a line that says
+        so.
+        """
         from cxr import weights
 
         for path in reversed(self._states(at_most)):
@@ -246,7 +135,9 @@ class Checkpoints:
         self.saved = time.monotonic()
 
     def step(self, state: Callable[[], dict], position: int) -> None:
-        """Call after every step: saves when `minutes` have passed since the last time, or when a signal asked this process to end (and then exits)."""
+        """Call after every step: saves when `minutes` have passed since the last time, or when a signal asked this
+        process to end (and then exits).
+        """
         if self.signal is None and time.monotonic() - self.saved < 60 * self.minutes:
             return
         self.save(state(), position)
@@ -262,7 +153,8 @@ class Checkpoints:
 def restore(optimiser: torch.optim.Optimizer, state: dict) -> None:
     """Load an optimiser's state, each moment in the memory layout of its weight.
 
-    A fused step walks both in the order of their memory: contiguous moments beside channels_last weights would be mixed up silently.
+    A fused step walks both in the order of their memory: contiguous moments beside channels_last weights would be mixed
+    up silently.
     """
     import torch
 

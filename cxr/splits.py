@@ -1,8 +1,8 @@
 """Patient-disjoint splits, and the guard that keeps validation and test patients out of training.
 
-Patients, not images, are split: in CheXpert 90 % of the images belong to a patient with more than one, so that an image-level draw puts
-about 451 of paper 1's 500 test images beside training images of the same patient (docs/papers.md, E11). `by="image"` is that draw, kept to
-measure the leak.
+Patients, not images, are split: in CheXpert 90 % of the images belong to a patient with more than one, so that an
+image-level draw puts about 451 of paper 1's 500 test images beside training images of the same patient (docs/papers.md,
+E11). `by="image"` is that draw, kept to measure the leak.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from cxr.labels import FINDINGS, slug
 
 
 def chexpert(records: pd.DataFrame, *, by: str, test_images: int, seed: int) -> pd.DataFrame:
-    """image_id, patient_id, split: the official valid.csv is 'valid'; `test_images` are drawn from the official train table as 'test'.
+    """image_id, patient_id, split: the official valid.csv is 'valid'; `test_images` are drawn from the official train
+    table as 'test'.
 
-    by='patient': whole patients in random order until at least test_images images are drawn. by='image': exactly test_images images.
+    by='patient': whole patients in random order until at least test_images images are drawn. by='image': exactly
+    test_images images.
     Raises ValueError when the draw would leave no training patient.
     """
     official = records["official_split"].to_numpy(object)
@@ -39,7 +41,8 @@ def chexpert(records: pd.DataFrame, *, by: str, test_images: int, seed: int) -> 
 
 
 def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int) -> pd.DataFrame:
-    """image_id, patient_id, split: `valid_share` of the images, as whole patients, are 'valid' (paper 2: 10 %), the rest 'train'.
+    """image_id, patient_id, split: `valid_share` of the images, as whole patients, are 'valid' (paper 2: 10 %), the
+    rest 'train'.
 
     RSNA has one image per patient, so by='image' is the same draw.
     """
@@ -75,8 +78,9 @@ def _table(records: pd.DataFrame, split: np.ndarray) -> pd.DataFrame:
 def summary(split: pd.DataFrame, records: pd.DataFrame, *, by: str, min_positives: int, sha256: str) -> dict:
     """Patients, images and (CheXpert) certain positives per split, and the findings that a model may be selected on.
 
-    select_on: the findings with at least `min_positives` positives and as many others among the validation images; the others are left
-    out of the validation mean (PAPER 1 selects on all 14, which is undefined: CheXpert's valid.csv has no fracture; docs/papers.md E16).
+    select_on: the findings with at least `min_positives` positives and as many others among the validation images; the
+    others are left out of the validation mean (PAPER 1 selects on all 14, which is undefined: CheXpert's valid.csv has
+    no fracture; docs/papers.md E16).
     """
     rows = split.merge(records.drop(columns="patient_id"), on="image_id", validate="one_to_one")
     result: dict = {"by": by, "sha256": sha256, "min_positives": min_positives, "splits": {}}
@@ -98,7 +102,8 @@ def summary(split: pd.DataFrame, records: pd.DataFrame, *, by: str, min_positive
 def guard(rows: pd.DataFrame, split: pd.DataFrame, *, by: str, what: str) -> None:
     """Refuse rows (image_id, patient_id) to train on when a validation or test image, or patient, is among them.
 
-    Under by='image' patients are shared by design, so that only images are checked. `what` names the rows in the message.
+    Under by='image' patients are shared by design, so that only images are checked. `what` names the rows in the
+    message.
     """
     held_out = split[split["split"] != "train"]
     images = rows["image_id"].isin(held_out["image_id"])
@@ -110,6 +115,7 @@ def guard(rows: pd.DataFrame, split: pd.DataFrame, *, by: str, what: str) -> Non
     patients = rows["patient_id"].isin(held_out["patient_id"])
     if by == "patient" and patients.any():
         raise ValueError(
-            f"{what}: images of {rows.loc[patients, 'patient_id'].nunique()} validation or test patients would be trained on, "
+            f"{what}: images of {rows.loc[patients, 'patient_id'].nunique()} validation or test "
+            f"patients would be trained on, "
             f"the first is {rows.loc[patients, 'image_id'].iloc[0]!r}; run the split and everything after it again"
         )

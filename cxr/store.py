@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cxr.runtime import atomic, write_table
+from cxr.files import atomic, write_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,8 +1,8 @@
 """Weights and training state on disk, without pickle: the safetensors format (github.com/huggingface/safetensors).
 
-A file is an 8-byte little-endian header length, a JSON header {name: {dtype, shape, data_offsets}, "__metadata__": {...}}, then the raw
-little-endian bytes of the tensors. It is written here, in a page, so that a training runs on a machine that has torch alone; the tests
-compare it with the safetensors library in both directions.
+A file is an 8-byte little-endian header length, a JSON header {name: {dtype, shape, data_offsets}, "__metadata__":
+{...}}, then the raw little-endian bytes of the tensors. It is written here, in a page, so that a training runs on a
+machine that has torch alone; the tests compare it with the safetensors library in both directions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from cxr.runtime import atomic, write_json
+from cxr.files import atomic, write_json
 
 _DTYPES = {
     "F64": torch.float64,
@@ -73,7 +73,11 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
         for name, entry in header.items():
             start, end = entry["data_offsets"]
             dtype = _DTYPES[entry["dtype"]]
-            flat = torch.frombuffer(bytearray(body[start:end]), dtype=dtype) if end > start else torch.empty(0, dtype=dtype)
+            flat = (
+                torch.frombuffer(bytearray(body[start:end]), dtype=dtype)
+                if end > start
+                else torch.empty(0, dtype=dtype)
+            )
             tensors[name] = flat.reshape(entry["shape"])
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error}); delete it or fetch it again") from None
@@ -89,7 +93,9 @@ def save(path: str | os.PathLike, module_state: dict[str, torch.Tensor], meta: d
 
 
 def load_into(module: torch.nn.Module, path: str | os.PathLike) -> None:
-    """Load weights into a net of the same architecture. Raises ValueError, naming file and first differences, when they do not fit."""
+    """Load weights into a net of the same architecture. Raises ValueError, naming file and first differences, when
+    they do not fit.
+    """
     tensors, _ = read(path)
     own = module.state_dict()
     wrong = sorted(set(own) ^ set(tensors)) + [
@@ -98,7 +104,8 @@ def load_into(module: torch.nn.Module, path: str | os.PathLike) -> None:
     if wrong:
         names = ", ".join(wrong[:3])
         raise ValueError(
-            f"{path}: weights of another architecture; {len(wrong)} tensors missing, unknown or of another shape: {names}"
+            f"{path}: weights of another architecture; {len(wrong)} tensors missing, unknown "
+            f"or of another shape: {names}"
         )
     module.load_state_dict(tensors)
 

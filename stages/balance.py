@@ -1,6 +1,8 @@
-"""balance: how many synthetic images bring each rare finding to the target prevalence; generates them and writes the enriched table.
+"""balance: how many synthetic images bring each rare finding to the target prevalence; generates them and writes the
+enriched table.
 
-python -m stages.balance --findings pneumonia --findings lung_lesion --table data/labels/u_zeroes.parquet --gans models/gan --out data/balanced ...
+python -m stages.balance --findings pneumonia --findings lung_lesion --table data/labels/u_zeroes.parquet --gans
+models/gan --out data/balanced ...
 """
 
 from pathlib import Path
@@ -35,9 +37,10 @@ def run(
     import pandas as pd
 
     from cxr import balance, dcgan
+    from cxr.files import Progress, atomic, write_json, write_table
     from cxr.images import resize
     from cxr.labels import finding as official
-    from cxr.runtime import Progress, atomic, fabric, write_json, write_table
+    from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import write_store
     from cxr.weights import load_into
@@ -95,7 +98,8 @@ def run(
     }
     if index.empty:
         raise ValueError(
-            f"every finding already has a prevalence of {target_prevalence:g}; raise balance.target_prevalence: {positives} of {len(train):,}"
+            f"every finding already has a prevalence of {target_prevalence:g}; "
+            f"raise balance.target_prevalence: {positives} of {len(train):,}"
         )
     with atomic(out) as folder:
         folder.mkdir()

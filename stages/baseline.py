@@ -1,8 +1,10 @@
-"""baseline: paper 1's DenseNet121 on one label table; writes weights, history and the predictions for validation and test patients.
+"""baseline: paper 1's DenseNet121 on one label table; writes weights, history and the predictions for validation and
+test patients.
 
 stages/final.py is this same command on the enriched table: nothing but the table differs.
 
-    python -m stages.baseline --table data/labels/u_zeroes.parquet --store data/stores/chexpert/224 --split data/splits/chexpert.parquet ...
+    python -m stages.baseline --table data/labels/u_zeroes.parquet --store data/stores/chexpert/224 --split
+    data/splits/chexpert.parquet ...
 """
 
 from pathlib import Path
@@ -44,8 +46,9 @@ def run(
 
     from cxr import classifier
     from cxr.batches import Images
+    from cxr.files import atomic, write_table
     from cxr.labels import SLUGS
-    from cxr.runtime import Checkpoints, atomic, fabric, write_table
+    from cxr.runtime import Checkpoints, fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
@@ -70,7 +73,8 @@ def run(
     }
     net = classifier.build(weights, seed)
     settings = {
-        "batch": batch, "lr": lr, "crop_min": crop_min, "flip": flip, "rotate": rotate, "seed": seed, "select_on": about["select_on"],
+        "batch": batch, "lr": lr, "crop_min": crop_min, "flip": flip, "rotate": rotate, "seed": seed,
+        "select_on": about["select_on"],
     }  # fmt: skip
     started = [Path(weights)] if weights not in ("imagenet", "none") else []
     inputs = [table, split, *folders, *started]

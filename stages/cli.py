@@ -1,8 +1,8 @@
 """What every stage's command line shares.
 
-DVC passes a section of params.yaml as `--key value` with the key's own underscores, booleans as `--key` / `--no-key` and lists as a repeated
-`--key` (.dvc/config sets both). Typer declares options with dashes; `main` makes the two meet. What a user supplied wrongly, an option
-or a file (ValueError), ends as one line on stderr and exit code 1.
+DVC passes a section of params.yaml as `--key value` with the key's own underscores, booleans as `--key` / `--no-key`
+and lists as a repeated `--key` (.dvc/config sets both). Typer declares options with dashes; `main` makes the two meet.
+What a user supplied wrongly, an option or a file (ValueError), ends as one line on stderr and exit code 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 
 
 def state_dir() -> Path:
-    """The folder that outlives a stage's outs: $CXR_STATE, or the repository's .checkpoints, also from DVC's temporary experiment folders."""
+    """The folder that outlives a stage's outs: $CXR_STATE, or the repository's .checkpoints, also from DVC's temporary
+    experiment folders.
+    """
     if chosen := os.environ.get("CXR_STATE"):
         return Path(chosen)
     here = Path.cwd()
@@ -35,6 +37,9 @@ def app_of(command: Callable):
 
 def main(command: Callable, arguments: list[str] | None = None) -> None:
     """Run a stage's function as the whole command line of its file, and exit."""
+    # Idle OpenMP threads sleep instead of spinning: spinning is no faster on a free machine, and several times slower
+    # as soon as something else runs beside the training. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     arguments = [a.replace("_", "-") if a.startswith("--") and "=" not in a else a for a in arguments]
     name = command.__module__.rsplit(".", 1)[-1] if command.__module__ != "__main__" else Path(sys.argv[0]).stem
@@ -53,10 +58,12 @@ def main(command: Callable, arguments: list[str] | None = None) -> None:
 
 
 def fingerprint(fabric, inputs: list[Path], **params) -> dict:
-    """Everything that shapes a training's result but its length: inputs by content, the code in use, the parameters, the kind of machine."""
+    """Everything that shapes a training's result but its length: inputs by content, the code in use, the parameters,
+    the kind of machine.
+    """
     import torch
 
-    from cxr.runtime import sha256
+    from cxr.files import sha256
 
     code = {
         name: sha256(module.__file__)

@@ -25,7 +25,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="of the phantom")] = 0,
 ) -> None:
     """Read a dataset's label tables into canonical records; download it, or make the phantom, first."""
-    from cxr.runtime import write_json, write_table
+    from cxr.files import write_json, write_table
     from cxr.sources import chexpert, rsna
     from cxr.sources.fetch import describe, open_source
 

@@ -38,9 +38,9 @@ def run(
 ) -> None:
     """Judge the predictions of the classifiers and of the ADGM."""
     from cxr.evaluate import Settings, judge, judge_adgm, summary
+    from cxr.files import atomic, write_json, write_table
     from cxr.labels import POLICIES, finding
     from cxr.predictions import read_adgm, read_classifier, same_images
-    from cxr.runtime import atomic, write_json, write_table
 
     findings = [finding(name) for name in findings]
     for policy in [*policies, final_policy]:

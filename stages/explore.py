@@ -20,8 +20,8 @@ def run(
     import pandas as pd
 
     from cxr import doctor, explore, figures
+    from cxr.files import atomic, write_json, write_table
     from cxr.records import load
-    from cxr.runtime import atomic, write_json, write_table
 
     xpert, pneumonia = load(chexpert, "chexpert"), load(rsna, "rsna")
     parts = {split: xpert[xpert["official_split"] == split] for split in ("train", "valid")}

@@ -1,6 +1,7 @@
 """gan: a DCGAN for one rare finding, trained on training patients' certain positives (label 1) only.
 
-python -m stages.gan --finding lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert --split data/splits/chexpert.parquet ...
+python -m stages.gan --finding lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert --split
+data/splits/chexpert.parquet ...
 """
 
 from pathlib import Path
@@ -41,7 +42,8 @@ def run(
 
     from cxr import dcgan, labels
     from cxr.batches import Images
-    from cxr.runtime import Checkpoints, atomic, fabric, write_table
+    from cxr.files import atomic, write_table
+    from cxr.runtime import Checkpoints, fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
@@ -57,7 +59,8 @@ def run(
         chosen = chosen[chosen["projection"] == view]
     if len(chosen) < 2:
         raise ValueError(
-            f"{finding}: {len(chosen)} certain positives among the training patients' {view} images, a GAN needs some hundreds; "
+            f"{finding}: {len(chosen)} certain positives among the training patients' {view} images, "
+            "a GAN needs some hundreds; "
             "take it out of rare.findings"
         )
     chosen = chosen.sort_values("image_id", ignore_index=True)
@@ -67,7 +70,8 @@ def run(
     store = open_store(stores / str(size))
     images = Images([store], chosen["image_id"], machine.device)
     settings = {
-        "batch": batch, "lr": lr, "beta1": beta1, "z_dim": z_dim, "width": width, "channels": channels, "flip": flip, "seed": seed,
+        "batch": batch, "lr": lr, "beta1": beta1, "z_dim": z_dim, "width": width, "channels": channels, "flip": flip,
+        "seed": seed,
     }  # fmt: skip
     # sample_every decides which pictures the state holds, so it is part of the fingerprint.
     mark = fingerprint(

@@ -1,6 +1,8 @@
-"""label: CheXpert's four-valued labels as targets and weights under one policy, and the fixed truth that every policy is scored against.
+"""label: CheXpert's four-valued labels as targets and weights under one policy, and the fixed truth that every policy
+is scored against.
 
-python -m stages.label --policy u_zeroes --records data/chexpert/records.parquet --split data/splits/chexpert.parquet --out data/labels/u_zeroes.parquet
+python -m stages.label --policy u_zeroes --records data/chexpert/records.parquet --split data/splits/chexpert.parquet
+--out data/labels/u_zeroes.parquet
 """
 
 from pathlib import Path
@@ -20,8 +22,8 @@ def run(
     """Apply one label policy."""
     import pandas as pd
 
+    from cxr.files import write_table
     from cxr.labels import SLUGS, table
-    from cxr.runtime import write_table
 
     result = table(pd.read_parquet(records), pd.read_parquet(split), policy)
     write_table(out, result)

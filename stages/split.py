@@ -1,9 +1,10 @@
 """split: patient-disjoint train, validation and test sets as a file, and what they hold.
 
-CheXpert: the official valid.csv is the validation set; the test set is drawn from the official train table. RSNA: train and validation.
-Images that resize rejected have no place in a split.
+CheXpert: the official valid.csv is the validation set; the test set is drawn from the official train table. RSNA: train
+and validation. Images that resize rejected have no place in a split.
 
-    python -m stages.split --dataset chexpert --records data/chexpert/records.parquet --stores data/stores/chexpert --out data/splits
+    python -m stages.split --dataset chexpert --records data/chexpert/records.parquet --stores data/stores/chexpert
+    --out data/splits
 """
 
 from pathlib import Path
@@ -31,7 +32,7 @@ def run(
     import pandas as pd
 
     from cxr import splits
-    from cxr.runtime import sha256, write_json, write_table
+    from cxr.files import sha256, write_json, write_table
 
     table = pd.read_parquet(records)
     rejected = pd.read_csv(stores / "rejected.csv", dtype=str)
@@ -48,7 +49,8 @@ def run(
         print(f"split: {dataset} {name}: {part['images']:,} images of {part['patients']:,} patients")
     if result.get("too_few"):
         print(
-            f"split: fewer than {min_positives} validation positives, left out of the mean AUC: {', '.join(result['too_few'])}"
+            f"split: fewer than {min_positives} validation positives, left out of the mean AUC: "
+            + ", ".join(result["too_few"])
         )
 
 

@@ -9,7 +9,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real chest X-rays in both layouts, laid beside the repository; tests that need them skip where they are absent."""
+    """Real chest X-rays in both layouts, laid beside the repository; tests that need them skip where they are
+    absent.
+    """
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no real chest X-rays beside the repository")

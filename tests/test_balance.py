@@ -21,7 +21,9 @@ def test_chexperts_own_numbers(target, total):
 
 
 def test_the_papers_half_and_half_is_refused_with_the_arithmetic():
-    with pytest.raises(ValueError, match=r"can't be reached for 3 findings.*X = -610,226 synthetic images; choose less than 1/3"):
+    with pytest.raises(
+        ValueError, match=r"can't be reached for 3 findings.*X = -610,226 synthetic images; choose less than 1/3"
+    ):
         balance.solve(CHEXPERT, 223414, 0.5)
 
 
@@ -30,7 +32,9 @@ def test_one_finding_alone_can_reach_a_half():
 
 
 @given(
-    st.lists(st.integers(0, 400), min_size=1, max_size=5), st.integers(1, 5000).map(lambda x: x + 400), st.floats(0.01, 0.19)
+    st.lists(st.integers(0, 400), min_size=1, max_size=5),
+    st.integers(1, 5000).map(lambda x: x + 400),
+    st.floats(0.01, 0.19),
 )
 def test_every_finding_reaches_the_target_or_was_there_already(positives, n, target):
     names = {f"f{i}": p for i, p in enumerate(positives)}

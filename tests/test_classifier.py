@@ -1,4 +1,6 @@
-"""The classifier's loss, choice of epoch and repeatability, with a small net in DenseNet's place where only the loop matters."""
+"""The classifier's loss, choice of epoch and repeatability, with a small net in DenseNet's place where only the loop
+matters.
+"""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,9 @@ def test_masked_labels_do_not_move_the_loss():
     generator = torch.Generator().manual_seed(0)
     logits, target = torch.randn(6, 14, generator=generator), torch.rand(6, 14, generator=generator).round()
     everything = torch.ones(6, 14)
-    assert torch.isclose(classifier.masked_bce(logits, target, everything), F.binary_cross_entropy_with_logits(logits, target))
+    assert torch.isclose(
+        classifier.masked_bce(logits, target, everything), F.binary_cross_entropy_with_logits(logits, target)
+    )
     mask = everything.clone()
     mask[:, 3] = 0
     expected = F.binary_cross_entropy_with_logits(logits[:, mask[0] > 0], target[:, mask[0] > 0])
@@ -75,7 +79,15 @@ def data(tmp_path):
 def train(data, folder, epochs, **changes):
     (train_table, train_images), (valid_table, valid_images) = data
     torch.manual_seed(0)
-    settings = {"select_on": ["no_finding"], "batch": 16, "lr": 1e-2, "crop_min": 0.8, "flip": 0.5, "rotate": 5.0, "seed": 1}
+    settings = {
+        "select_on": ["no_finding"],
+        "batch": 16,
+        "lr": 1e-2,
+        "crop_min": 0.8,
+        "flip": 0.5,
+        "rotate": 5.0,
+        "seed": 1,
+    }
     return classifier.fit(
         fabric("32-true"), Small(), train_table, train_images, valid_table, valid_images, Checkpoints(folder, {}, 60),
         label="baseline", epochs=epochs, **(settings | changes),
@@ -87,7 +99,9 @@ def test_it_learns_and_keeps_the_best_epoch(data, tmp_path):
     assert history["valid_macro_auc"].max() > 0.9
     assert best == history["valid_macro_auc"].idxmax() + 1
     scores = classifier.predict(model, data[1][1])
-    assert classifier.auc(data[1][0]["truth.no_finding"].to_numpy(), scores[:, 0]) == pytest.approx(history["valid_macro_auc"].max())
+    assert classifier.auc(data[1][0]["truth.no_finding"].to_numpy(), scores[:, 0]) == pytest.approx(
+        history["valid_macro_auc"].max()
+    )
 
 
 def test_a_longer_training_continues_a_shorter_one_exactly(data, tmp_path):
@@ -95,7 +109,9 @@ def test_a_longer_training_continues_a_shorter_one_exactly(data, tmp_path):
     train(data, tmp_path / "b", 2)
     resumed, history2, best2 = train(data, tmp_path / "b", 5)
     assert history.equals(history2) and best == best2
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
 
 
 def test_a_training_that_diverges_stops_with_the_cure(data, tmp_path):
@@ -109,9 +125,13 @@ def test_build_starts_from_a_file_and_says_what_it_lacks(tmp_path, monkeypatch):
     weights.save(tmp_path / "w.safetensors", net.state_dict(), {})
     again = classifier.build(str(tmp_path / "w.safetensors"), seed=5)
     assert torch.equal(again.net.classifier.weight, net.net.classifier.weight)
-    with pytest.raises(ValueError, match="classifier.weights = 'imagnet': no such file; give imagenet, none or a .safetensors path"):
+    with pytest.raises(
+        ValueError, match="classifier.weights = 'imagnet': no such file; give imagenet, none or a .safetensors path"
+    ):
         classifier.build("imagnet", seed=0)
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
+    monkeypatch.setattr(
+        "torch.hub.load_state_dict_from_url", lambda *a, **k: (_ for _ in ()).throw(OSError("no route"))
+    )
     with pytest.raises(ValueError, match="could not be fetched .*classifier.weights=none"):
         classifier.build("imagenet", seed=0)
 

@@ -28,7 +28,12 @@ def test_dvcs_form_of_a_section_is_understood():
     with pytest.raises(SystemExit) as end:
         main(command, words.split())
     assert not end.value.code
-    assert got == {"policy": "u_zeroes", "target_prevalence": 0.2, "augment": False, "findings": ["lung_lesion", "pneumonia"]}
+    assert got == {
+        "policy": "u_zeroes",
+        "target_prevalence": 0.2,
+        "augment": False,
+        "findings": ["lung_lesion", "pneumonia"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,14 @@ def test_shapes_follow_the_size(size, channels):
 
 def test_initialisation_is_that_of_the_cited_code():
     g, d = dcgan.build(64, 100, 64, 1, seed=0)
-    convolutions = torch.cat([m.weight.flatten() for n in (g, d) for m in n if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)])
+    convolutions = torch.cat(
+        [m.weight.flatten() for n in (g, d) for m in n if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
+    )
     gains = torch.cat([m.weight for n in (g, d) for m in n if isinstance(m, torch.nn.BatchNorm2d)])
     assert abs(convolutions.mean()) < 1e-4 and abs(convolutions.std() - 0.02) < 1e-4
-    assert abs(gains.mean() - 1) < 0.005 and abs(gains.std() - 0.02) < 0.002  # the paper's N(0, 0.02) would kill the signal (E23)
+    assert (
+        abs(gains.mean() - 1) < 0.005 and abs(gains.std() - 0.02) < 0.002
+    )  # the paper's N(0, 0.02) would kill the signal (E23)
     assert all((m.bias == 0).all() for n in (g, d) for m in n if isinstance(m, torch.nn.BatchNorm2d))
 
 
@@ -63,7 +67,17 @@ def blobs(tmp_path) -> Images:
 
 
 def train(blobs, folder, epochs, **changes):
-    settings = {"batch": 8, "lr": 2e-3, "beta1": 0.5, "z_dim": 8, "width": 8, "channels": 1, "flip": 0.5, "sample_every": 2, "seed": 3}
+    settings = {
+        "batch": 8,
+        "lr": 2e-3,
+        "beta1": 0.5,
+        "z_dim": 8,
+        "width": 8,
+        "channels": 1,
+        "flip": 0.5,
+        "sample_every": 2,
+        "seed": 3,
+    }
     checkpoints = Checkpoints(folder, {}, minutes=60)
     return dcgan.fit(fabric("32-true"), blobs, checkpoints, label="gan", epochs=epochs, **(settings | changes))
 
@@ -75,7 +89,9 @@ def test_a_longer_training_continues_a_shorter_one_exactly(blobs, tmp_path):
     assert history.equals(history2) and list(grids) == list(grids2) == [1, 2, 4, 5]
     assert all(np.array_equal(grids[e], grids2[e]) for e in grids)
     for one, other in ((g, g2), (d, d2)):
-        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        )
     again = train(blobs, tmp_path / "b", 3)  # and a shorter one does not take the longer one's state
     assert len(again[2]) == 3 and list(again[3]) == [1, 2, 3]
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cxr.files import sha256
 from cxr.labels import FINDINGS
-from cxr.runtime import sha256
 from cxr.sources import phantom
 from cxr.store import open_store
 from stages import download, resize

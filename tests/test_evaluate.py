@@ -8,8 +8,8 @@ import pytest
 
 from cxr import metrics
 from cxr.evaluate import Settings, judge, judge_adgm, summary
+from cxr.files import sha256
 from cxr.labels import FINDINGS, SLUGS
-from cxr.runtime import sha256
 from stages import evaluate
 from stages.cli import main
 

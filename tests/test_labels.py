@@ -36,7 +36,9 @@ def test_slugs_and_names_are_each_others_inverse():
 
 
 def tiny_records() -> pd.DataFrame:
-    records = pd.DataFrame({"image_id": list("abc"), "patient_id": list("ppq"), "path": list("xyz"), "projection": "frontal"})
+    records = pd.DataFrame(
+        {"image_id": list("abc"), "patient_id": list("ppq"), "path": list("xyz"), "projection": "frontal"}
+    )
     for name in labels.FINDINGS:
         records[name] = np.array([1, -1, np.nan], np.float32)
     return records

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cxr import images as decoding
 from cxr import pack as packing
+from cxr.files import sha256
 from cxr.pack import pack
-from cxr.runtime import sha256
 from cxr.sources.tree import Folder
 from cxr.store import open_store
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from cxr.runtime import Checkpoints, atomic, sha256, write_json, write_table
+from cxr.files import atomic, sha256, write_json, write_table
+from cxr.runtime import Checkpoints
 
 
 def test_a_failure_leaves_the_earlier_file_and_no_other(tmp_path):

@@ -32,7 +32,9 @@ def test_no_patient_is_in_two_splits(sizes, seed, data):
     drawn = int((split["split"] == "test").sum())
     assert wanted <= drawn < wanted + max(sizes)  # no more patients than needed
     official = dict(zip(records["image_id"], records["official_split"], strict=True))
-    assert all((official[i] == "valid") == (s == "valid") for i, s in zip(split["image_id"], split["split"], strict=True))
+    assert all(
+        (official[i] == "valid") == (s == "valid") for i, s in zip(split["image_id"], split["split"], strict=True)
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -53,7 +55,9 @@ def test_the_draw_depends_on_the_seed_and_on_nothing_else():
 def test_by_image_leaks_patients_as_the_paper_does_and_has_the_exact_size():
     split = splits.chexpert(cohort([5] * 60), by="image", test_images=40, seed=0)
     assert (split["split"] == "test").sum() == 40
-    shared = set(split.loc[split["split"] == "test", "patient_id"]) & set(split.loc[split["split"] == "train", "patient_id"])
+    shared = set(split.loc[split["split"] == "test", "patient_id"]) & set(
+        split.loc[split["split"] == "train", "patient_id"]
+    )
     assert len(shared) > 10
 
 
@@ -74,7 +78,9 @@ def test_guard_refuses_held_out_images_and_patients():
     stranger = test.assign(image_id="another image of a test patient")
     with pytest.raises(ValueError, match="gan: images of 1 validation or test patients would be trained on"):
         splits.guard(pd.concat([train, stranger]), split, by="patient", what="gan")
-    splits.guard(pd.concat([train, stranger]), split, by="image", what="table")  # the paper's draw shares patients by design
+    splits.guard(
+        pd.concat([train, stranger]), split, by="image", what="table"
+    )  # the paper's draw shares patients by design
 
 
 def test_summary_leaves_findings_with_too_few_positives_out():

@@ -16,7 +16,9 @@ TENSORS = {
 
 
 def same(one: dict, other: dict) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) and one[k].dtype == other[k].dtype for k in one)
+    return one.keys() == other.keys() and all(
+        torch.equal(one[k], other[k]) and one[k].dtype == other[k].dtype for k in one
+    )
 
 
 def test_the_library_reads_what_we_write(tmp_path):
@@ -35,7 +37,12 @@ def test_state_comes_back_as_it_was(tmp_path):
     optimiser = torch.optim.Adam(net.parameters(), lr=0.1)
     net(torch.ones(1, 3)).sum().backward()
     optimiser.step()
-    state = {"optimiser": optimiser.state_dict(), "history": [{"epoch": 1, "loss": 0.1}], "none": None, "n": {3: torch.ones(2)}}
+    state = {
+        "optimiser": optimiser.state_dict(),
+        "history": [{"epoch": 1, "loss": 0.1}],
+        "none": None,
+        "n": {3: torch.ones(2)},
+    }
     weights.save_state(tmp_path / "s.safetensors", state)
     got = weights.load_state(tmp_path / "s.safetensors")
     assert got["history"] == state["history"] and got["none"] is None and torch.equal(got["n"][3], torch.ones(2))

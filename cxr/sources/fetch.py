@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from cxr.runtime import sha256
+from cxr.files import sha256
 from cxr.sources.remote import download, shown
 from cxr.sources.tree import Folder, Tree, Zip
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from cxr.runtime import Progress, sha256, write_json
+from cxr.files import Progress, sha256, write_json
 
 PAUSES = (1, 2, 4, 8, 16)  # seconds before each new try; counted anew whenever bytes arrive
 BLOCK = 1 << 20

@@ -1,0 +1,127 @@
+"""Files that appear whole or not at all, and the progress of a loop. No torch here: stages without a network start at
+once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to write a file or a folder to; rename it onto `path` when the block ends
+    well, remove it otherwise.
+
+    An existing file or folder at `path` stays as it is until the rename.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is kept: some writers (numpy, PIL) choose or append by it.
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        if path.is_dir():
+            old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.old")
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value) -> None:
+    """Write valid JSON (a NaN is an error of ours), keys in the given order, atomically."""
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: str | os.PathLike, table: pd.DataFrame) -> None:
+    """Write a table without its index, as parquet or (floats to six significant digits) as csv, by suffix,
+    atomically.
+    """
+    path = Path(path)
+    assert path.suffix in (".parquet", ".csv"), path
+    with atomic(path) as temporary:
+        if path.suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, or of a folder's (names and bytes of its files, sorted)."""
+    path = Path(path)
+    if path.is_dir():
+        whole = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            whole.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
+        return whole.hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Progress:
+    """Progress of one loop with rate and time left: a line that rewrites itself on a terminal, a plain line every ten
+    seconds elsewhere.
+    """
+
+    def __init__(self, label: str, total: int, unit: str = "images") -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self.skipped = 0, 0
+        self.started = self.shown = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None and self.done > self.skipped:
+            self._show()
+        if self.terminal and self.done:
+            print(file=sys.stderr)
+
+    def skip(self, n: int) -> None:
+        """Count n units as done before this run, so that they do not count into the rate."""
+        self.done += n
+        self.skipped += n
+
+    def update(self, n: int) -> None:
+        self.done += n
+        now = time.monotonic()
+        if now - self.shown >= (0.2 if self.terminal else 10):
+            self._show()
+            self.shown = now
+
+    def line(self, text: str) -> None:
+        """Print a line of its own (an epoch's result, say)."""
+        print(("\r\033[K" if self.terminal else "") + f"{self.label}: {text}", file=sys.stderr, flush=True)
+
+    def _show(self) -> None:
+        elapsed = time.monotonic() - self.started
+        rate = (self.done - self.skipped) / max(elapsed, 1e-9)
+        left = (self.total - self.done) / rate if rate else math.inf
+        minutes = f"{int(left // 60)}:{int(left % 60):02d}" if math.isfinite(left) else "?"
+        text = f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.3g} {self.unit}/s, {minutes} left"
+        print(
+            f"\r\033[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=sys.stderr, flush=True
+        )

@@ -1,0 +1,105 @@
+"""adgm: the auxiliary deep generative model (paper 2) on RSNA, for one number of classes and of labels per class.
+
+python -m stages.adgm --classes 2 --labels 100 --records data/rsna/records.parquet --stores data/stores/rsna ...
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from stages.cli import fingerprint, main, read_json, state_dir
+
+
+def run(
+    classes: Annotated[int, Option(min=2, max=3, help="2: Abnormal, Normal; 3: the challenge's own")],
+    labels: Annotated[int, Option(min=1, help="labelled training images per class; the others go unlabelled")],
+    records: Annotated[Path, Option(help="RSNA's records.parquet")],
+    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
+    split: Annotated[Path, Option(help="the split's parquet file; its .json lies beside it")],
+    model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
+    predictions: Annotated[Path, Option(help="parquet: the validation images' probabilities")],
+    report: Annotated[Path, Option(help="folder for history.csv and samples.png")],
+    size: Annotated[int, Option(min=17, max=1024, help="65, 113 or 225 fit the decoder, among others")] = 225,
+    epochs: Annotated[int, Option(min=1, help="passes over the unlabelled; the paper: 100, for 3 classes 200")] = 100,
+    batch: Annotated[int, Option(min=2, help="labelled images a step, and as many unlabelled")] = 15,
+    lr: Annotated[float, Option(min=0.0)] = 1e-4,
+    weight_decay: Annotated[float, Option(min=0.0)] = 1e-5,
+    beta: Annotated[float, Option(min=0.0, help="of the classification loss: alpha = beta (N_l + N_u) / N_l")] = 1.0,
+    warmup_epochs: Annotated[float, Option(min=0.0, help="until the divergences count in full")] = 100.0,
+    likelihood_weight: Annotated[
+        float, Option(min=0.0, max=1.0, help="of the pixels' summed log-likelihood; 1: the true bound")
+    ] = 0.01,
+    z_dim: Annotated[int, Option(min=1)] = 128,
+    a_dim: Annotated[int, Option(min=1)] = 128,
+    dropout: Annotated[float, Option(min=0.0, max=0.9)] = 0.2,
+    flip: Annotated[float, Option(min=0.0, max=1.0, help="probability of a mirror image")] = 0.5,
+    rotate: Annotated[float, Option(min=0.0, max=45.0, help="degrees, both ways")] = 15.0,
+    scale_min: Annotated[float, Option(min=0.25, max=1.0)] = 0.8,
+    scale_max: Annotated[float, Option(min=1.0, max=4.0)] = 1.2,
+    shift: Annotated[float, Option(min=0.0, max=0.5, help="share of the size, both ways")] = 0.05,
+    predict_samples: Annotated[int, Option(min=1, help="draws of a that q(y|a,x) is averaged over")] = 8,
+    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
+    seed: Annotated[int, Option(min=0)] = 0,
+    checkpoint_minutes: Annotated[float, Option(min=0.0)] = 5.0,
+    state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
+) -> None:
+    """Train the ADGM and predict the validation images."""
+    import sys
+
+    import pandas as pd
+    from PIL import Image
+
+    from cxr import adgm, adgm_train
+    from cxr.batches import Images
+    from cxr.runtime import Checkpoints, atomic, fabric, write_table
+    from cxr.splits import guard
+    from cxr.store import open_store
+    from cxr.weights import save
+
+    adgm.decoder_maps(size)
+    splits, about = pd.read_parquet(split), read_json(split.with_suffix(".json"))
+    table = adgm_train.assign(pd.read_parquet(records), splits, classes=classes, labels=labels, seed=seed)
+    train, valid = table[table["role"] != "valid"], table[table["role"] == "valid"].reset_index(drop=True)
+    known = train.loc[train["role"] == "labelled", "label"].to_numpy()
+    guard(train, splits, by=about["by"], what=str(records))
+
+    machine = fabric(precision)
+    store = open_store(stores / str(size))
+    images = [Images([store], part["image_id"], machine.device) for part in (train, valid)]
+    settings = {
+        "classes": classes, "batch": batch, "lr": lr, "weight_decay": weight_decay, "beta": beta,
+        "warmup_epochs": warmup_epochs, "likelihood_weight": likelihood_weight, "z_dim": z_dim, "a_dim": a_dim,
+        "dropout": dropout, "flip": flip, "rotate": rotate, "scale": [scale_min, scale_max], "shift": shift,
+        "predict_samples": predict_samples, "seed": seed,
+    }  # fmt: skip
+    label = f"adgm@{classes}-{labels}"
+    mark = fingerprint(machine, [records, split, store.folder], size=size, labels=labels, **settings)
+    checkpoints = Checkpoints((state or state_dir()) / label.replace("@", "-"), mark, checkpoint_minutes)
+    done = adgm_train.train(
+        machine, images[0], known, images[1], valid["label"].to_numpy(), checkpoints,
+        label=label, epochs=epochs, **settings,
+    )  # fmt: skip
+    if not machine.is_global_zero:
+        return
+    if warning := adgm_train.collapse(done.history.iloc[-1], z_dim, likelihood_weight):
+        print(f"{label}: {warning}", file=sys.stderr)
+
+    meta = {"net": "ADGM", "class_names": list(adgm_train.CLASSES[classes]), "labels": labels, "size": size} | settings
+    meta |= {"n_labelled": len(known), "n_unlabelled": len(train) - len(known), "n_valid": len(valid)}
+    meta |= {"alpha": done.alpha, "epochs": epochs, "best_epoch": done.best_epoch, "split_sha256": about["sha256"]}
+    found = valid[["image_id", "patient_id", "split", "label"]].copy()
+    for which, prob in (("last", done.last), ("best", done.best)):
+        found[[f"prob_{which}.{k}" for k in range(classes)]] = prob
+    with atomic(model) as folder:
+        folder.mkdir()
+        save(folder / "model.safetensors", done.net.state_dict(), meta)
+    with atomic(report) as folder:
+        folder.mkdir()
+        write_table(folder / "history.csv", done.history)
+        Image.fromarray(adgm_train.conditional_means(done.net, 8, seed)).save(folder / "samples.png")
+    write_table(predictions, found)
+
+
+if __name__ == "__main__":
+    main(run)

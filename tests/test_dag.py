@@ -1,0 +1,141 @@
+"""The whole DAG at smoke size, in a copy of the repository: what runs, what does not run again, and what bad input
+does.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.closure import ROOT
+
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "1",
+}
+ENVIRONMENT.pop("CXR_STATE", None)
+
+
+def dvc(folder: Path, *words: str, fails: bool = False) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, output[-5000:]
+    return output
+
+
+def ran(output: str) -> set[str]:
+    """Names of the stages that DVC says it runs."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage ")}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """A copy of the working tree, as a repository of its own, after `dvc repro` of the smoke preset."""
+    folder = tmp_path_factory.mktemp("dag") / "repository"
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, files):
+        if (ROOT / name).is_file() and not name.startswith("reports/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.copy2(folder / "presets" / "smoke.yaml", folder / "params.yaml")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "smoke"]):
+        subprocess.run([*git, *words], cwd=folder, check=True)
+    subprocess.run(["git", "config", "user.name", "t"], cwd=folder, check=True)
+    subprocess.run(["git", "config", "user.email", "t@example.org"], cwd=folder, check=True)
+    output = dvc(folder, "repro")
+    assert len(ran(output)) == 20, ran(output)
+    subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
+    subprocess.run([*git, "commit", "-qm", "run"], cwd=folder, check=True)
+    return folder
+
+
+def test_every_result_is_there_and_says_what_it_should(repository):
+    metrics = json.loads((repository / "reports" / "metrics.json").read_text())
+    assert set(metrics) >= {"baseline", "final", "adgm"}
+    page = (repository / "reports" / "report.html").read_text(encoding="utf-8")
+    assert "phantom" in page and len(page) > 100_000
+    table = pd.read_parquet(repository / "data" / "balanced" / "table.parquet")
+    plan = json.loads((repository / "data" / "balanced" / "plan.json").read_text())
+    assert table["synthetic"].sum() == plan["synthetic_images"] > 0
+    held_out = pd.read_parquet(repository / "data" / "splits" / "chexpert.parquet").query("split != 'train'")
+    train = table[table["split"] == "train"]
+    assert not set(train["patient_id"]) & set(held_out["patient_id"])
+    baseline = pd.read_parquet(repository / "models" / "predictions" / "baseline" / "u_zeroes.parquet")
+    final = pd.read_parquet(repository / "models" / "predictions" / "final.parquet")
+    assert baseline["image_id"].equals(final["image_id"])
+
+
+def test_nothing_runs_twice(repository):
+    assert ran(dvc(repository, "repro")) == set()
+    assert "up to date" in dvc(repository, "status")
+
+
+def test_dvc_shows_something_useful(repository):
+    assert "macro_auc" in dvc(repository, "metrics", "show")
+    assert "roc" in dvc(repository, "plots", "diff", "--json").lower()
+    assert "gan.epochs" in dvc(repository, "exp", "show", "--csv")
+
+
+def test_gan_epochs_touch_the_gan_and_what_follows(repository):
+    output = dvc(repository, "exp", "run", "-S", "gan.epochs=2")
+    assert ran(output) == {"gan@pneumonia", "gan@lung_lesion", "balance", "final", "evaluate", "report"}
+    assert "gan.epochs" in dvc(repository, "params", "diff", "HEAD")
+    dvc(repository, "metrics", "diff")
+
+
+def test_another_rare_finding_trains_one_gan_more(repository):
+    output = dvc(
+        repository,
+        "exp",
+        "run",
+        "-S",
+        "gan.epochs=1",
+        "-S",
+        "rare.findings=[pneumonia,lung_lesion,consolidation]",
+        "--dry",
+    )
+    gans = {name for name in ran(output) if name.startswith("gan@")}
+    assert gans <= {"gan@consolidation", "gan@pneumonia", "gan@lung_lesion"} and "gan@consolidation" in gans
+    assert not {name for name in ran(output) if name.startswith(("baseline", "adgm", "resize", "label"))}
+
+
+@pytest.mark.parametrize(
+    ("setting", "target", "message"),
+    [
+        ("data.chexpert=/no/such/place", "download@chexpert", "/no/such/place"),
+        ("arms.policies=[u_zeroes,u_maybe]", "label@u_maybe", "unknown policy 'u_maybe': choose from"),
+        ("rare.findings=[pneumonia,dragon]", "gan@dragon", "unknown finding 'dragon': choose from"),
+        ("balance.target_prevalence=0.6", "balance", "can't be reached for 2 findings at once"),
+        ("balance.labels=guess", "balance", "'guess' is not one of"),
+        ("gan.size=100", "gan@pneumonia", "choose 16, 32, 64, 128, 256 or 512"),
+        ("adgm.size=100", "adgm@2-4", "adgm.size = 100"),
+        ("split.by=moon", "split@chexpert", "'moon' is not one of"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line_and_leaves_earlier_results(repository, setting, target, message):
+    results = [p for folder in ("data", "models", "reports") for p in (repository / folder).rglob("*") if p.is_file()]
+    before = {p: p.stat().st_mtime_ns for p in results}
+    params = repository / "params.yaml"
+    kept = params.read_bytes()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "exp", "run", "-S", setting, "-s", target],
+            cwd=repository, env=ENVIRONMENT, capture_output=True, text=True,
+        )  # fmt: skip
+    finally:
+        params.write_bytes(kept)
+    errors = [line for line in (done.stdout + done.stderr).splitlines() if ": error: " in line]
+    assert done.returncode != 0 and len(errors) == 1 and message in errors[0], done.stdout + done.stderr
+    assert {p: p.stat().st_mtime_ns for p in results} == before
