@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning.fabric import Fabric
 
 from cxr.adgm import ADGM, active_units, objective
 from cxr.batches import Images, affine, in_order, order, warp
 from cxr.files import Progress
 from cxr.runtime import Checkpoints, generator, restore, seeded
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 THREE = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 CLASSES = {2: ("Abnormal", "Normal"), 3: THREE}
@@ -182,7 +185,7 @@ def train(
         ).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True)
     model, optimiser = fabric.setup(net, optimiser)
-    y_l, y_v = (torch.from_numpy(np.asarray(y, np.int64)).to(fabric.device) for y in (y_labelled, y_valid))
+    y_l, y_v = (torch.tensor(y, dtype=torch.int64, device=fabric.device) for y in (y_labelled, y_valid))
     history: list[dict] = []
     last = torch.zeros(len(y_v), classes)
     best: dict = {"epoch": 0, "acc": -1.0, "prob": last}
@@ -291,7 +294,7 @@ def collapse(last: pd.Series | dict, z_dim: int, likelihood_weight: float) -> st
 
 @torch.no_grad()
 def conditional_means(net: ADGM, columns: int, seed: int) -> np.ndarray:
-    """Means of p(x|z,y) as one uint8 picture: a row per class, a column per z, which is the same in every row."""
+    """Means of p(x|z,y) as one uint8 picture: a row per class, a column per z."""
     net.eval()
     K, device = net.classes, next(net.parameters()).device
     z = torch.randn(columns, net.z_dim, generator=generator(seed, 6)).to(device).repeat(K, 1)  # K columns x Z

@@ -16,12 +16,12 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import nn
 
 from cxr import weights
@@ -30,6 +30,9 @@ from cxr.densenet import DenseNet121
 from cxr.files import Progress
 from cxr.labels import SLUGS
 from cxr.runtime import Checkpoints, generator, restore, seeded
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

@@ -19,17 +19,20 @@ Shapes: N batch, C channels, S size, Z latent.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import nn
 
 from cxr.batches import Images, affine, order, warp
 from cxr.files import Progress
 from cxr.runtime import Checkpoints, generator, restore, seeded
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 GRID = 8  # a sample grid is GRID x GRID images
 

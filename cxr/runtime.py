@@ -17,11 +17,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr.files import Progress, atomic, sha256, write_json, write_table  # noqa: F401
-
 if TYPE_CHECKING:
     import torch
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
+
+
+def _fabric_class() -> type[Fabric]:
+    """From lightning-fabric, which imports in half the time of the whole lightning package; from that where it is what
+    the machine has.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:
+        from lightning.fabric import Fabric
+    return Fabric
 
 
 def fabric(precision: str = "auto") -> Fabric:
@@ -33,8 +42,7 @@ def fabric(precision: str = "auto") -> Fabric:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by deterministic matrix products on CUDA
     import torch
-    from lightning.fabric import Fabric
-
+    Fabric = _fabric_class()
     if precision == "auto":
         if torch.cuda.is_available():
             native = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,6 +1,6 @@
 """adgm: the auxiliary deep generative model (paper 2) on RSNA, for one number of classes and of labels per class.
 
-python -m stages.adgm --classes 2 --labels 100 --records data/rsna/records.parquet --stores data/stores/rsna ...
+python -m stages.adgm --classes 2 --labels 100 --records data/rsna/records.parquet --store data/stores/rsna/225 ...
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ def run(
     classes: Annotated[int, Option(min=2, max=3, help="2: Abnormal, Normal; 3: the challenge's own")],
     labels: Annotated[int, Option(min=1, help="labelled training images per class; the others go unlabelled")],
     records: Annotated[Path, Option(help="RSNA's records.parquet")],
-    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
+    store: Annotated[Path, Option(help="RSNA's images, packed at this size")],
     split: Annotated[Path, Option(help="the split's parquet file; its .json lies beside it")],
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option(help="parquet: the validation images' probabilities")],
@@ -65,8 +65,12 @@ def run(
     guard(train, splits, by=about["by"], what=str(records))
 
     machine = fabric(precision)
-    store = open_store(stores / str(size))
-    images = [Images([store], part["image_id"], machine.device) for part in (train, valid)]
+    packed = open_store(store)
+    if packed.size != size:
+        raise ValueError(
+            f"{store} holds images of {packed.size} px, not of adgm.size = {size}: run the resize stage again"
+        )
+    images = [Images([packed], part["image_id"], machine.device) for part in (train, valid)]
     settings = {
         "classes": classes, "batch": batch, "lr": lr, "weight_decay": weight_decay, "beta": beta,
         "warmup_epochs": warmup_epochs, "likelihood_weight": likelihood_weight, "z_dim": z_dim, "a_dim": a_dim,
@@ -74,7 +78,7 @@ def run(
         "predict_samples": predict_samples, "seed": seed,
     }  # fmt: skip
     label = f"adgm@{classes}-{labels}"
-    mark = fingerprint(machine, [records, split, store.folder], size=size, labels=labels, **settings)
+    mark = fingerprint(machine, [records, split, store], size=size, labels=labels, **settings)
     checkpoints = Checkpoints((state or state_dir()) / label.replace("@", "-"), mark, checkpoint_minutes)
     done = adgm_train.train(
         machine, images[0], known, images[1], valid["label"].to_numpy(), checkpoints,
