@@ -287,8 +287,8 @@ def collapse(last: pd.Series | dict, z_dim: int, likelihood_weight: float) -> st
     if last["KL_z"] >= 0.1 and last["active_z"] > 0:
         return None
     return (
-        f"warning: z carries nothing (KL_z {last['KL_z']:.3g} nats, {last['active_z']:.0f} of {z_dim} units active), so "
-        f"that a supervised network is what classifies; raise adgm.likelihood_weight (now {likelihood_weight:g})"
+        f"warning: z carries nothing (KL_z {last['KL_z']:.3g} nats, {last['active_z']:.0f} of {z_dim} units active): "
+        f"a supervised network is what classifies; raise adgm.likelihood_weight (now {likelihood_weight:g})"
     )
 
 

@@ -52,7 +52,8 @@ def run(
 
     from cxr import adgm, adgm_train
     from cxr.batches import Images
-    from cxr.runtime import Checkpoints, atomic, fabric, write_table
+    from cxr.files import atomic, write_table
+    from cxr.runtime import Checkpoints, fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save

@@ -10,8 +10,9 @@ from torch.distributions import Independent, Normal, kl_divergence
 from cxr import adgm_train
 from cxr.adgm import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective
 from cxr.batches import Images
+from cxr.files import write_json, write_table
 from cxr.predictions import read_adgm
-from cxr.runtime import Checkpoints, fabric, write_json, write_table
+from cxr.runtime import Checkpoints, fabric
 from cxr.store import open_store, write_store
 
 TINY = {"size": 17, "z_dim": 3, "a_dim": 2}
@@ -20,6 +21,15 @@ FIT = {
     "dropout": 0.2, "flip": 0.5, "rotate": 15.0, "scale": (0.8, 1.2), "shift": 0.05, "predict_samples": 2, "seed": 3,
     "z_dim": 3, "a_dim": 2,
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Nets this small gain nothing from threads, which on a busy machine wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def tiny(classes=3, **other) -> ADGM:
