@@ -42,6 +42,7 @@ def fabric(precision: str = "auto") -> Fabric:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by deterministic matrix products on CUDA
     import torch
+
     Fabric = _fabric_class()
     if precision == "auto":
         if torch.cuda.is_available():

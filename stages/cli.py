@@ -47,6 +47,8 @@ def main(command: Callable, arguments: list[str] | None = None) -> None:
         code = app_of(command)(arguments, standalone_mode=False)
     except ValueError as error:
         message = str(error)
+    except OSError as error:  # a full disk, a folder that may not be written
+        message = f"{error.filename or 'writing'}: {error.strerror or error}"
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the command line's own errors: a bug, shown whole
             raise

@@ -16,3 +16,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real chest X-rays beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny nets on two threads wait for each other more than they compute, above all beside another test process."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -19,6 +19,8 @@ def command(
     got.update(policy=policy, target_prevalence=target_prevalence, augment=augment, findings=list(findings))
     if target_prevalence == 0.5:
         raise ValueError("table.csv row 7:\n  bad value")
+    if target_prevalence == 0.6:
+        raise OSError(28, "No space left on device", "data/records.parquet")
     if target_prevalence == 0.75:
         raise RuntimeError("a bug")
 
@@ -42,6 +44,7 @@ def test_dvcs_form_of_a_section_is_understood():
         ("--policy u_maybe", "'u_maybe' is not one of 'u_zeroes', 'u_ones'"),
         ("--policy u_ones --target_prevalence 2", "--target-prevalence"),
         ("--policy u_ones --target_prevalence 0.5", "error: table.csv row 7: bad value"),
+        ("--policy u_ones --target_prevalence 0.6", "error: data/records.parquet: No space left on device"),
         ("--policy u_ones --no_such_thing 1", "--no-such-thing"),
         ("", "--policy"),
     ],

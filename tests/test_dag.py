@@ -55,7 +55,7 @@ def repository(tmp_path_factory) -> Path:
     subprocess.run(["git", "config", "user.name", "t"], cwd=folder, check=True)
     subprocess.run(["git", "config", "user.email", "t@example.org"], cwd=folder, check=True)
     output = dvc(folder, "repro")
-    assert len(ran(output)) == 20, ran(output)
+    assert len(ran(output)) == 16, ran(output)
     subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
     subprocess.run([*git, "commit", "-qm", "run"], cwd=folder, check=True)
     return folder

@@ -122,7 +122,7 @@ def _signs(z: dict[str, float], key: tuple[int, ...]) -> Signs:
         tail = positive + 0.5 * uncertain
         beyond = 1 - NormalDist().cdf(z[finding])
         if beyond < tail:
-            signs[finding] = sign(0.35 + 0.65 * (1 - beyond / tail) ** 0.5, (*key, k))
+            signs[finding] = sign(0.5 + 0.5 * (1 - beyond / tail) ** 0.5, (*key, k))
     return signs
 
 
@@ -225,7 +225,7 @@ def challenger(seed: int, number: int) -> Challenger:
     chosen += list(rng.choice(list(MIMICS), int(mimics), replace=False, p=list(MIMICS.values())))
     if rng.random() < (0.4 if view == "AP" else 0.08) * (0.5 if class_name == "Normal" else 1):
         chosen.append("Support Devices")
-    severities = 0.25 + 0.75 * rng.beta(2.2, 1.4, len(SIGNS))
+    severities = 0.4 + 0.6 * rng.beta(2.2, 1.4, len(SIGNS))
     signs = {finding: sign(severities[k], (seed, number, 4, k)) for k, finding in enumerate(SIGNS) if finding in chosen}
     age = (
         int(np.clip(rng.normal(47, 17), 2, 92)) if rng.random() > 0.002 else int(rng.integers(148, 156))
