@@ -58,11 +58,10 @@ def assign(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: 
 
     training = table["split"] == "train"
     counts = [int((training & (table["label"] == k)).sum()) for k in range(classes)]
-    if min(counts) < labels or sum(counts) == labels * classes:
+    if min(counts) < 2:
         held = ", ".join(f"{n} {c:,}" for n, c in zip(names, counts, strict=True))
         raise ValueError(
-            f"adgm_labels {labels:,}: {labels:,} of each of {classes} classes, and some left unlabelled, are more than "
-            f"the training images hold ({held}); ask for fewer labels"
+            f"a class has fewer than 2 training images ({held}); give more data or lower split.valid_share"
         )
     if not (table["split"] == "valid").any():
         raise ValueError("the split has no validation image; raise split.valid_share")
@@ -70,7 +69,7 @@ def assign(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: 
     table["role"] = np.where(training, "unlabelled", table["split"])
     for k in range(classes):
         candidates = np.flatnonzero(training & (table["label"] == k))
-        drawn = np.random.default_rng([seed, k]).permutation(candidates)[:labels]
+        drawn = np.random.default_rng([seed, k]).permutation(candidates)[: min(labels, counts[k] * 9 // 10)]
         table.loc[drawn, "role"] = "labelled"
     parts = [table[table["role"] == role] for role in ("labelled", "unlabelled", "valid")]
     return pd.concat(parts, ignore_index=True)[["image_id", "patient_id", "split", "label", "role"]]

@@ -64,6 +64,10 @@ def run(
     train, valid = table[table["role"] != "valid"], table[table["role"] == "valid"].reset_index(drop=True)
     known = train.loc[train["role"] == "labelled", "label"].to_numpy()
     guard(train, splits, by=about["by"], what=str(records))
+    drawn = {name: int((known == k).sum()) for k, name in enumerate(adgm_train.CLASSES[classes])}
+    if min(drawn.values()) < labels:
+        held = ", ".join(f"{name} {n}" for name, n in drawn.items())
+        print(f"adgm@{classes}-{labels}: fewer than {labels} labels in a class, nine in ten are drawn: {held}")
 
     machine = fabric(precision)
     packed = open_store(store)
@@ -91,7 +95,7 @@ def run(
         print(f"{label}: {warning}", file=sys.stderr)
 
     meta = {"net": "ADGM", "class_names": list(adgm_train.CLASSES[classes]), "labels": labels, "size": size} | settings
-    meta |= {"n_labelled": len(known), "n_unlabelled": len(train) - len(known), "n_valid": len(valid)}
+    meta |= {"n_labelled": len(known), "drawn": drawn, "n_unlabelled": len(train) - len(known), "n_valid": len(valid)}
     meta |= {"alpha": done.alpha, "epochs": epochs, "best_epoch": done.best_epoch, "split_sha256": about["sha256"]}
     found = valid[["image_id", "patient_id", "split", "label"]].copy()
     for which, prob in (("last", done.last), ("best", done.best)):

@@ -243,14 +243,24 @@ def test_two_classes_merge_what_is_not_normal():
 
 def test_assign_refuses_with_the_counts():
     records, split = cohort()
-    with pytest.raises(ValueError, match=r"15 of each of 3 classes.*Lung Opacity \d+, No Lung.*ask for fewer"):
-        adgm_train.assign(records, split, classes=3, labels=15, seed=0)
+    few = records.copy()
+    few.loc[few["class_name"] == "Normal", "class_name"] = "Lung Opacity"
+    with pytest.raises(ValueError, match=r"fewer than 2 training images \(Lung Opacity \d+, No Lung.*Normal 0\)"):
+        adgm_train.assign(few, split, classes=3, labels=1, seed=0)
     with pytest.raises(ValueError, match="no column class_name"):
         adgm_train.assign(records.drop(columns="class_name"), split, classes=3, labels=1, seed=0)
     with pytest.raises(ValueError, match="'p000' has class 'Opaque'"):
         adgm_train.assign(records.replace({"Lung Opacity": "Opaque"}), split, classes=3, labels=1, seed=0)
     with pytest.raises(ValueError, match="no validation image"):
         adgm_train.assign(records, split.assign(split="train"), classes=3, labels=1, seed=0)
+
+
+def test_a_tenth_of_each_class_stays_unlabelled():
+    records, split = cohort()
+    table = adgm_train.assign(records, split, classes=3, labels=1000, seed=0).query("role != 'valid'")
+    held = table.groupby("label").size()
+    drawn = table[table["role"] == "labelled"].groupby("label").size()
+    assert (drawn == held * 9 // 10).all() and (table["role"] == "unlabelled").any()
 
 
 @pytest.mark.parametrize("n", [4, 6, 7, 25])
