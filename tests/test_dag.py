@@ -2,6 +2,7 @@
 does.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.closure import ROOT
 
@@ -95,47 +97,44 @@ def test_gan_epochs_touch_the_gan_and_what_follows(repository):
     dvc(repository, "metrics", "diff")
 
 
+@contextlib.contextmanager
+def changed(folder: Path, **settings):
+    """params.yaml with some values changed (section__key), put back after."""
+    path = folder / "params.yaml"
+    kept = path.read_bytes()
+    params = yaml.safe_load(kept)
+    for name, value in settings.items():
+        section, key = name.split("__")
+        params[section][key] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_bytes(kept)
+
+
 def test_another_rare_finding_trains_one_gan_more(repository):
-    output = dvc(
-        repository,
-        "exp",
-        "run",
-        "-S",
-        "gan.epochs=1",
-        "-S",
-        "rare.findings=[pneumonia,lung_lesion,consolidation]",
-        "--dry",
-    )
-    gans = {name for name in ran(output) if name.startswith("gan@")}
-    assert gans <= {"gan@consolidation", "gan@pneumonia", "gan@lung_lesion"} and "gan@consolidation" in gans
-    assert not {name for name in ran(output) if name.startswith(("baseline", "adgm", "resize", "label"))}
+    with changed(repository, rare__findings=["pneumonia", "lung_lesion", "consolidation"]):
+        names = ran(dvc(repository, "repro", "--dry"))
+    assert {name for name in names if name.startswith("gan@")} == {"gan@consolidation"}
+    assert not {name for name in names if name.startswith(("baseline", "adgm", "resize", "label"))}
 
 
 @pytest.mark.parametrize(
     ("setting", "target", "message"),
     [
-        ("data.chexpert=/no/such/place", "download@chexpert", "/no/such/place"),
-        ("arms.policies=[u_zeroes,u_maybe]", "label@u_maybe", "unknown policy 'u_maybe': choose from"),
-        ("rare.findings=[pneumonia,dragon]", "gan@dragon", "unknown finding 'dragon': choose from"),
-        ("balance.target_prevalence=0.6", "balance", "can't be reached for 2 findings at once"),
-        ("balance.labels=guess", "balance", "'guess' is not one of"),
-        ("gan.size=100", "gan@pneumonia", "choose 16, 32, 64, 128, 256 or 512"),
-        ("adgm.size=100", "adgm@2-4", "adgm.size = 100"),
-        ("split.by=moon", "split@chexpert", "'moon' is not one of"),
+        ({"data__chexpert": "/no/such/place"}, "download@chexpert", "/no/such/place"),
+        ({"arms__policies": ["u_zeroes", "u_maybe"]}, "label@u_maybe", "unknown policy 'u_maybe': choose from"),
+        ({"rare__findings": ["pneumonia", "dragon"]}, "gan@dragon", "unknown finding 'dragon': choose from"),
+        ({"balance__target_prevalence": 0.6}, "balance", "can't be reached for 2 findings at once"),
+        ({"balance__labels": "guess"}, "balance", "'guess' is not one of"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line_and_leaves_earlier_results(repository, setting, target, message):
     results = [p for folder in ("data", "models", "reports") for p in (repository / folder).rglob("*") if p.is_file()]
-    before = {p: p.stat().st_mtime_ns for p in results}
-    params = repository / "params.yaml"
-    kept = params.read_bytes()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "exp", "run", "-S", setting, "-s", target],
-            cwd=repository, env=ENVIRONMENT, capture_output=True, text=True,
-        )  # fmt: skip
-    finally:
-        params.write_bytes(kept)
-    errors = [line for line in (done.stdout + done.stderr).splitlines() if ": error: " in line]
-    assert done.returncode != 0 and len(errors) == 1 and message in errors[0], done.stdout + done.stderr
-    assert {p: p.stat().st_mtime_ns for p in results} == before
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in results}
+    with changed(repository, **setting):
+        output = dvc(repository, "repro", "-s", target, fails=True)
+    errors = [line for line in output.splitlines() if ": error: " in line]
+    assert len(errors) == 1 and message in errors[0], output
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in results} == before
