@@ -25,31 +25,32 @@ import torch
 from cxr.adgm import ADGM, active_units, objective
 from cxr.batches import Images, affine, in_order, order, warp
 from cxr.files import Progress
+from cxr.labels import CLASS_NAMES, CLASSES
 from cxr.runtime import Checkpoints, generator, restore, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-THREE = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
-CLASSES = {2: ("Abnormal", "Normal"), 3: THREE}
 TERMS = ("L", "U", "ce", "J", "acc")
 CHECK_EVERY = 50  # steps between looks at whether the loss is finite: a look waits for the GPU
 
 
 def assign(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: int, seed: int) -> pd.DataFrame:
-    """image_id, patient_id, split, label (index into CLASSES[classes]), role: labelled, then unlabelled, then valid.
+    """image_id, patient_id, split, label (index into CLASS_NAMES[classes]), role: labelled, unlabelled, valid.
 
     Of each class `labels` training images are drawn; a larger draw under the same seed holds the smaller one.
     Raises ValueError when a class has fewer, when nothing is left unlabelled, or when there is no validation image.
     """
     if "class_name" not in records:
         raise ValueError("the records have no column class_name; the ADGM trains on RSNA's records")
-    names = list(CLASSES[classes])
+    names = list(CLASS_NAMES[classes])
     table = split.merge(records[["image_id", "class_name"]], on="image_id", how="left", validate="one_to_one")
-    unknown = ~table["class_name"].isin(THREE)
+    unknown = ~table["class_name"].isin(CLASSES)
     if unknown.any():
         image, value = table.loc[unknown, ["image_id", "class_name"]].iloc[0]
-        raise ValueError(f"image {image!r} has class {value!r}, not one of {', '.join(THREE)}; make the records again")
+        raise ValueError(
+            f"image {image!r} has class {value!r}, not one of {', '.join(CLASSES)}; make the records again"
+        )
     name = table["class_name"]
     if classes == 2:
         name = name.where(name == "Normal", "Abnormal")

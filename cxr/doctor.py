@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.explore import OLDEST, patients
-from cxr.labels import FINDINGS
-from cxr.records import CLASSES
+from cxr.labels import CLASSES, FINDINGS
 
 EXAMPLES = 5
 NOT_PATHOLOGY = ("No Finding", "Support Devices")

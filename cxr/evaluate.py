@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import metrics
-from cxr.labels import FINDINGS, SLUGS, slug
-from cxr.predictions import CLASS_NAMES
+from cxr.labels import CLASS_NAMES, FINDINGS, SLUGS, slug
 
 
 class Settings(NamedTuple):

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr.labels import FINDINGS, matrix
-from cxr.records import CLASSES
+from cxr.labels import CLASSES, FINDINGS, matrix
 
 STATES = ("positive", "uncertain", "negative", "blank")
 

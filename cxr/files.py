@@ -68,6 +68,11 @@ def write_table(path: str | os.PathLike, table: pd.DataFrame) -> None:
             table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
+def usable_cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def sha256(path: str | os.PathLike) -> str:
     """Hexadecimal SHA-256 of a file's bytes, or of a folder's (names and bytes of its files, sorted)."""
     path = Path(path)

@@ -31,6 +31,9 @@ FINDINGS = (
     "Fracture",
     "Support Devices",
 )
+# RSNA's classes, and the classes of the ADGM's tasks by their number, in the order of its outputs.
+CLASSES = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
+CLASS_NAMES = {2: ("Abnormal", "Normal"), 3: CLASSES}
 
 
 def slug(name: str) -> str:

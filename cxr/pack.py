@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from cxr.files import Progress, atomic, write_table
+from cxr.files import Progress, atomic, usable_cores, write_table
 from cxr.images import decode, resize
 from cxr.store import header
 
@@ -34,11 +34,6 @@ class Tree(Protocol):
     """Where images lie (cxr/sources/tree.py): picklable, since each worker process opens its own."""
 
     def read(self, name: str) -> bytes: ...
-
-
-def usable_cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pack(

@@ -14,9 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.labels import SLUGS
-from cxr.records import CLASSES
 
-CLASS_NAMES = {2: ("Abnormal", "Normal"), 3: CLASSES}
 IDENTITY = ("image_id", "patient_id", "split")
 
 

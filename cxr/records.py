@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cxr.labels import FINDINGS
+from cxr.labels import CLASSES, FINDINGS
 
 COMMON = (
     "image_id",  # unique
@@ -28,7 +28,6 @@ COMMON = (
     "view",  # AP, PA, LL, RL or null
     "official_split",  # train or valid, as published
 )
-CLASSES = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 COLUMNS = {"chexpert": (*COMMON, *FINDINGS), "rsna": (*COMMON, "class_name", "boxes")}
 VIEWS = ("AP", "PA", "LL", "RL")
 

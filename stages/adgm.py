@@ -53,6 +53,7 @@ def run(
     from cxr import adgm, adgm_train
     from cxr.batches import Images
     from cxr.files import atomic, write_table
+    from cxr.labels import CLASS_NAMES
     from cxr.runtime import Checkpoints, fabric
     from cxr.splits import guard
     from cxr.store import open_store
@@ -64,7 +65,7 @@ def run(
     train, valid = table[table["role"] != "valid"], table[table["role"] == "valid"].reset_index(drop=True)
     known = train.loc[train["role"] == "labelled", "label"].to_numpy()
     guard(train, splits, by=about["by"], what=str(records))
-    drawn = {name: int((known == k).sum()) for k, name in enumerate(adgm_train.CLASSES[classes])}
+    drawn = {name: int((known == k).sum()) for k, name in enumerate(CLASS_NAMES[classes])}
     if min(drawn.values()) < labels:
         held = ", ".join(f"{name} {n}" for name, n in drawn.items())
         print(f"adgm@{classes}-{labels}: fewer than {labels} labels in a class, nine in ten are drawn: {held}")
@@ -94,7 +95,7 @@ def run(
     if warning := adgm_train.collapse(done.history.iloc[-1], z_dim, likelihood_weight):
         print(f"{label}: {warning}", file=sys.stderr)
 
-    meta = {"net": "ADGM", "class_names": list(adgm_train.CLASSES[classes]), "labels": labels, "size": size} | settings
+    meta = {"net": "ADGM", "class_names": list(CLASS_NAMES[classes]), "labels": labels, "size": size} | settings
     meta |= {"n_labelled": len(known), "drawn": drawn, "n_unlabelled": len(train) - len(known), "n_valid": len(valid)}
     meta |= {"alpha": done.alpha, "epochs": epochs, "best_epoch": done.best_epoch, "split_sha256": about["sha256"]}
     found = valid[["image_id", "patient_id", "split", "label"]].copy()

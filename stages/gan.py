@@ -95,21 +95,20 @@ def run(
         folder.mkdir()
         save(
             folder / "generator.safetensors",
-            {k.removeprefix("_forward_module."): v for k, v in g.state_dict().items()},
+            g.state_dict(),
             meta,
         )
         save(
             folder / "discriminator.safetensors",
-            {k.removeprefix("_forward_module."): v for k, v in d.state_dict().items()},
+            d.state_dict(),
             meta,
         )
-    real = np.random.default_rng(seed).permutation(len(store.rows(chosen["image_id"])))[: dcgan.GRID**2]
+    rows = store.rows(chosen["image_id"])
+    real = np.sort(np.random.default_rng(seed).permutation(rows)[: dcgan.GRID**2])
     with atomic(report) as folder:
         folder.mkdir()
         write_table(folder / "history.csv", curve)
-        Image.fromarray(dcgan.grid(store.images[np.sort(store.rows(chosen["image_id"])[real])])).save(
-            folder / "real.png"
-        )
+        Image.fromarray(dcgan.grid(store.images[real])).save(folder / "real.png")
         for epoch, picture in grids.items():
             Image.fromarray(picture).save(folder / f"grid-{epoch:04d}.png")
 

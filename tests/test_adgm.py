@@ -11,6 +11,7 @@ from cxr import adgm_train
 from cxr.adgm import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective
 from cxr.batches import Images
 from cxr.files import write_json, write_table
+from cxr.labels import CLASSES
 from cxr.predictions import read_adgm
 from cxr.runtime import Checkpoints, fabric
 from cxr.store import open_store, write_store
@@ -213,7 +214,7 @@ def test_active_units_by_hand():
 def cohort(n: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Records and a split of n patients, in three classes 1 : 2 : 1, a sixth of them validation."""
     ids = [f"p{i:03d}" for i in range(n)]
-    names = [adgm_train.THREE[(0, 1, 1, 2)[i % 4]] for i in range(n)]
+    names = [CLASSES[(0, 1, 1, 2)[i % 4]] for i in range(n)]
     split = np.where(np.arange(n) % 6 == 5, "valid", "train")
     records = pd.DataFrame({"image_id": ids, "patient_id": ids, "class_name": names})
     return records, pd.DataFrame({"image_id": ids, "patient_id": ids, "split": split})

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from cxr import doctor
-from cxr.labels import FINDINGS
-from cxr.records import CLASSES
+from cxr.labels import CLASSES, FINDINGS
 from tests.test_explore import chexpert, rsna
 
 SOUND = [

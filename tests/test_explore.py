@@ -9,8 +9,8 @@ import pytest
 
 from cxr import explore
 from cxr.files import sha256
-from cxr.labels import FINDINGS
-from cxr.records import CLASSES, conform
+from cxr.labels import CLASSES, FINDINGS
+from cxr.records import conform
 from cxr.sources.chexpert import read
 from cxr.sources.tree import Folder
 from stages import explore as stage

@@ -16,9 +16,8 @@ from PIL import Image
 from cxr import doctor, evaluate, explore, page, splits
 from cxr.artefacts import Artefacts
 from cxr.files import write_json, write_table
-from cxr.labels import FINDINGS, SLUGS, slug
+from cxr.labels import CLASSES, FINDINGS, SLUGS, slug
 from cxr.labels import table as label_table
-from cxr.records import CLASSES
 from cxr.report import gather, parameters, write
 from cxr.sections import baseline, final, gan
 from cxr.sections_adgm import adgm

@@ -6,11 +6,11 @@ No other element is parsed, so no name, number or birth date can get further, no
 from __future__ import annotations
 
 import math
-import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from cxr.files import usable_cores
 from cxr.sources.tree import Tree
 
 CHUNK = 128  # headers per task of a worker process
@@ -25,7 +25,7 @@ def read_headers(tree: Tree, names: list[str], processes: int | None = None) -> 
     A header that can't be read gives (None, NaN, None). processes: default one per core, for many images.
     """
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-    processes = min(processes or len(os.sched_getaffinity(0)), len(chunks) // 4)
+    processes = min(processes or usable_cores(), len(chunks) // 4)
     if processes <= 1:
         return _some(tree, names)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:

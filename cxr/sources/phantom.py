@@ -12,7 +12,6 @@ import csv
 import io
 import math
 import multiprocessing
-import os
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from cxr.files import Progress, atomic
+from cxr.files import Progress, atomic, usable_cores
 from cxr.labels import FINDINGS
 from cxr.sources.phantom_anatomy import Anatomy, Pose, Signs
 from cxr.sources.phantom_bones import skeleton, vessels
@@ -159,8 +158,7 @@ def _one_thread() -> None:
 
 def _in_order(function: Callable, jobs: list, processes: int | None) -> Iterator:
     """function of every job, in order, over several processes (all of the machine's by default)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(processes or cores, len(jobs))
+    processes = min(processes or usable_cores(), len(jobs))
     if processes <= 1:
         yield from map(function, jobs)
         return

@@ -21,7 +21,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from cxr.labels import FINDINGS
+from cxr.labels import CLASSES, FINDINGS
 from cxr.sources.phantom_anatomy import LEFT, RIGHT, Sign, Signs
 
 IMAGES = 223_414
@@ -181,7 +181,6 @@ def patient(seed: int, number: int, radiologist: bool) -> Patient:
 # RSNA: P(AP) and, by view, the shares of the classes. They multiply out to 22.5, 44.3 and 33.2 % of the patients; an
 # opacity is found in 38.3 % of AP and 9.3 % of PA films, as in the challenge.
 RSNA_AP = 0.455
-RSNA_CLASSES = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 RSNA_SHARES = {"AP": (0.383, 0.457, 0.160), "PA": (0.093, 0.431, 0.476)}
 INFILTRATES = {"Pneumonia": 0.45, "Consolidation": 0.3, "Lung Opacity": 0.25}
 MIMICS = {
@@ -215,7 +214,7 @@ def challenger(seed: int, number: int) -> Challenger:
     """
     rng = np.random.default_rng((seed, number, 3))
     view = "AP" if rng.random() < RSNA_AP else "PA"
-    class_name = RSNA_CLASSES[int(rng.choice(3, p=RSNA_SHARES[view]))]
+    class_name = CLASSES[int(rng.choice(3, p=RSNA_SHARES[view]))]
     chosen: list[str] = []
     if class_name == "Lung Opacity":
         chosen += list(

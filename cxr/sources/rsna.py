@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cxr.records import CLASSES, VIEWS, conform, numbers, read_csv, some
+from cxr.labels import CLASSES
+from cxr.records import VIEWS, conform, numbers, read_csv, some
 from cxr.sources.headers import read_headers
 from cxr.sources.tree import Tree
 
