@@ -13,13 +13,12 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from cxr.labels import FINDINGS
+from cxr.labels import CLASSES, FINDINGS
 from cxr.sources import phantom
 from cxr.sources.phantom_anatomy import LEFT, RIGHT, Anatomy
 from cxr.sources.phantom_patients import (
     COUNTS,
     OPACITIES,
-    RSNA_CLASSES,
     SIGNS,
     challenger,
     patient,
@@ -88,7 +87,7 @@ def test_rsna_tree(rsna):
     labels = pd.read_csv(archive.open("stage_2_train_labels.csv"))
     classes = pd.read_csv(archive.open("stage_2_detailed_class_info.csv"))
     assert list(labels.columns) == ["patientId", "x", "y", "width", "height", "Target"]
-    assert list(classes.columns) == ["patientId", "class"] and set(classes["class"]) <= set(RSNA_CLASSES)
+    assert list(classes.columns) == ["patientId", "class"] and set(classes["class"]) <= set(CLASSES)
     assert list(labels["patientId"]) == list(classes["patientId"]) and labels["patientId"].nunique() == 8
     opaque = classes["class"] == "Lung Opacity"
     assert (labels["Target"] == opaque).all() and opaque.any()
@@ -152,7 +151,7 @@ def test_radiologists_keep_the_hierarchy():
 
 def test_rsna_classes_by_view():
     people = [challenger(2, number) for number in range(2500)]
-    for class_name, share in zip(RSNA_CLASSES, (0.225, 0.443, 0.332), strict=True):
+    for class_name, share in zip(CLASSES, (0.225, 0.443, 0.332), strict=True):
         assert abs(np.mean([p.class_name == class_name for p in people]) - share) < 0.025
     for view, share in (("AP", 0.383), ("PA", 0.093)):
         assert abs(np.mean([p.class_name == "Lung Opacity" for p in people if p.view == view]) - share) < 0.03
