@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CHANNELS = 32
+# Of a radiograph's grey levels, about: the encoders see (x - MEAN) / SPREAD, the decoder starts at N(MEAN, SPREAD^2).
+MEAN, SPREAD = 0.5, 0.25
 TRUNKS = ("q_a", "q_y", "q_z", "p_a")
 # Of batch norm. It follows the ReLU here, and a unit that hardly ever fires has almost no variance: with PyTorch's 1e-5
 # an image that fires it is magnified 300-fold in evaluation, and its bound with it.
@@ -110,6 +112,9 @@ class Trunk(nn.Sequential):
         super().__init__(*layers, nn.Flatten())
         self.features = CHANNELS * maps[-1] ** 2
 
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - MEAN) / SPREAD)
+
 
 class Encoder(nn.Module):
     """A normal distribution over `out` values given x and vectors, of `given` values in all, that join x's features."""
@@ -162,10 +167,9 @@ class Decoder(nn.Module):
             ]
         self.convolutions = nn.Sequential(*layers)
         self.mu_log_var = nn.ConvTranspose2d(CHANNELS, 2, 5, stride=2)
-        # It starts near mu = 0.5, sigma = 0.25, the scale of grey levels in [0, 1]; else the first hundreds of steps go
-        # into finding that.
+        # It starts near the scale of grey levels; else the first hundreds of steps go into finding that.
         self.mu_log_var.weight.data *= 0.1
-        self.mu_log_var.bias.data = torch.tensor([0.5, 2 * math.log(0.25)])
+        self.mu_log_var.bias.data = torch.tensor([MEAN, 2 * math.log(SPREAD)])
 
     def forward(self, z: Tensor, y: Tensor) -> Gaussian:
         """z: R x Z, y: R x K one-hot -> a distribution over R x 1 x H x W."""

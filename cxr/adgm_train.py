@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 from cxr.adgm import ADGM, active_units, objective
+from cxr.average import copy_of, follow
 from cxr.batches import Images, affine, in_order, order, warp
 from cxr.files import Progress
 from cxr.labels import CLASS_NAMES, CLASSES
@@ -90,7 +91,8 @@ def cycled(n: int, batch: int, step: int, *key: int) -> torch.Tensor:
 
 @dataclass
 class Trained:
-    """net: with the last epoch's weights. history: a row per epoch. last, best: N x K probabilities of those epochs."""
+    """net: with the running average of the weights at the end. history: a row per epoch. last, best: N x K
+    probabilities of those epochs."""
 
     net: ADGM
     history: pd.DataFrame
@@ -163,6 +165,7 @@ def train(
     rotate: float,
     scale: tuple[float, float],
     shift: float,
+    average: float,
     predict_samples: int,
     seed: int,
 ) -> Trained:
@@ -185,6 +188,7 @@ def train(
         ).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True)
     model, optimiser = fabric.setup(net, optimiser)
+    judged_net = copy_of(net)  # the running average, which is what is judged and kept
     y_l, y_v = (torch.tensor(y, dtype=torch.int64, device=fabric.device) for y in (y_labelled, y_valid))
     history: list[dict] = []
     last = torch.zeros(len(y_v), classes)
@@ -193,6 +197,7 @@ def train(
     total = torch.zeros(len(TERMS), device=fabric.device)  # of the epoch's steps
     if state := checkpoints.load(epochs * steps):
         net.load_state_dict(state["net"])
+        judged_net.load_state_dict(state["average"])
         restore(optimiser, state["optimiser"])
         history, best, last, (epoch, step) = state["history"], state["best"], state["last"], state["position"]
         total = state["total"].to(fabric.device)
@@ -213,6 +218,7 @@ def train(
         look()
         return {
             "net": net.state_dict(),
+            "average": judged_net.state_dict(),
             "optimiser": optimiser.state_dict(),
             "history": history,
             "best": best,
@@ -240,6 +246,7 @@ def train(
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(J)
         optimiser.step()
+        follow(judged_net, net, average, epoch * steps + step)
         right = (terms.log_q_y.argmax(1) == y).float()
         return torch.stack([v.mean().float() for v in (terms.L, terms.U, terms.ce, J, right)]).detach()
 
@@ -260,7 +267,7 @@ def train(
             heat = temperature(epoch + 1, warmup_epochs)
             judged, last = judge(
                 fabric,
-                net,
+                judged_net,
                 valid_images,
                 y_v,
                 alpha=alpha,
@@ -279,7 +286,7 @@ def train(
                 f"KL_z {judged['KL_z']:.3g} nats, {judged['active_z']} of {z_dim} units of z active"
             )
     checkpoints.save(whole(), epochs * steps)
-    return Trained(net, pd.DataFrame(history), last.numpy(), best["prob"].numpy(), best["epoch"], alpha)
+    return Trained(judged_net, pd.DataFrame(history), last.numpy(), best["prob"].numpy(), best["epoch"], alpha)
 
 
 def collapse(last: pd.Series | dict, z_dim: int, likelihood_weight: float) -> str | None:

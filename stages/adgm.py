@@ -38,6 +38,9 @@ def run(
     scale_min: Annotated[float, Option(min=0.25, max=1.0)] = 0.8,
     scale_max: Annotated[float, Option(min=1.0, max=4.0)] = 1.2,
     shift: Annotated[float, Option(min=0.0, max=0.5, help="share of the size, both ways")] = 0.05,
+    average: Annotated[
+        float, Option(min=0.0, max=0.9999, help="decay of the running average of the weights; 0: the last step's")
+    ] = 0.0,
     predict_samples: Annotated[int, Option(min=1, help="draws of a that q(y|a,x) is averaged over")] = 8,
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
@@ -81,7 +84,7 @@ def run(
         "classes": classes, "batch": batch, "lr": lr, "weight_decay": weight_decay, "beta": beta,
         "warmup_epochs": warmup_epochs, "likelihood_weight": likelihood_weight, "z_dim": z_dim, "a_dim": a_dim,
         "dropout": dropout, "flip": flip, "rotate": rotate, "scale": [scale_min, scale_max], "shift": shift,
-        "predict_samples": predict_samples, "seed": seed,
+        "average": average, "predict_samples": predict_samples, "seed": seed,
     }  # fmt: skip
     label = f"adgm@{classes}-{labels}"
     mark = fingerprint(machine, [records, split, store], size=size, labels=labels, **settings)

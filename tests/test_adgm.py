@@ -19,7 +19,8 @@ from cxr.store import open_store, write_store
 TINY = {"size": 17, "z_dim": 3, "a_dim": 2}
 FIT = {
     "batch": 6, "lr": 1e-3, "weight_decay": 1e-5, "beta": 1.0, "warmup_epochs": 2.0, "likelihood_weight": 0.1,
-    "dropout": 0.2, "flip": 0.5, "rotate": 15.0, "scale": (0.8, 1.2), "shift": 0.05, "predict_samples": 2, "seed": 3,
+    "dropout": 0.2, "flip": 0.5, "rotate": 15.0, "scale": (0.8, 1.2), "shift": 0.05, "average": 0.9,
+    "predict_samples": 2, "seed": 3,
     "z_dim": 3, "a_dim": 2,
 }  # fmt: skip
 
