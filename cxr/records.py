@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from cxr.files import read_table
 from cxr.labels import CLASSES, FINDINGS
 
 COMMON = (
@@ -56,16 +57,7 @@ def conform(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 def load(path: str | os.PathLike, dataset: str) -> pd.DataFrame:
     """The records that the download stage wrote to a parquet file. Raises ValueError when it holds none."""
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; `dvc repro download@{dataset}` makes it") from error
-    except (OSError, ValueError) as error:  # pyarrow.ArrowInvalid is a ValueError
-        raise ValueError(
-            f"{path}: no readable parquet file; `dvc repro -f download@{dataset}` makes it again"
-        ) from error
-    if missing := [name for name in COLUMNS[dataset] if name not in table]:
-        raise ValueError(f"{path}: no records of {dataset}, column {missing[0]!r} is missing")
+    table = read_table(path, f"download@{dataset}", COLUMNS[dataset])
     if not table["image_id"].is_unique:
         twice = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
         raise ValueError(f"{path}: image_id {twice!r} stands twice; `dvc repro -f download@{dataset}` makes it again")

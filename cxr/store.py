@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cxr.files import atomic, write_table
+from cxr.files import atomic, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +53,6 @@ class Store:
 
 def open_store(folder: str | os.PathLike) -> Store:
     """Open a store by memory map. Raises ValueError, naming the file, when one is missing, cut short or at odds."""
-    import pandas as pd
-
     folder = Path(folder)
     array, table = folder / "images.npy", folder / "index.parquet"
     cure = "run the stage that makes it again"
@@ -67,10 +65,7 @@ def open_store(folder: str | os.PathLike) -> Store:
         raise ValueError(f"{array} is cut short or no npy file ({error}); {cure}") from error
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise ValueError(f"{array} holds {images.dtype} {images.shape}, not uint8 N x S x S; {cure}")
-    try:
-        index = pd.read_parquet(table)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{table} is no readable parquet file; {cure}") from error
+    index = read_table(table)
     if "image_id" not in index or not index["image_id"].is_unique:
         raise ValueError(f"{table} has no column image_id of unique values; {cure}")
     if len(index) != len(images):

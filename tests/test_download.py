@@ -108,5 +108,5 @@ def test_failures_are_one_line_and_leave_what_was_there(stage, tmp_path):
     assert code == 1 and "train.csv in" in said and "run dvc repro -f download@chexpert" in said
     (tmp_path / "data" / "manifest.json").write_text("{")
     code, said = stage(resize, *options)
-    assert code == 1 and "manifest.json can't be read" in said
+    assert code == 1 and "manifest.json: no readable JSON; `dvc repro -f download@chexpert`" in said
     assert sha256(tmp_path / "stores") == before[0]

@@ -22,6 +22,7 @@ def predictions(seed, signal, n=240):
     rng, common = np.random.default_rng(seed), np.random.default_rng(99)
     table = pd.DataFrame({"image_id": [f"i{k:04d}" for k in range(n)], "patient_id": [f"p{k // 2}" for k in range(n)]})
     table["split"] = np.where(np.arange(n) // 2 % 4 == 0, "valid", "test")
+    table["split_sha256"] = "0a"
     for name in SLUGS:
         truth = (common.random(n) < 0.3).astype(np.float32)
         if name == "pneumonia":
@@ -37,7 +38,7 @@ def predictions(seed, signal, n=240):
 def adgm_predictions(classes, n=60):
     rng = np.random.default_rng(classes)
     table = pd.DataFrame({"image_id": [f"r{k}" for k in range(n)], "patient_id": [f"r{k}" for k in range(n)]})
-    table = table.assign(split="valid", label=rng.integers(classes, size=n))
+    table = table.assign(split="valid", split_sha256="0b", label=rng.integers(classes, size=n))
     for which in ("last", "best"):
         probability = rng.dirichlet(np.ones(classes), size=n).astype(np.float32)
         table = table.assign(**{f"prob_{which}.{i}": probability[:, i] for i in range(classes)})
@@ -194,10 +195,10 @@ def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, 
             "no baseline under final_policy 'u_ignore' to compare with: add it to policies",
         ),
         (["--findings", "gout"], "unknown finding 'gout'"),
-        (["--labels", "500"], "2-500.parquet: no such file; `dvc repro -f adgm@2-500` makes it"),
+        (["--labels", "500"], "2-500.parquet: no such file; `dvc repro adgm@2-500` makes it"),
         (
             ["--policies", "u_ignore", "--policies", "u_zeroes"],
-            "u_ignore.parquet: no such file; `dvc repro -f baseline@u_ignore`",
+            "u_ignore.parquet: no such file; `dvc repro baseline@u_ignore`",
         ),
         (["--confidence", "1.5"], "confidence"),
         (["--classes", "4"], "classes"),
