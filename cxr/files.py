@@ -29,6 +29,7 @@ class DiskFull(ValueError):
     """There was no room to write `path`."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         super().__init__(
             f"{path}: no room left to write it; make room and run the same command again. "
             f"What was there before is untouched"
@@ -64,8 +65,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         if error.errno not in FULL:
             raise
         raise DiskFull(path) from error
-    except DiskFull as error:  # of a file in this folder: the folder is what its user knows
-        raise DiskFull(path) from error
+    except DiskFull as error:
+        if temporary != error.path and temporary not in error.path.parents:
+            raise  # of another in the same `with`
+        raise DiskFull(path) from error  # its user knows no temporary name
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
