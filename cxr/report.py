@@ -57,8 +57,9 @@ def metrics(run: Artefacts) -> dict:
     _, by = areas(run, "test")
     for model, values in (found.get("baseline", {}) | {"final": found.get("final", {})}).items():
         for key, numbers in values.items():
-            area = by[model, "macro" if key == "macro_auc" else finding(key)]["auc"]
-            if not abs(numbers["auc"] - area) < 1e-3:  # one is rounded
+            row = by.get((model, "macro" if key == "macro_auc" else finding(key)))
+            area = row["auc"] if row else "no such row"
+            if not row or not abs(numbers["auc"] - area) < 1e-3:  # one is rounded
                 raise ValueError(
                     f"{run.metrics}: {model}.{key}.auc is {numbers['auc']} but {run.evaluate / 'auc.csv'} has {area}; "
                     f"`dvc repro -f evaluate` makes both again"
