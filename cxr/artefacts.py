@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
+
+from cxr.files import read_table, unreadable
 
 
 @dataclass(frozen=True)
@@ -55,40 +57,52 @@ class Artefacts:
         return self.adgm / name, self.models / "adgm" / name
 
 
-def csv(path: Path, stage: str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """A stage's CSV.
+TEXT = (
+    "model", "finding", "split", "which", "true", "predicted", "class_name", "remark", "dataset", "check", "severity",
+    "examples", "advice", "image_id", "path", "reason",
+)  # fmt: skip
+SHARES = ("auc", "accuracy", "balanced_accuracy", "majority_share", "macro_auc", "p", "p_holm", "baseline", "final")
 
-    Raises ValueError, naming the stage that makes it, when it is absent, no table, or lacks one of `columns`.
+
+def csv(path: Path, stage: str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A stage's CSV. The `columns` not in TEXT hold finite numbers or blanks, those in SHARES from 0 to 1.
+
+    Raises ValueError, naming the stage that makes it, when it is absent, no table, or not so.
     """
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise ValueError(_absent(path, stage)) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no readable CSV; `dvc repro -f {stage}` makes it again") from error
-    if lacking := [c for c in columns if c not in table]:
-        raise ValueError(f"{path}: column {lacking[0]!r} is missing; `dvc repro -f {stage}` makes the file again")
+    table = read_table(path, stage, columns)
+    for name in columns:
+        if name in TEXT:
+            continue
+        values = pd.to_numeric(table[name], errors="coerce")
+        wrong = table[name].notna() & ~np.isfinite(values)
+        if name in SHARES:
+            wrong |= (values < 0) | (values > 1)
+        if wrong.any():
+            raise ValueError(
+                f"{path} line {wrong.idxmax() + 2}: {name} is {table[name][wrong.idxmax()]!s}; "
+                f"`dvc repro -f {stage}` makes it again"
+            )
     return table
 
 
-def parquet(path: Path, stage: str) -> pd.DataFrame:
-    """A stage's parquet table. Raises ValueError as `csv` does."""
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise ValueError(_absent(path, stage)) from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no readable parquet file; `dvc repro -f {stage}` makes it again") from error
+class Rows(dict):
+    """A table's rows, as dicts, each under the value of its key, or the tuple of them.
 
+    Raises ValueError, naming the file and the stage that makes it, for a key that stands twice or is asked for and
+    lacking.
+    """
 
-def read_json(path: Path, stage: str) -> dict:
-    """A stage's JSON. Raises ValueError as `csv` does."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(_absent(path, stage)) from error
-    except ValueError as error:
-        raise ValueError(f"{path}: no readable JSON; `dvc repro -f {stage}` makes it again") from error
+    def __init__(self, table: pd.DataFrame, path: Path, stage: str, *keys: str) -> None:
+        super().__init__()
+        self.path, self.stage = path, stage
+        for row in table.to_dict("records"):
+            key = row[keys[0]] if len(keys) == 1 else tuple(row[k] for k in keys)
+            if key in self:
+                raise ValueError(f"{path}: the row of {key} stands twice; `dvc repro -f {stage}` makes it again")
+            self[key] = row
+
+    def __missing__(self, key):
+        raise ValueError(f"{self.path}: no row of {key}; `dvc repro -f {self.stage}` makes it again")
 
 
 def image(path: Path, stage: str) -> Image.Image:
@@ -97,11 +111,5 @@ def image(path: Path, stage: str) -> Image.Image:
         with Image.open(path) as opened:
             opened.load()
             return opened
-    except FileNotFoundError as error:
-        raise ValueError(_absent(path, stage)) from error
-    except OSError as error:
-        raise ValueError(f"{path}: no readable picture; `dvc repro -f {stage}` makes it again") from error
-
-
-def _absent(path: Path, stage: str) -> str:
-    return f"{path}: no such file, and the report needs it; `dvc repro {stage}` makes it"
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise unreadable(path, "picture", stage, error) from error

@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all, and the progress of a loop. No torch here: stages without a network start at
-once.
+"""Files that appear whole or not at all, what an earlier stage left read with the cure for what is wrong with it, and
+the progress of a loop. No torch here: stages without a network start at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -13,7 +14,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,26 +22,53 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, a quota, a limit on the size of files
+
+
+class DiskFull(ValueError):
+    """There was no room to write `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(
+            f"{path}: no room left to write it; make room and run the same command again. "
+            f"What was there before is untouched"
+        )
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write a file or a folder to; rename it onto `path` when the block ends
     well, remove it otherwise.
 
-    An existing file or folder at `path` stays as it is until the rename.
+    An existing file or folder at `path` stays as it is until the rename. Several in one `with` are all renamed or
+    none. Raises DiskFull when the block has no room to write.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept: some writers (numpy, PIL) choose or append by it.
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if path.is_dir():
             old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.old")
             path.rename(old)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
             shutil.rmtree(old)
         else:
             temporary.replace(path)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFull(path) from error
+    except DiskFull as error:
+        if temporary != error.path and temporary not in error.path.parents:
+            raise  # of another in the same `with`
+        raise DiskFull(path) from error  # its user knows no temporary name
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -66,6 +94,76 @@ def write_table(path: str | os.PathLike, table: pd.DataFrame) -> None:
             table.to_parquet(temporary, index=False)
         else:
             table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _cure(stage: str | None) -> str:
+    return f"`dvc repro -f {stage}` makes it again" if stage else "run the stage that makes it again"
+
+
+def unreadable(path: Path, kind: str, stage: str | None, error: Exception) -> ValueError:
+    """The ValueError for what an earlier stage should have left: the file, what is wrong, the stage that cures it."""
+    if isinstance(error, FileNotFoundError):
+        return ValueError(f"{path}: no such file; " + (f"`dvc repro {stage}` makes it" if stage else _cure(stage)))
+    return ValueError(f"{path}: no readable {kind}; {_cure(stage)}")
+
+
+def read_table(
+    path: str | os.PathLike, stage: str | None = None, columns: Sequence[str] = (), **options
+) -> pd.DataFrame:
+    """A table that an earlier stage left, parquet or csv by suffix. options: of pandas' reader of csv.
+
+    Raises ValueError, naming the file and `stage`, which makes it, when it is absent, no table, or lacks a column.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    kind = "CSV" if path.suffix == ".csv" else "parquet file"
+    try:
+        table = pd.read_csv(path, **options) if kind == "CSV" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's and pandas' own are ValueErrors
+        raise unreadable(path, kind, stage, error) from error
+    if lacking := [name for name in columns if name not in table]:
+        raise ValueError(f"{path}: column {lacking[0]!r} is missing; {_cure(stage)}")
+    return table
+
+
+def read_json(path: str | os.PathLike, stage: str | None = None, shape: dict | None = None) -> dict:
+    """A JSON object that an earlier stage left.
+
+    shape: the keys that it must have, each with its type or the shape of what it holds; a float may be an int, the key
+    ... stands for every key. Raises ValueError, naming the file and `stage`, which makes it, when it is absent, no
+    JSON, or of another shape.
+    """
+    path = Path(path)
+
+    def no_number(text: str):
+        raise ValueError(text)
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, "JSON", stage, error) from error
+    if (wrong := _misfit(value, shape or {})) is not None:
+        raise ValueError(f"{path}: {wrong}; {_cure(stage)}")
+    return value
+
+
+def _misfit(value, shape, name: str = "it") -> str | None:
+    """What is first wrong with a JSON value of the wanted shape, in words."""
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return f"{name} holds {type(value).__name__}, not keys and values"
+        for key, inner in shape.items():
+            if key is not ... and key not in value:
+                return f"{key!r} is missing" + (f" in {name}" if name != "it" else "")
+            for one in value if key is ... else [key]:
+                if (wrong := _misfit(value[one], inner, one if name == "it" else f"{name}.{one}")) is not None:
+                    return wrong
+        return None
+    wanted = (int, float) if shape is float else shape
+    if not isinstance(value, wanted) or (isinstance(value, bool) and shape is not bool):
+        return f"{name} is {value!r}, not of type {getattr(shape, '__name__', shape)}"
+    return None
 
 
 def usable_cores() -> int:

@@ -12,6 +12,7 @@ Images are squashed to a square, not cropped or padded: both papers' code and Ir
 from __future__ import annotations
 
 import io
+import struct
 from functools import cache
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from PIL import Image
 
 MAX_PIXELS = 64_000_000  # four times the largest digital detector; more is a mistake or a decompression bomb
 MIN_SIDE = 16
+META = 1 << 16  # bytes in which a file's or frame's own header is looked for
 
 DICOM_TAGS = """
     SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns
@@ -145,7 +147,12 @@ def _tags() -> list[int]:
 
 def _dicom(data: bytes, at_least: int) -> Picture:
     import pydicom
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+    if DeflatedExplicitVRLittleEndian.encode() in data[:META]:  # pydicom would inflate all of it, whatever it holds
+        raise ValueError(
+            f"DICOM with the deflated transfer syntax {DeflatedExplicitVRLittleEndian}: refused, undecoded"
+        )
     # Only these tags are parsed: nothing about the patient is read, so nothing can end up in a message.
     with pydicom.config.disable_value_validation():
         header = pydicom.dcmread(io.BytesIO(data), specific_tags=_tags())
@@ -171,6 +178,8 @@ def _gray_dicom(header, bits: int, at_least: int) -> Picture:
     signed = header.get("PixelRepresentation") == 1
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     table, windowed = _display(header, np.arange(low, high + 1))
+    if not np.isfinite(table).all():
+        raise ValueError("DICOM whose rescale or window makes no numbers of its pixels")
     # A window must see whole pixels: the mean of clipped values is not the clipped mean.
     if header.file_meta.get("TransferSyntaxUID") == JPEG_BASELINE and bits == 8 and not windowed:
         pixels, filled = _baseline(header, at_least)
@@ -191,6 +200,8 @@ def _gray_dicom(header, bits: int, at_least: int) -> Picture:
 
 def _full(header) -> np.ndarray:
     """The whole decoded frame by pydicom and its plugins (python-gdcm, Pillow): H x W, or H x W x 3."""
+    _check_frame(header)
+    shape = (header.Rows, header.Columns) + (3,) * (header.get("SamplesPerPixel") == 3)
     try:
         pixels = header.pixel_array
     except Exception as error:  # plugins raise nearly every type
@@ -198,17 +209,52 @@ def _full(header) -> np.ndarray:
         raise ValueError(
             f"DICOM pixels can't be decoded (transfer syntax {syntax}): {type(error).__name__}: {error}"
         ) from error
+    if pixels.shape != shape:
+        raise ValueError(
+            f"DICOM says {header.Columns} x {header.Rows} pixels, what it holds has the shape {pixels.shape}"
+        )
     return pixels
+
+
+def _check_frame(header) -> None:
+    """Refuse an encapsulated frame that would unpack to more pixels than the header says: the plugins don't look."""
+    from pydicom.encaps import get_frame
+    from pydicom.uid import UID
+
+    width, height, data = header.Columns, header.Rows, header.PixelData
+    whole = width * height * header.get("SamplesPerPixel", 1) * header.BitsAllocated // 8
+    if len(data) > 2 * whole + (1 << 20):
+        raise ValueError(
+            f"DICOM says {width} x {height} pixels, but has {len(data):,} bytes of them: refused, undecoded"
+        )
+    syntax = UID(header.file_meta.get("TransferSyntaxUID") or "")
+    if syntax.is_transfer_syntax and syntax.is_encapsulated:
+        size = _stream_size(get_frame(data, 0, number_of_frames=1))
+        if size not in (None, (width, height)):
+            raise ValueError(f"DICOM says {width} x {height} pixels, its JPEG frame {size[0]} x {size[1]}")
+
+
+def _stream_size(frame: bytes) -> tuple[int, int] | None:
+    """Width and height in the header of a JPEG, JPEG-LS (SOF marker) or JPEG 2000 (SIZ marker) code stream, if any."""
+    if (at := frame.find(b"\xff\x4f\xff\x51", 0, META)) >= 0:
+        right, bottom, left, top = struct.unpack_from(">4I", frame, at + 8)
+        return right - left, bottom - top
+    at = 2
+    while frame[:2] == b"\xff\xd8" and at + 9 <= len(frame) and frame[at] == 0xFF:
+        marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            height, width = struct.unpack_from(">2H", frame, at + 5)
+            return width, height
+        at += 1 if marker == 0xFF else 2 + length  # fill bytes may stand before a marker
+    return None
 
 
 def _baseline(header, at_least: int) -> Picture:
     """An 8-bit baseline JPEG frame through the decoder's own scaling."""
     from pydicom.encaps import get_frame
 
+    _check_frame(header)
     picture = _open(get_frame(header.PixelData, 0, number_of_frames=1))
-    if picture.size != (header.Columns, header.Rows):
-        width, height = picture.size
-        raise ValueError(f"DICOM says {header.Columns} x {header.Rows} pixels, its JPEG frame {width} x {height}")
     filled = _reduce(picture, at_least)
     return Picture(np.asarray(picture.convert("L")), filled)
 

@@ -44,6 +44,13 @@ def slug(name: str) -> str:
 SLUGS = tuple(slug(name) for name in FINDINGS)
 
 
+# Of a label table: what `table` below makes, and what a training reads.
+COLUMNS = (
+    *("image_id", "patient_id", "split", "projection"),
+    *(f"{kind}.{name}" for kind in ("target", "weight", "truth") for name in SLUGS),
+)
+
+
 def finding(name: str) -> str:
     """The official name behind a slug (or an official name itself). Raises ValueError with the 14 choices."""
     for known in FINDINGS:

@@ -21,7 +21,7 @@ import numpy as np
 
 from cxr.files import Progress, atomic, usable_cores, write_table
 from cxr.images import decode, resize
-from cxr.store import header
+from cxr.store import checksums, header
 
 if TYPE_CHECKING:  # a worker process starts without pandas, in a third of the time
     import pandas as pd
@@ -77,7 +77,8 @@ def pack(
         kept = np.setdiff1d(np.arange(n), np.fromiter(reasons, np.int64))
         for size, file in files.items():
             _close_gaps(file, n, kept, size)
-            write_table(file.with_name("index.parquet"), records.iloc[kept][["image_id"]])
+            index = records.iloc[kept][["image_id"]].assign(crc32=checksums(file, len(kept), size))
+            write_table(file.with_name("index.parquet"), index)
         write_table(temporary / "rejected.csv", rejected)
     return rejected
 

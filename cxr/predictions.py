@@ -2,7 +2,8 @@
 
 A classifier's: image_id, patient_id, split, then score.<slug> in [0, 1] and truth.<slug> (1, 0, NaN) of 14 findings.
 An ADGM's: image_id, patient_id, split, label (place in CLASS_NAMES), then prob_last.<i> and prob_best.<i> of class i.
-Every complaint is a ValueError with the file, the image and `cure`, the command that makes the file again.
+Both: split_sha256, of the split's file that they were made under. Every complaint is a ValueError with the file, the
+image and the command that makes the file again; `stage` is the stage that does.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from cxr.files import read_table
 from cxr.labels import SLUGS
 
-IDENTITY = ("image_id", "patient_id", "split")
+IDENTITY = ("image_id", "patient_id", "split", "split_sha256")
 
 
-def _read(path: str | os.PathLike, columns: Sequence[str], cure: str) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; {cure}") from error
-    except (OSError, ValueError) as error:  # pyarrow.ArrowInvalid is a ValueError
-        raise ValueError(f"{path}: no readable parquet file; {cure}") from error
+def _cure(stage: str) -> str:
+    return f"`dvc repro -f {stage}` makes it again"
+
+
+def _read(path: str | os.PathLike, columns: Sequence[str], stage: str) -> pd.DataFrame:
     columns = [*IDENTITY, *columns]
-    if missing := [name for name in columns if name not in table]:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing; {cure}")
+    table, cure = read_table(path, stage, columns), _cure(stage)
     if not len(table):
         raise ValueError(f"{path}: no rows; {cure}")
     if table[list(IDENTITY)].isna().any(axis=None):
         raise ValueError(f"{path}: a row without image_id, patient_id or split; {cure}")
+    if table["split_sha256"].nunique() > 1:
+        raise ValueError(f"{path}: its rows come from several splits; {cure}")
     table = table[columns].sort_values("image_id", kind="stable", ignore_index=True)
     if (twice := table["image_id"].duplicated()).any():
         raise ValueError(f"{path}: image_id {table['image_id'][twice.argmax()]!r} stands twice; {cure}")
@@ -64,10 +65,11 @@ def _truth(values: np.ndarray) -> np.ndarray:
     return np.isnan(values) | np.isin(values, (0, 1))
 
 
-def read_classifier(path: str | os.PathLike, cure: str) -> pd.DataFrame:
+def read_classifier(path: str | os.PathLike, stage: str) -> pd.DataFrame:
     """A classifier's predictions in the order of image_id; at least one row is of the test split."""
     scores, truths = [f"score.{name}" for name in SLUGS], [f"truth.{name}" for name in SLUGS]
-    table = _read(path, [*scores, *truths], cure)
+    table = _read(path, [*scores, *truths], stage)
+    cure = _cure(stage)
     _within(path, table, scores, _probability, "within 0 and 1", cure)
     _within(path, table, truths, _truth, "1, 0 or blank", cure)
     if not (table["split"] == "test").any():
@@ -75,10 +77,11 @@ def read_classifier(path: str | os.PathLike, cure: str) -> pd.DataFrame:
     return table
 
 
-def read_adgm(path: str | os.PathLike, classes: int, cure: str) -> pd.DataFrame:
+def read_adgm(path: str | os.PathLike, classes: int, stage: str) -> pd.DataFrame:
     """An ADGM's predictions in the order of image_id; each row's probabilities sum to 1."""
     sets = {which: [f"prob_{which}.{i}" for i in range(classes)] for which in ("last", "best")}
-    table = _read(path, ["label", *sets["last"], *sets["best"]], cure)
+    table = _read(path, ["label", *sets["last"], *sets["best"]], stage)
+    cure = _cure(stage)
     wanted = f"a whole number from 0 to {classes - 1}"
     _within(path, table, ["label"], lambda values: np.isin(values, range(classes)), wanted, cure)
     for which, columns in sets.items():
@@ -94,13 +97,15 @@ def read_adgm(path: str | os.PathLike, classes: int, cure: str) -> pd.DataFrame:
 def same_images(
     path: str | os.PathLike, table: pd.DataFrame, other_path: str | os.PathLike, other: pd.DataFrame
 ) -> None:
-    """Raise ValueError unless both classifiers' tables hold the same images, patients, splits and truth."""
+    """Raise ValueError unless both tables hold the same images, patients, splits and, of classifiers, truth."""
     cure = "make both from the same split and labels: dvc repro"
+    if table["split_sha256"].iloc[0] != other["split_sha256"].iloc[0]:
+        raise ValueError(f"{path} and {other_path} were made under different splits; {cure}")
     only = sorted(set(table["image_id"]) ^ set(other["image_id"]))
     if only:
         counted = f"{len(only)} image(s) stand in only one of them, such as {only[0]!r}"
         raise ValueError(f"{path} and {other_path}: {counted}; {cure}")
-    for name in [*IDENTITY, *(f"truth.{name}" for name in SLUGS)]:
+    for name in [*IDENTITY, *(f"truth.{name}" for name in SLUGS if f"truth.{name}" in table)]:
         differs = (table[name] != other[name]) & ~(table[name].isna() & other[name].isna())
         if differs.any():
             image = table["image_id"][differs.argmax()]

@@ -8,6 +8,8 @@ impossible ones too, so that they can be reported; NaN is unknown.
 
 from __future__ import annotations
 
+import csv
+import difflib
 import io
 import os
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from cxr.files import read_table
 from cxr.labels import CLASSES, FINDINGS
 
 COMMON = (
@@ -56,16 +59,7 @@ def conform(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 def load(path: str | os.PathLike, dataset: str) -> pd.DataFrame:
     """The records that the download stage wrote to a parquet file. Raises ValueError when it holds none."""
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; `dvc repro download@{dataset}` makes it") from error
-    except (OSError, ValueError) as error:  # pyarrow.ArrowInvalid is a ValueError
-        raise ValueError(
-            f"{path}: no readable parquet file; `dvc repro -f download@{dataset}` makes it again"
-        ) from error
-    if missing := [name for name in COLUMNS[dataset] if name not in table]:
-        raise ValueError(f"{path}: no records of {dataset}, column {missing[0]!r} is missing")
+    table = read_table(path, f"download@{dataset}", COLUMNS[dataset])
     if not table["image_id"].is_unique:
         twice = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
         raise ValueError(f"{path}: image_id {twice!r} stands twice; `dvc repro -f download@{dataset}` makes it again")
@@ -78,44 +72,71 @@ def load(path: str | os.PathLike, dataset: str) -> pd.DataFrame:
 def read_csv(data: bytes, name: str, columns: Sequence[str]) -> pd.DataFrame:
     """The named columns of a CSV as text ('' when blank), in this order; the index is the line number (header = 1).
 
-    Takes a byte order mark, any mixture of line ends, blank lines and further columns. Raises ValueError, naming the
-    file, for an empty one, a missing column, text that is not UTF-8, and lines of uneven length.
+    Takes a byte order mark, any mixture of line ends, quotes, blank lines and further columns. Raises ValueError,
+    naming the file, for an empty one, a column that is missing or stands twice, text that is not UTF-8, a NUL byte, and
+    lines of uneven length.
     """
     data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n")
     if not data.strip():
         raise ValueError(f"{name} is empty: download the dataset again")
-    _check_even(data, name)
+    if (at := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, at) + 1
+        raise ValueError(f"{name} line {line} holds a NUL byte, so it is no UTF-8 text: download the dataset again")
     try:
-        table = pd.read_csv(io.BytesIO(data), dtype="str", keep_default_na=False, skip_blank_lines=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        lines = _quoted(data, name) if b'"' in data else _plain(data, name)
+        # index_col: pandas would take the first of too many cells as names of the rows
+        table = pd.read_csv(
+            io.BytesIO(data), dtype="str", keep_default_na=False, skip_blank_lines=False, index_col=False
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name} is no readable CSV ({str(error).strip()}): download the dataset again") from error
     table.columns = table.columns.str.strip()
-    if missing := [column for column in columns if column not in table]:
-        header = data.split(b"\n", 1)[0].decode(errors="replace")[:300]
-        raise ValueError(
-            f"{name} line 1: column {missing[0]!r} is missing; the header is {header!r}: restore the published file, "
-            f"or rename the column"
-        )
-    table.index = pd.RangeIndex(2, len(table) + 2)
+    header = data.split(b"\n", 1)[0].decode(errors="replace")
+    heads = [head.strip() for head in next(csv.reader([header]))]  # as they stand: pandas renames the second of a pair
+    for column in columns:
+        if (n := heads.count(column)) > 1:
+            raise ValueError(f"{name} line 1: column {column!r} stands {n} times: remove or rename one")
+        if not n:
+            near = difflib.get_close_matches(column, [head for head in heads if head not in columns], 1)
+            raise ValueError(
+                f"{name} line 1: column {column!r} is missing; the header is {header[:300]!r}: restore the published "
+                f"file, or rename " + (f"the column {near[0]!r}, the nearest" if near else "the column")
+            )
+    table.index = lines
     table = table[(table != "").any(axis=1)]
     if not len(table):
         raise ValueError(f"{name} has a header but no rows: download the dataset again")
     return table[list(columns)]
 
 
-def _check_even(data: bytes, name: str) -> None:
-    """Every line has as many cells as the header: pandas would fill up or shift the others. Without quotes, that is."""
-    if b'"' in data:
-        return
+def _plain(data: bytes, name: str) -> pd.RangeIndex:
+    """The line numbers of a CSV without quotes. Checks what pandas would fill up or shift: every line has as many
+    cells as the header.
+    """
     values = np.frombuffer(data + b"\n", np.uint8)
     ends = np.flatnonzero(values == ord("\n"))
     cells = np.diff(np.searchsorted(np.flatnonzero(values == ord(",")), ends), prepend=0) + 1
     blank = np.diff(ends, prepend=-1) == 1
     if (wrong := (cells != cells[0]) & ~blank).any():
         line = int(wrong.argmax())
-        raise ValueError(
-            f"{name} line {line + 1} has {cells[line]} cells, the header {cells[0]}: download the dataset again"
-        )
+        raise _uneven(name, line + 1, cells[line], cells[0])
+    return pd.RangeIndex(2, len(ends) + 1)
+
+
+def _quoted(data: bytes, name: str) -> list[int]:
+    """As _plain for a CSV with quotes, in which a cell may hold commas and line ends."""
+    reader = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
+    width, lines, last = len(next(reader)), [], reader.line_num
+    for row in reader:
+        if row and len(row) != width:
+            raise _uneven(name, last + 1, len(row), width)
+        lines.append(last + 1)
+        last = reader.line_num
+    return lines
+
+
+def _uneven(name: str, line: int, cells: int, header: int) -> ValueError:
+    return ValueError(f"{name} line {line} has {cells} cells, the header {header}: download the dataset again")
 
 
 def numbers(column: pd.Series, allowed: Sequence[float], name: str) -> pd.Series:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr import figures, page
-from cxr.artefacts import Artefacts, read_json
-from cxr.files import atomic, write_table
-from cxr.sections import baseline, final, gan
+from cxr.artefacts import Artefacts
+from cxr.files import atomic, read_json, write_table
+from cxr.labels import finding
+from cxr.sections import areas, baseline, final, gan
 from cxr.sections_adgm import adgm
 from cxr.sections_data import data
 
@@ -40,9 +41,30 @@ def gather(run: Artefacts) -> dict:
         "final": final(run),
         "adgm": adgm(run),
         "parameters": parameters(run.params),
-        "metrics": parameters(read_json(run.metrics, "evaluate")),
+        "metrics": parameters(metrics(run)),
     }
     return context | {"phantoms": context["data"]["phantoms"]}
+
+
+AREAS = {...: {"auc": float}}
+METRICS = {"final": AREAS, "baseline": {...: AREAS}}
+
+
+def metrics(run: Artefacts) -> dict:
+    """metrics.json. Raises ValueError where it is not what evaluate's tables say: it was edited, or another run's."""
+    present = {key: shape for key, shape in METRICS.items() if key in read_json(run.metrics, "evaluate")}
+    found = read_json(run.metrics, "evaluate", present)
+    _, by = areas(run, "test")
+    for model, values in (found.get("baseline", {}) | {"final": found.get("final", {})}).items():
+        for key, numbers in values.items():
+            row = by.get((model, "macro" if key == "macro_auc" else finding(key)))
+            area = row["auc"] if row else "no such row"
+            if not row or not abs(numbers["auc"] - area) < 1e-3:  # one is rounded
+                raise ValueError(
+                    f"{run.metrics}: {model}.{key}.auc is {numbers['auc']} but {run.evaluate / 'auc.csv'} has {area}; "
+                    f"`dvc repro -f evaluate` makes both again"
+                )
+    return found
 
 
 def parameters(params: dict) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -95,18 +117,16 @@ def previews(context: dict) -> dict[str, bytes]:
 
 
 def write(context: dict, out: Path, folder: Path, pictures: Path) -> None:
-    """Write the page to `out`, its tables into `folder`, its previews into `pictures`; each whole or not at all."""
+    """Write the page to `out`, its tables into `folder`, its previews into `pictures`; all of it or nothing."""
     html = page.render(context | {"tables": folder.name})
-    with atomic(folder) as temporary:
-        temporary.mkdir()
+    with atomic(folder) as csvs, atomic(pictures) as drawn, atomic(out) as whole:
+        csvs.mkdir()
         for table in tables(context):
-            write_table(temporary / f"{table.name}.csv", table.frame())
-    with atomic(pictures) as temporary:
-        temporary.mkdir()
+            write_table(csvs / f"{table.name}.csv", table.frame())
+        drawn.mkdir()
         for name, data_ in previews(context).items():
-            (temporary / name).write_bytes(data_)
+            (drawn / name).write_bytes(data_)
         if context["gan"]["pair"]:
             real, generated = context["gan"]["pair"]
-            figures.beside([real, generated], real.width, real.height, 16).save(temporary / "gan.png")
-    with atomic(out) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+            figures.beside([real, generated], real.width, real.height, 16).save(drawn / "gan.png")
+        whole.write_text(html, encoding="utf-8")

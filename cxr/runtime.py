@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxr.files import atomic
+
 if TYPE_CHECKING:
     import torch
     from lightning_fabric import Fabric
@@ -137,7 +139,8 @@ class Checkpoints:
         from cxr import weights
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "fingerprint.json").write_text(self.description + "\n", encoding="utf-8")
+        with atomic(self.folder / "fingerprint.json") as temporary:
+            temporary.write_text(self.description + "\n", encoding="utf-8")
         weights.save_state(self.folder / f"state-{position:012d}.safetensors", state)
         for old in self._states(position)[:-2]:  # what a longer training left beyond this position stays
             old.unlink()

@@ -15,7 +15,8 @@ import pandas as pd
 from PIL import Image
 
 from cxr import figures, papers
-from cxr.artefacts import Artefacts, csv, image, read_json
+from cxr.artefacts import Artefacts, Rows, csv, image
+from cxr.files import read_json
 from cxr.labels import FINDINGS, finding, slug
 from cxr.page import Column, Estimate, Picture, Table, data_uri, number, xray_uri
 
@@ -26,6 +27,9 @@ PRINTED = ("u_zeroes", "u_ones")  # the policies that the paper tried
 GRID = 8  # tiles in a row of a sample grid, as cxr/dcgan.py makes them
 STRIP = 6  # grids in the strip over epochs
 
+PLAN = {"train_images": int, "synthetic_images": int, "target_prevalence": float, "labels": str}
+PLANNED = {"gan_images": int, "positives": int, "generated": int, "prevalence_before": float, "prevalence_after": float}
+
 
 def policy_name(policy: str) -> str:
     return POLICY_NAMES.get(policy, policy)
@@ -35,22 +39,18 @@ def plot(figure: figures.Figure, caption: str, alt: str, width: int = 100) -> Pi
     return Picture(caption, data_uri(figures.svg(figure), "svg+xml"), alt, width)
 
 
-def rows_by(table: pd.DataFrame, *keys: str) -> dict:
-    """The table's rows, each under the values of its keys; a key's values must be unique."""
-    whole = {(row[keys[0]] if len(keys) == 1 else tuple(row[k] for k in keys)): row for row in table.to_dict("records")}
-    assert len(whole) == len(table), keys
-    return whole
-
-
 def too_few(row: dict) -> str:
     """'3 positives' or '1 negative', whichever is the fewer: why a row has no AUC."""
     kind = min(("positives", "negatives"), key=lambda k: row[k])
     return f"{row[kind]:.0f} {kind if row[kind] != 1 else kind[:-1]}"
 
 
-def areas(run: Artefacts, split: str) -> pd.DataFrame:
-    table = csv(run.evaluate / "auc.csv", "evaluate", AUC)
-    return table[table["split"] == split]
+def areas(run: Artefacts, split: str) -> tuple[pd.DataFrame, Rows]:
+    """The AUCs of one split, as a table and by (model, finding)."""
+    path = run.evaluate / "auc.csv"
+    table = csv(path, "evaluate", AUC)
+    table = table[table["split"] == split]
+    return table, Rows(table, path, "evaluate", "model", "finding")
 
 
 def _named(row: dict) -> str:
@@ -74,8 +74,7 @@ def _roc(
 
 def baseline(run: Artefacts) -> dict:
     """Table 2 and figures 4 and 5 of the paper: test AUC by label policy, ROC curves of the rare findings, training."""
-    table = areas(run, "test")
-    by = rows_by(table, "model", "finding")
+    table, by = areas(run, "test")
     rows, answers = [], []
     for name in (*FINDINGS, "macro"):
         found = {p: by[p, name] for p in run.policies}
@@ -184,8 +183,8 @@ def gan(run: Artefacts) -> dict:
 
 
 def _plan(run: Artefacts) -> Table:
-    plan = read_json(run.balanced, "balance")
     names = [finding(name) for name in run.findings]
+    plan = read_json(run.balanced, "balance", PLAN | {"findings": {slug(name): PLANNED for name in names}})
     rows = [{"finding": n, "n": plan["train_images"], **plan["findings"][slug(n)]} for n in names]
     columns = [
         Column("finding", "Finding"),
@@ -217,9 +216,9 @@ def verdict(row: dict) -> str:
 
 def final(run: Artefacts) -> dict:
     """Table 3 and figure 8 of the paper for all 14 findings: baseline, final, their paired difference, p."""
-    table = areas(run, "test")
-    by = rows_by(table, "model", "finding")
-    compare = rows_by(csv(run.evaluate / "compare.csv", "evaluate", COMPARE), "finding")
+    table, by = areas(run, "test")
+    path = run.evaluate / "compare.csv"
+    compare = Rows(csv(path, "evaluate", COMPARE), path, "evaluate", "finding")
     rare = [finding(f) for f in run.findings]
     rows, points = [], []
     for name in (*FINDINGS, "macro"):

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cxr import figures, papers
-from cxr.artefacts import Artefacts, csv, image, read_json
+from cxr.artefacts import Artefacts, Rows, csv, image
+from cxr.files import read_json
+from cxr.labels import CLASS_NAMES
 from cxr.page import Column, Estimate, Matrix, Picture, Table, number, xray_uri
 from cxr.sections import plot
 
@@ -29,6 +31,7 @@ SCORES = (
 )
 PANELS = [f"{part}_{key}" for part in ("train", "valid") for key in figures.ADGM_PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
+MODEL = dict.fromkeys(("epochs", "best_epoch", "n_labelled", "n_unlabelled"), int)
 
 
 def adgm(run: Artefacts) -> dict:
@@ -36,13 +39,16 @@ def adgm(run: Artefacts) -> dict:
     runs = [(c, n) for c in sorted(run.classes) for n in sorted(run.labels)]
     if not runs:
         return {"answers": [], "accuracy": None, "accuracy_figure": None, "table": None, "tasks": []}
-    scores = csv(run.evaluate / "adgm.csv", "evaluate", SCORES)
-    cells = csv(run.evaluate / "confusion.csv", "evaluate", ("classes", "labels", "which", "true", "predicted", "n"))
-    models = {(c, n): read_json(run.adgm_run(c, n)[1] / "model.json", f"adgm@{c}-{n}") for c, n in runs}
+    path = run.evaluate / "adgm.csv"
+    scores = csv(path, "evaluate", SCORES)
+    by = Rows(scores, path, "evaluate", "classes", "labels", "which")
+    path, keys = run.evaluate / "confusion.csv", ("classes", "labels", "which", "true", "predicted")
+    cells = Rows(csv(path, "evaluate", (*keys, "n")), path, "evaluate", *keys)
+    models = {(c, n): read_json(run.adgm_run(c, n)[1] / "model.json", f"adgm@{c}-{n}", MODEL) for c, n in runs}
     drawn = figures.adgm_accuracy(scores, papers.ADGM_CURVE)
     return {
         # The fewest and the most labels answer the question; the rest is in the table.
-        "answers": [_answer(scores, c, n) for c, n in runs if n in (min(run.labels), max(run.labels))],
+        "answers": [_answer(by, c, n) for c, n in runs if n in (min(run.labels), max(run.labels))],
         "accuracy_figure": drawn,
         "accuracy": plot(
             drawn,
@@ -51,17 +57,13 @@ def adgm(run: Artefacts) -> dict:
             "Accuracy against labels per class",
             100 if len(run.classes) > 1 else 60,
         ),
-        "table": _table(run, scores, models, runs),
+        "table": _table(run, by, models, runs),
         "tasks": [_task(run, c, cells, models) for c in sorted(run.classes)],
     }
 
 
-def _pick(table: pd.DataFrame, classes: int, labels: int, which: str) -> pd.DataFrame:
-    return table[(table["classes"] == classes) & (table["labels"] == labels) & (table["which"] == which)]
-
-
-def _answer(scores: pd.DataFrame, classes: int, labels: int) -> dict:
-    row = _pick(scores, classes, labels, "last").iloc[0]
+def _answer(scores: Rows, classes: int, labels: int) -> dict:
+    row = scores[classes, labels, "last"]
     if row["low"] > row["majority_share"]:
         verdict = "better than that"
     elif row["high"] < row["majority_share"]:
@@ -78,14 +80,13 @@ def _answer(scores: pd.DataFrame, classes: int, labels: int) -> dict:
     } | {"verdict": verdict}
 
 
-def _table(run: Artefacts, scores: pd.DataFrame, models: dict, runs: list[tuple[int, int]]) -> Table:
+def _table(run: Artefacts, scores: Rows, models: dict, runs: list[tuple[int, int]]) -> Table:
     rows = []
     for classes, labels in runs:
         curve = dict(papers.ADGM_CURVE.get(classes, ()))
         model = models[classes, labels]
         for which, epoch in (("last", model["epochs"]), ("best", model["best_epoch"])):
-            row = _pick(scores, classes, labels, which).iloc[0].to_dict()
-            row |= {"task": f"{classes} classes, {labels:,} labels", "epoch": epoch}
+            row = scores[classes, labels, which] | {"task": f"{classes} classes, {labels:,} labels", "epoch": epoch}
             row |= {"accuracy": Estimate(row["accuracy"], row["low"], row["high"])}
             row |= {"labelled": model["n_labelled"], "unlabelled": model["n_unlabelled"]}
             row |= {"paper": curve.get(labels) if which == "last" else None}
@@ -110,17 +111,14 @@ def _table(run: Artefacts, scores: pd.DataFrame, models: dict, runs: list[tuple[
     return Table("adgm", "Accuracy of the ADGM on the validation images", columns, rows, notes)
 
 
-def _counts(cells: pd.DataFrame, classes: int, labels: int, names: list[str]) -> list[list[int]]:
-    part = _pick(cells, classes, labels, "last")
-    grid = part.pivot(index="true", columns="predicted", values="n").reindex(index=names, columns=names)
-    assert grid.notna().all(axis=None), (classes, labels)
-    return grid.to_numpy(int).tolist()
+def _counts(cells: Rows, classes: int, labels: int, names: list[str]) -> list[list[int]]:
+    return [[int(cells[classes, labels, "last", true, predicted]["n"]) for predicted in names] for true in names]
 
 
-def _task(run: Artefacts, classes: int, cells: pd.DataFrame, models: dict) -> dict:
+def _task(run: Artefacts, classes: int, cells: Rows, models: dict) -> dict:
     """One number of classes: matrices beside the paper's, curves of all runs, samples of that with most labels."""
     labels = sorted(run.labels)
-    names = list(cells.loc[cells["classes"] == classes, "true"].drop_duplicates())
+    names = list(CLASS_NAMES[classes])
     matrices = []
     for n in labels:
         counts = _counts(cells, classes, n, names)

@@ -5,24 +5,43 @@ As cxr/sections.py: the names that the template uses, nothing computed anew. Pat
 
 from __future__ import annotations
 
+from types import NoneType
+
 import pandas as pd
 
 from cxr import figures, papers
-from cxr.artefacts import Artefacts, csv, read_json
-from cxr.labels import FINDINGS, finding, slug
+from cxr.artefacts import Artefacts, csv
+from cxr.files import read_json
+from cxr.labels import FINDINGS, SLUGS, finding, slug
 from cxr.page import Column, Counted, Table
-from cxr.sections import areas, plot, rows_by, too_few
+from cxr.sections import areas, plot, too_few
 
 NAMES = {"chexpert": "CheXpert", "rsna": "RSNA 2018"}
 STATES = ("positive", "uncertain", "negative", "blank")
 SPLITS = ("train", "valid", "test")
+# What this section reads of explore's and split's JSON.
+PEOPLE = {
+    "by_sex": dict.fromkeys(("F", "M", "unknown"), int),
+    "mean_age": dict.fromkeys(("F", "M"), (float, int, NoneType)),
+}
+PART = {"patients": int, "views": {"AP": int, "PA": int}, "per_patient": PEOPLE}
+PARTS = dict.fromkeys(("train", "valid"), PART | {"images": int, "studies": int, "lateral": int})
+SUMMARY = {"chexpert": PARTS, "rsna": PART}
+COUNTS = {"patients": int, "images": int}
+SPLIT = {
+    "chexpert": {
+        "by": str, "too_few": list, "splits": {...: COUNTS | {"positives": dict.fromkeys(SLUGS, int)}},
+    },
+    "rsna": {"by": str, "splits": {...: COUNTS | {"classes": {...: int}}}},
+}  # fmt: skip
 
 
 def data(run: Artefacts) -> dict:
     """Table 1 and figure 1 of the first paper, the classes of the second, and how the patients were split."""
-    summary = read_json(run.explore / "summary.json", "explore")
-    kinds = {name: read_json(run.dataset(name) / "manifest.json", f"download@{name}")["kind"] for name in NAMES}
-    splits = {name: read_json(run.splits / f"{name}.json", f"split@{name}") for name in NAMES}
+    summary = read_json(run.explore / "summary.json", "explore", SUMMARY)
+    manifests = {n: read_json(run.dataset(n) / "manifest.json", f"download@{n}", {"kind": str}) for n in NAMES}
+    kinds = {name: manifest["kind"] for name, manifest in manifests.items()}
+    splits = {name: read_json(run.splits / f"{name}.json", f"split@{name}", SPLIT[name]) for name in NAMES}
     rejected = {name: _rejected(run, name) for name in NAMES}
     table1 = csv(run.explore / "table1.csv", "explore", ("finding", *STATES, "remark"))
     bins = csv(run.explore / "age_by_sex.csv", "explore", ("age_from", "age_to", "F", "M"))
@@ -186,8 +205,8 @@ def _too_few(run: Artefacts, split: dict) -> list[str]:
     """'test: Fracture (3 positives), ...': the findings without an AUC, per split."""
     said = []
     for part in ("valid", "test"):
-        by = rows_by(areas(run, part).query("model == 'final' and finding != 'macro'"), "finding")
-        few = [f"{name} ({too_few(row)})" for name, row in by.items() if pd.isna(row["auc"])]
+        of_final = {name: row for (model, name), row in areas(run, part)[1].items() if model == "final"}
+        few = [f"{n} ({too_few(row)})" for n, row in of_final.items() if n != "macro" and pd.isna(row["auc"])]
         if few:
             said.append(f"{part}: {', '.join(few)}")
     if split["too_few"]:

@@ -1,14 +1,15 @@
 """The packed image store: each image decoded once, kept as 8-bit gray at one size, read by memory map.
 
-A store is a folder with images.npy (uint8, N x S x S) and index.parquet (image_id, one row per image in the same
-order). Nothing here holds more than a few images in memory, whatever N is. cxr/pack.py makes the stores of a whole
-dataset.
+A store is a folder with images.npy (uint8, N x S x S) and index.parquet (image_id and the CRC-32 of the pixels, one
+row per image in the same order: an index of other images, or in another order, is found when the store is opened).
+Nothing here holds more than a few images in memory, whatever N is. cxr/pack.py makes the stores of a whole dataset.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cxr.files import atomic, write_table
+from cxr.files import atomic, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +54,6 @@ class Store:
 
 def open_store(folder: str | os.PathLike) -> Store:
     """Open a store by memory map. Raises ValueError, naming the file, when one is missing, cut short or at odds."""
-    import pandas as pd
-
     folder = Path(folder)
     array, table = folder / "images.npy", folder / "index.parquet"
     cure = "run the stage that makes it again"
@@ -67,15 +66,28 @@ def open_store(folder: str | os.PathLike) -> Store:
         raise ValueError(f"{array} is cut short or no npy file ({error}); {cure}") from error
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise ValueError(f"{array} holds {images.dtype} {images.shape}, not uint8 N x S x S; {cure}")
-    try:
-        index = pd.read_parquet(table)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{table} is no readable parquet file; {cure}") from error
+    if not images.flags.c_contiguous:
+        raise ValueError(f"{array} holds its pixels in another order than rows after rows; {cure}")
+    index = read_table(table)
+    if "crc32" not in index:
+        raise ValueError(f"{table} has no column crc32; {cure}")
     if "image_id" not in index or not index["image_id"].is_unique:
         raise ValueError(f"{table} has no column image_id of unique values; {cure}")
     if len(index) != len(images):
         raise ValueError(f"{table} has {len(index):,} rows but {array} has {len(images):,} images; {cure}")
+    if (wrong := checksums(array, *images.shape[:2]) != index["crc32"].to_numpy()).any():
+        raise ValueError(
+            f"{table} is not the index of {array}: {wrong.sum():,} of {len(index):,} images are others, the first "
+            f"in row {wrong.argmax()}; {cure}"
+        )
     return Store(folder, images, index)
+
+
+def checksums(file: str | os.PathLike, n: int, size: int) -> np.ndarray:
+    """CRC-32 of each image of an npy file, uint32. Not through the memory map, whose pages would count as memory."""
+    with open(file, "rb") as stream:
+        stream.seek(len(header(n, size)))
+        return np.fromiter((zlib.crc32(stream.read(size * size)) for _ in range(n)), np.uint32, n)
 
 
 def header(n: int, size: int) -> bytes:
@@ -100,4 +112,4 @@ def write_store(folder: str | os.PathLike, images: Iterable[np.ndarray], index: 
                 file.write(np.ascontiguousarray(image))
                 n += 1
         assert n and n == len(index), (n, len(index))
-        write_table(temporary / "index.parquet", index)
+        write_table(temporary / "index.parquet", index.assign(crc32=checksums(temporary / "images.npy", n, size)))

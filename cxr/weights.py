@@ -72,6 +72,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
         tensors = {}
         for name, entry in header.items():
             start, end = entry["data_offsets"]
+            if not 0 <= start <= end:
+                raise ValueError(f"{name} lies at {start} to {end}")
             dtype = _DTYPES[entry["dtype"]]
             flat = (
                 torch.frombuffer(bytearray(body[start:end]), dtype=dtype)
@@ -79,7 +81,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
                 else torch.empty(0, dtype=dtype)
             )
             tensors[name] = flat.reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error}); delete it or fetch it again") from None
     return tensors, metadata
 
@@ -105,7 +107,7 @@ def load_into(module: torch.nn.Module, path: str | os.PathLike) -> None:
         names = ", ".join(wrong[:3])
         raise ValueError(
             f"{path}: weights of another architecture; {len(wrong)} tensors missing, unknown "
-            f"or of another shape: {names}"
+            f"or of another shape: {names}; give the file that this net was saved to"
         )
     module.load_state_dict(tensors)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import fingerprint, main, read_json, state_dir
+from stages.cli import fingerprint, main, read_split, state_dir
 
 
 def run(
@@ -50,21 +50,21 @@ def run(
     """Train the ADGM and predict the validation images."""
     import sys
 
-    import pandas as pd
     from PIL import Image
 
     from cxr import adgm, adgm_train
     from cxr.batches import Images
     from cxr.files import atomic, write_table
     from cxr.labels import CLASS_NAMES
+    from cxr.records import load
     from cxr.runtime import Checkpoints, fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
 
     adgm.decoder_maps(size)
-    splits, about = pd.read_parquet(split), read_json(split.with_suffix(".json"))
-    table = adgm_train.assign(pd.read_parquet(records), splits, classes=classes, labels=labels, seed=seed)
+    splits, about = read_split(split, "rsna")
+    table = adgm_train.assign(load(records, "rsna"), splits, classes=classes, labels=labels, seed=seed)
     train, valid = table[table["role"] != "valid"], table[table["role"] == "valid"].reset_index(drop=True)
     known = train.loc[train["role"] == "labelled", "label"].to_numpy()
     guard(train, splits, by=about["by"], what=str(records))
@@ -104,14 +104,13 @@ def run(
     found = valid[["image_id", "patient_id", "split", "label"]].copy()
     for which, prob in (("last", done.last), ("best", done.best)):
         found[[f"prob_{which}.{k}" for k in range(classes)]] = prob
-    with atomic(model) as folder:
-        folder.mkdir()
-        save(folder / "model.safetensors", done.net.state_dict(), meta)
-    with atomic(report) as folder:
-        folder.mkdir()
-        write_table(folder / "history.csv", done.history)
-        Image.fromarray(adgm_train.conditional_means(done.net, 8, seed)).save(folder / "samples.png")
-    write_table(predictions, found)
+    with atomic(model) as net, atomic(report) as shown, atomic(predictions) as found_file:
+        net.mkdir()
+        save(net / "model.safetensors", done.net.state_dict(), meta)
+        shown.mkdir()
+        write_table(shown / "history.csv", done.history)
+        Image.fromarray(adgm_train.conditional_means(done.net, 8, seed)).save(shown / "samples.png")
+        write_table(found_file, found.assign(split_sha256=about["sha256"]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import main, read_json
+from stages.cli import main, read_split
+
+GENERATOR = dict.fromkeys(("size", "z_dim", "width", "channels", "images", "epochs"), int) | {"split_sha256": str}
 
 
 def run(
@@ -37,8 +39,9 @@ def run(
     import pandas as pd
 
     from cxr import balance, dcgan
-    from cxr.files import Progress, atomic, write_json, write_table
+    from cxr.files import Progress, atomic, read_json, read_table, write_json, write_table
     from cxr.images import resize
+    from cxr.labels import COLUMNS
     from cxr.labels import finding as official
     from cxr.runtime import fabric
     from cxr.splits import guard
@@ -47,13 +50,16 @@ def run(
 
     for name in findings:
         official(name)
-    rows = pd.read_parquet(table).assign(synthetic=False)
-    splits = pd.read_parquet(split)
-    about = read_json(split.with_suffix(".json"))
+    rows = read_table(table, columns=COLUMNS).assign(synthetic=False)
+    splits, about = read_split(split, "chexpert")
     train = rows[(rows["split"] == "train") & ((rows["projection"] == view) | (view == "all"))]
     guard(train, splits, by=about["by"], what=str(table))
-    gan = {name: read_json(gans / name / "generator.json") for name in findings}
+    gan = {name: read_json(gans / name / "generator.json", f"gan@{name}", GENERATOR) for name in findings}
     for name, meta in gan.items():
+        if min(meta[key] for key in ("z_dim", "width", "channels")) < 1:
+            raise ValueError(
+                f"{gans / name / 'generator.json'}: no net has such sizes; `dvc repro -f gan@{name}` makes it again"
+            )
         if meta["split_sha256"] != about["sha256"]:
             raise ValueError(
                 f"{gans / name}: was trained on another split, so held-out patients may be in it; run gan@{name} again"

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import fingerprint, main, read_json, state_dir
+from stages.cli import fingerprint, main, read_split, state_dir
 
 
 def run(
@@ -46,16 +46,15 @@ def run(
 
     from cxr import classifier
     from cxr.batches import Images
-    from cxr.files import atomic, write_table
-    from cxr.labels import SLUGS
+    from cxr.files import atomic, read_table, write_table
+    from cxr.labels import COLUMNS, SLUGS
     from cxr.runtime import Checkpoints, fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
 
-    rows = pd.read_parquet(table)
-    splits = pd.read_parquet(split)
-    about = read_json(split.with_suffix(".json"))
+    rows = read_table(table, columns=COLUMNS)
+    splits, about = read_split(split, "chexpert", select_on=list)
     if view != "all":
         rows = rows[rows["projection"] == view]
     parts = {name: rows[rows["split"] == name].reset_index(drop=True) for name in ("train", "valid", "test")}
@@ -109,11 +108,11 @@ def run(
         "epochs": epochs,
     }
     meta |= settings | {"best_epoch": best, "split_sha256": about["sha256"], "train_images": len(parts["train"])}
-    with atomic(model) as folder:
+    with atomic(model) as folder, atomic(history) as curve_file, atomic(predictions) as scores_file:
         folder.mkdir()
         save(folder / "model.safetensors", net.state_dict(), meta)
-    write_table(history, curve)
-    write_table(predictions, pd.concat(found, ignore_index=True))
+        write_table(curve_file, curve)
+        write_table(scores_file, pd.concat(found, ignore_index=True).assign(split_sha256=about["sha256"]))
 
 
 if __name__ == "__main__":

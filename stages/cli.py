@@ -86,11 +86,19 @@ def fingerprint(fabric, inputs: list[Path], **params) -> dict:
     }
 
 
-def read_json(path: Path) -> dict:
-    """A JSON file of this pipeline. Raises ValueError, naming the file, when it is missing or torn."""
-    import json
+def read_split(path: Path, dataset: str, **also: type) -> tuple:
+    """A split (image_id, patient_id, split) and what the JSON beside it says of it: by, sha256 and `also`, by type.
 
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); run `dvc repro` to make it again") from None
+    Raises ValueError, naming the file and the cure, when one is missing or torn, or they are not each other's.
+    """
+    from cxr.files import read_json, read_table, sha256
+
+    stage = f"split@{dataset}"
+    table = read_table(path, stage, ("image_id", "patient_id", "split"))
+    about = read_json(path.with_suffix(".json"), stage, {"by": str, "sha256": str, **also})
+    if sha256(path) != about["sha256"]:
+        raise ValueError(
+            f"{path} is not the split that {path.with_suffix('.json').name} describes; `dvc repro -f {stage}` makes "
+            f"both again"
+        )
+    return table, about

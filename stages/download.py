@@ -25,7 +25,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="of the phantom")] = 0,
 ) -> None:
     """Read a dataset's label tables into canonical records; download it, or make the phantom, first."""
-    from cxr.files import write_json, write_table
+    from cxr.files import atomic, write_json, write_table
     from cxr.sources import chexpert, rsna
     from cxr.sources.fetch import describe, open_source
 
@@ -35,8 +35,9 @@ def run(
     tree, kind = open_source(source, dataset, (state or state_dir()) / "downloads", recipe)
     records = reader.read(tree)
     manifest = describe(tree, kind, reader.tables(tree), list(records["path"]), recipe)
-    write_table(out / "records.parquet", records)
-    write_json(out / "manifest.json", manifest)
+    with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as about:
+        write_table(table, records)
+        write_json(about, manifest)
     print(f"download: {len(records):,} images of {records['patient_id'].nunique():,} patients from a {kind} source")
 
 

@@ -53,21 +53,23 @@ def run(
     models = {}
     for name, path in paths.items():
         stage = "final" if name == "final" else f"baseline@{name}"
-        models[name] = read_classifier(path, f"`dvc repro -f {stage}` makes it")
+        models[name] = read_classifier(path, stage)
         same_images(path, models[name], paths[policies[0]], models[policies[0]])
-    runs = {}
+    runs, files = {}, {}
     for k in classes:
         for n in labels:
-            cure = f"`dvc repro -f adgm@{k}-{n}` makes it"
-            runs[k, n] = read_adgm(predictions / "adgm" / f"{k}-{n}.parquet", k, cure)
+            files[k, n] = predictions / "adgm" / f"{k}-{n}.parquet"
+            runs[k, n] = read_adgm(files[k, n], k, f"adgm@{k}-{n}")
+            first = next(iter(files))
+            same_images(files[k, n], runs[k, n], files[first], runs[first])
 
     settings = Settings(replicates, confidence, min_positives, seed)
     tables = judge(models, final_policy, settings) | judge_adgm(runs, settings)
-    with atomic(out) as folder:
+    with atomic(out) as folder, atomic(metrics) as shown:
         folder.mkdir()
         for name, table in tables.items():
             write_table(folder / f"{name}.csv", table)
-    write_json(metrics, summary(tables, policies, final_policy, findings))
+        write_json(shown, summary(tables, policies, final_policy, findings))
     few = tables["auc"].query("model == 'final' and split == 'test' and auc.isna() and finding != 'macro'")
     if len(few):
         counts = ", ".join(f"{row.finding} ({row.positives}, {row.negatives})" for row in few.itertuples())

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import fingerprint, main, read_json, state_dir
+from stages.cli import fingerprint, main, read_split, state_dir
 
 
 def run(
@@ -37,12 +37,12 @@ def run(
 ) -> None:
     """Train the DCGAN of one finding."""
     import numpy as np
-    import pandas as pd
     from PIL import Image
 
     from cxr import dcgan, labels
     from cxr.batches import Images
     from cxr.files import atomic, write_table
+    from cxr.records import load
     from cxr.runtime import Checkpoints, fabric
     from cxr.splits import guard
     from cxr.store import open_store
@@ -50,9 +50,8 @@ def run(
 
     name = labels.finding(finding)
     dcgan.levels(size)
-    table = pd.read_parquet(records)
-    splits = pd.read_parquet(split)
-    about = read_json(split.with_suffix(".json"))
+    table = load(records, "chexpert")
+    splits, about = read_split(split, "chexpert")
     training = splits.loc[splits["split"] == "train", "image_id"]
     chosen = table[table["image_id"].isin(training) & (table[name] == 1)]
     if view != "all":
@@ -91,26 +90,17 @@ def run(
         return
     meta = {"net": "DCGAN", "finding": finding, "size": size, "epochs": epochs, "view": view} | settings
     meta |= {"images": len(chosen), "patients": int(chosen["patient_id"].nunique()), "split_sha256": about["sha256"]}
-    with atomic(model) as folder:
-        folder.mkdir()
-        save(
-            folder / "generator.safetensors",
-            g.state_dict(),
-            meta,
-        )
-        save(
-            folder / "discriminator.safetensors",
-            d.state_dict(),
-            meta,
-        )
     rows = store.rows(chosen["image_id"])
     real = np.sort(np.random.default_rng(seed).permutation(rows)[: dcgan.GRID**2])
-    with atomic(report) as folder:
-        folder.mkdir()
-        write_table(folder / "history.csv", curve)
-        Image.fromarray(dcgan.grid(store.images[real])).save(folder / "real.png")
+    with atomic(model) as nets, atomic(report) as shown:
+        nets.mkdir()
+        save(nets / "generator.safetensors", g.state_dict(), meta)
+        save(nets / "discriminator.safetensors", d.state_dict(), meta)
+        shown.mkdir()
+        write_table(shown / "history.csv", curve)
+        Image.fromarray(dcgan.grid(store.images[real])).save(shown / "real.png")
         for epoch, picture in grids.items():
-            Image.fromarray(picture).save(folder / f"grid-{epoch:04d}.png")
+            Image.fromarray(picture).save(shown / f"grid-{epoch:04d}.png")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ def run(
     out: Annotated[Path, Option()],
 ) -> None:
     """Apply one label policy."""
-    import pandas as pd
-
-    from cxr.files import write_table
+    from cxr.files import read_table, write_table
     from cxr.labels import SLUGS, table
+    from cxr.records import load
 
-    result = table(pd.read_parquet(records), pd.read_parquet(split), policy)
+    splits = read_table(split, "split@chexpert", ("image_id", "patient_id", "split"))
+    result = table(load(records, "chexpert"), splits, policy)
     write_table(out, result)
     train = result[result["split"] == "train"]
     positives = ", ".join(f"{name} {int((train[f'target.{name}'] == 1).sum()):,}" for name in SLUGS)

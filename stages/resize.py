@@ -28,18 +28,16 @@ def run(
     processes: Annotated[int | None, typer.Option(min=1, envvar="CXR_PROCESSES", help="default: one per core")] = None,
 ) -> None:
     """Decode, scale to squares of each size, and pack."""
-    import json
     import time
 
+    from cxr.files import read_json
     from cxr.pack import pack
     from cxr.records import load
     from cxr.sources.fetch import check_unchanged, open_source
 
     table = load(records, dataset)
-    try:
-        made = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{manifest} can't be read ({error}): run dvc repro -f download@{dataset}") from error
+    shape = {"kind": str, "tables": {...: str}} | ({"recipe": {...: int}} if source == "phantom" else {})
+    made = read_json(manifest, f"download@{dataset}", shape)
     tree, _ = open_source(source, dataset, (state or state_dir()) / "downloads", made.get("recipe"))
     check_unchanged(tree, made, dataset)
     started = time.monotonic()

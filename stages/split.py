@@ -29,22 +29,21 @@ def run(
     seed: Annotated[int, Option(min=0)] = 0,
 ) -> None:
     """Split the patients of one dataset."""
-    import pandas as pd
-
     from cxr import splits
-    from cxr.files import sha256, write_json, write_table
+    from cxr.files import atomic, read_table, sha256, write_json, write_table
+    from cxr.records import load
 
-    table = pd.read_parquet(records)
-    rejected = pd.read_csv(stores / "rejected.csv", dtype=str)
+    table = load(records, dataset)
+    rejected = read_table(stores / "rejected.csv", f"resize@{dataset}", ("image_id",), dtype=str)
     table = table[~table["image_id"].isin(rejected["image_id"])].reset_index(drop=True)
     if dataset == "chexpert":
         split = splits.chexpert(table, by=by, test_images=test_images, seed=seed)
     else:
         split = splits.rsna(table, by=by, valid_share=valid_share, seed=seed)
-    path = out / f"{dataset}.parquet"
-    write_table(path, split)
-    result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=sha256(path))
-    write_json(out / f"{dataset}.json", result)
+    with atomic(out / f"{dataset}.parquet") as path, atomic(out / f"{dataset}.json") as about:
+        write_table(path, split)
+        result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=sha256(path))
+        write_json(about, result)
     for name, part in result["splits"].items():
         print(f"split: {dataset} {name}: {part['images']:,} images of {part['patients']:,} patients")
     if result.get("too_few"):

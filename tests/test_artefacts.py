@@ -1,10 +1,12 @@
 """Reading what other stages left: every fault names its file and the stage that cures it."""
 
+import pandas as pd
 import pytest
 
 from cxr import artefacts
+from cxr.files import read_json, read_table
 
-READERS = {"csv": artefacts.csv, "parquet": artefacts.parquet, "json": artefacts.read_json, "png": artefacts.image}
+READERS = {"csv": artefacts.csv, "parquet": read_table, "json": read_json, "png": artefacts.image}
 
 
 @pytest.mark.parametrize("suffix", READERS)
@@ -22,3 +24,21 @@ def test_a_lacking_column(tmp_path):
     assert artefacts.csv(tmp_path / "x.csv", "s", ("a", "b"))["b"].to_list() == [2]
     with pytest.raises(ValueError, match="x.csv: column 'c' is missing"):
         artefacts.csv(tmp_path / "x.csv", "s", ("a", "c"))
+
+
+@pytest.mark.parametrize(("value", "shown"), [("high", "high"), ("inf", "inf"), ("1.2", "1.2"), ("-0.1", "-0.1")])
+def test_a_hand_edited_cell_is_named_with_its_line(tmp_path, value, shown):
+    path = tmp_path / "auc.csv"
+    path.write_text(f"finding,n,auc\nEdema,3,0.5\nFracture,3,\nPneumonia,3,{value}\n")
+    with pytest.raises(ValueError, match=rf"auc\.csv line 4: auc is {shown}; `dvc repro -f evaluate`"):
+        artefacts.csv(path, "evaluate", ("finding", "n", "auc"))
+
+
+def test_rows_that_stand_twice_or_are_lacking(tmp_path):
+    table = pd.DataFrame({"model": ["a", "a", "b"], "finding": ["x", "y", "x"], "n": [1, 2, 3]})
+    rows = artefacts.Rows(table, tmp_path / "t.csv", "evaluate", "model", "finding")
+    assert rows["a", "y"]["n"] == 2
+    with pytest.raises(ValueError, match=r"t\.csv: no row of \('b', 'y'\); `dvc repro -f evaluate`"):
+        rows["b", "y"]
+    with pytest.raises(ValueError, match=r"t\.csv: the row of a stands twice; `dvc repro -f evaluate`"):
+        artefacts.Rows(table, tmp_path / "t.csv", "evaluate", "model")

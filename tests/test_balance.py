@@ -1,12 +1,18 @@
 """The balance equation and the labels that synthetic images carry."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr import balance, labels
+from cxr import balance, classifier, dcgan, labels, weights
+from cxr.files import sha256, write_json, write_table
+from cxr.store import open_store
+from stages import balance as stage
+from stages.cli import main
 
 CHEXPERT = {"pneumonia": 6039, "lung_lesion": 9186, "consolidation": 14783}  # positives of 223,414
 
@@ -80,3 +86,88 @@ def test_synthetic_labels(how):
 def test_columns_are_those_of_the_label_table():
     rows = balance.synthetic_rows("pneumonia", 2, "masked", real_table(), np.random.default_rng(0))
     assert list(rows.columns) == [*real_table().columns, "synthetic"]
+
+
+@pytest.fixture
+def gans(tmp_path):
+    """What the balance stage reads: a label table, its split, and the generator of one finding. Its command line."""
+    n = 40
+    table = pd.DataFrame({"image_id": [f"i{k:02}" for k in range(n)], "patient_id": [f"p{k}" for k in range(n)]})
+    split = table.assign(split="train")
+    table = split.assign(projection="frontal", **dict.fromkeys(labels.COLUMNS[4:], 0.0))
+    table.loc[:3, "target.pneumonia"] = 1.0
+    write_table(tmp_path / "table.parquet", table)
+    write_table(tmp_path / "split.parquet", split)
+    about = {"by": "patient", "sha256": sha256(tmp_path / "split.parquet")}
+    write_json(tmp_path / "split.json", about)
+    made = {"size": 16, "z_dim": 4, "width": 4, "channels": 1}
+    meta = made | {"images": 4, "epochs": 1, "split_sha256": about["sha256"]}
+    generator, _ = dcgan.build(**made, seed=0)
+    (tmp_path / "gan" / "pneumonia").mkdir(parents=True)
+    weights.save(tmp_path / "gan" / "pneumonia" / "generator.safetensors", generator.state_dict(), meta)
+    options = {"findings": "pneumonia", "table": "table.parquet", "gans": "gan", "split": "split.parquet"}
+    words = [word for key, name in options.items() for word in (f"--{key}", name)]
+    return [*words, "--out", "out", "--size", "32", "--target_prevalence", "0.3"]
+
+
+def meta(**changes):
+    def change(folder):
+        file = folder / "gan/pneumonia/generator.json"
+        file.write_text(
+            json.dumps({k: v for k, v in (json.loads(file.read_text()) | changes).items() if v is not None})
+        )
+
+    return change
+
+
+def another_net(folder):
+    net, _ = dcgan.build(32, 4, 4, 1, seed=0)
+    weights.write(folder / "gan/pneumonia/generator.safetensors", net.state_dict())
+
+
+def another_split(folder):
+    table = pd.read_parquet(folder / "split.parquet")
+    table.iloc[::-1].to_parquet(folder / "split.parquet", index=False)
+
+
+def another_table(folder):
+    pd.read_parquet(folder / "table.parquet").drop(columns="weight.edema").to_parquet(folder / "table.parquet")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (another_net, "generator.safetensors: weights of another architecture; "),
+        (meta(width=8), "generator.safetensors: weights of another architecture; "),
+        (meta(width=0), "generator.json: no net has such sizes; `dvc repro -f gan@pneumonia`"),
+        (meta(width=None), "generator.json: 'width' is missing; `dvc repro -f gan@pneumonia`"),
+        (meta(width="wide"), "generator.json: width is 'wide', not of type int"),
+        (meta(split_sha256="0"), "was trained on another split"),
+        (another_split, "split.parquet is not the split that split.json describes; `dvc repro -f split@chexpert`"),
+        (another_table, "table.parquet: column 'weight.edema' is missing; run the stage that makes it again"),
+    ],
+)
+def test_what_balance_reads_may_be_wrong(gans, tmp_path, monkeypatch, capsys, change, message):
+    monkeypatch.chdir(tmp_path)
+    change(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(stage.run, gans)
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert stop.value.code == 1 and len(errors) == 1 and message in errors[0], errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_balance_writes_a_store_that_the_final_training_can_open(gans, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(stage.run, gans)
+    assert stop.value.code == 0
+    made = pd.read_parquet(tmp_path / "out" / "table.parquet").query("synthetic")
+    store = open_store(tmp_path / "out" / "images")
+    assert list(store.index["image_id"]) == list(made["image_id"]) and store.size == 32
+    assert (4 + len(made)) / (40 + len(made)) == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_generator_is_no_classifier(gans, tmp_path):
+    with pytest.raises(ValueError, match=r"generator\.safetensors: weights of another architecture; .*give the file"):
+        classifier.build(str(tmp_path / "gan/pneumonia/generator.safetensors"), 0)

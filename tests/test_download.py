@@ -15,6 +15,7 @@ from cxr.sources import phantom
 from cxr.store import open_store
 from stages import download, resize
 from stages.cli import main
+from tests.test_images import dicom, inflating, oversized_jpeg, oversized_png, ramp
 
 
 def write_tree(path, *, patients, seed, processes=None):
@@ -108,5 +109,71 @@ def test_failures_are_one_line_and_leave_what_was_there(stage, tmp_path):
     assert code == 1 and "train.csv in" in said and "run dvc repro -f download@chexpert" in said
     (tmp_path / "data" / "manifest.json").write_text("{")
     code, said = stage(resize, *options)
-    assert code == 1 and "manifest.json can't be read" in said
+    assert code == 1 and "manifest.json: no readable JSON; `dvc repro -f download@chexpert`" in said
     assert sha256(tmp_path / "stores") == before[0]
+
+
+def png(mode: str, colour) -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, (40, 40), colour).save(stream, "PNG" if mode != "CMYK" else "JPEG")
+    return stream.getvalue()
+
+
+GRAY = ramp(np.uint8, 0, 255)
+TAKEN = {
+    "rgba": png("RGBA", (9, 9, 9, 128)), "palette": png("P", 3), "cmyk": png("CMYK", (1, 2, 3, 4)),
+    "deep": png("I;16", 999), "signed": dicom(ramp(np.int16, -900, 900), BitsStored=12),
+    "inverted": dicom(GRAY, PhotometricInterpretation="MONOCHROME1"), "renamed": png("L", 9),
+}  # fmt: skip
+REFUSED = {
+    "empty": (b"", "empty file (0 bytes)"),
+    "text": (b"no image" * 40, "neither JPEG, PNG nor DICOM"),
+    "cut": (png("RGB", 5)[:-30], "damaged file"),
+    "dot": (dicom(GRAY[:1, :1]), "1 x 1 pixels: too small"),
+    "png-bomb": (oversized_png(), "more than 64,000,000 pixels are refused, undecoded"),
+    "jpeg-bomb": (oversized_jpeg(), "more than 64,000,000 pixels are refused, undecoded"),
+    "dicom-bomb": (dicom(GRAY, Rows=20000, Columns=20000), "20000 x 20000 pixels: more than 64,000,000"),
+    "deflated": (inflating(1), "deflated transfer syntax"),
+    "no-pixels": (dicom(None), "DICOM without pixels"),
+    "frames": (dicom(np.zeros((3, 32, 32), np.uint8), NumberOfFrames=3), "DICOM with 3 frames"),
+    "silent-frames": (dicom(np.zeros((3, 32, 32), np.uint8)), "holds has the shape (3, 32, 32)"),
+    "syntax": (dicom(GRAY, "1.2.3.4.5"), "(transfer syntax 1.2.3.4.5)"),
+}
+
+
+def test_every_kind_of_bad_image_is_a_reject_with_its_reason(stage, tmp_path):
+    rows = {"valid": ["valid/patient9/study1/ok.jpg,Male,1,Frontal,PA" + "," * 14]}
+    files = {f"train/patient1/study1/{name}.jpg": data for name, data in TAKEN.items()}
+    files |= {f"train/patient1/study1/{name}.jpg": data for name, (data, _) in REFUSED.items()}
+    rows["train"] = [f"anything/{path},Female,0,Frontal,AP" + "," * 14 for path in files]
+    for path, data in (files | {"valid/patient9/study1/ok.jpg": TAKEN["renamed"]}).items():
+        (tmp_path / "source" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / path).write_bytes(data)
+    for part, lines in rows.items():
+        head = ",".join(("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS))
+        (tmp_path / "source" / f"{part}.csv").write_text("\n".join([head, *lines]) + "\n")
+    assert stage(download, "--out", tmp_path / "data", source=tmp_path / "source")[0] == 0
+    options = pack_options(tmp_path, "--size", 16, "--max_rejected", 1, "--processes", 1)
+    code, said = stage(resize, *options, source=tmp_path / "source")
+    assert code == 0 and f"{len(TAKEN) + 1} images at 16 px" in said and f"{len(REFUSED)} rejected" in said
+    reasons = pd.read_csv(tmp_path / "stores" / "rejected.csv").set_index("image_id")["reason"]
+    assert len(reasons) == len(REFUSED)
+    for name, (_, reason) in REFUSED.items():
+        assert reason in reasons[f"train/patient1/study1/{name}"], name
+    kept = open_store(tmp_path / "stores" / "16").index["image_id"]
+    assert set(kept) == {f"train/patient1/study1/{name}" for name in TAKEN} | {"valid/patient9/study1/ok"}
+
+
+def test_a_manifest_of_another_source_is_one_line(stage, tmp_path):
+    assert stage(download, "--out", tmp_path / "data", "--chexpert_patients", 20)[0] == 0
+    manifest = tmp_path / "data" / "manifest.json"
+    made = json.loads(manifest.read_text())
+    for change, message in (
+        ({"recipe": None}, "recipe holds NoneType, not keys and values"),
+        ({"tables": {"train.csv": 3}}, "tables.train.csv is 3, not of type str"),
+        ({"kind": float("nan")}, "no readable JSON"),
+    ):
+        manifest.write_text(json.dumps(made | change))
+        code, said = stage(resize, *pack_options(tmp_path, "--size", 16))
+        assert code == 1 and message in said and "`dvc repro -f download@chexpert` makes it again" in said
+        assert said.count("\n") == 1

@@ -22,6 +22,7 @@ def predictions(seed, signal, n=240):
     rng, common = np.random.default_rng(seed), np.random.default_rng(99)
     table = pd.DataFrame({"image_id": [f"i{k:04d}" for k in range(n)], "patient_id": [f"p{k // 2}" for k in range(n)]})
     table["split"] = np.where(np.arange(n) // 2 % 4 == 0, "valid", "test")
+    table["split_sha256"] = "0a"
     for name in SLUGS:
         truth = (common.random(n) < 0.3).astype(np.float32)
         if name == "pneumonia":
@@ -37,7 +38,7 @@ def predictions(seed, signal, n=240):
 def adgm_predictions(classes, n=60):
     rng = np.random.default_rng(classes)
     table = pd.DataFrame({"image_id": [f"r{k}" for k in range(n)], "patient_id": [f"r{k}" for k in range(n)]})
-    table = table.assign(split="valid", label=rng.integers(classes, size=n))
+    table = table.assign(split="valid", split_sha256="0b", label=rng.integers(classes, size=n))
     for which in ("last", "best"):
         probability = rng.dirichlet(np.ones(classes), size=n).astype(np.float32)
         table = table.assign(**{f"prob_{which}.{i}": probability[:, i] for i in range(classes)})
@@ -194,10 +195,10 @@ def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, 
             "no baseline under final_policy 'u_ignore' to compare with: add it to policies",
         ),
         (["--findings", "gout"], "unknown finding 'gout'"),
-        (["--labels", "500"], "2-500.parquet: no such file; `dvc repro -f adgm@2-500` makes it"),
+        (["--labels", "500"], "2-500.parquet: no such file; `dvc repro adgm@2-500` makes it"),
         (
             ["--policies", "u_ignore", "--policies", "u_zeroes"],
-            "u_ignore.parquet: no such file; `dvc repro -f baseline@u_ignore`",
+            "u_ignore.parquet: no such file; `dvc repro baseline@u_ignore`",
         ),
         (["--confidence", "1.5"], "confidence"),
         (["--classes", "4"], "classes"),
@@ -228,3 +229,31 @@ def test_stage_refuses_a_final_made_from_another_split(folder, tmp_path):
     other.to_parquet(folder / "final.parquet", index=False)
     with pytest.raises(ValueError, match="final.parquet and .*u_zeroes.parquet: 2 .* such as 'i0000'; make both from"):
         stage(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("final", lambda t: t.assign(split_sha256="9f"), "were made under different splits; make both from the same"),
+        ("final", lambda t: t[t["patient_id"] != "p3"], "2 image(s) stand in only one of them, such as 'i0006'"),
+        ("final", lambda t: pd.concat([t, t[:1]]), "final.parquet: image_id 'i0000' stands twice"),
+        (
+            "final",
+            lambda t: t.assign(**{"score.edema": 1.01}),
+            "score.edema is 1.01 for 'i0000', must be within 0 and 1",
+        ),
+        ("baseline/u_ones", lambda t: t.assign(**{"score.edema": np.nan}), "score.edema is nan for 'i0000'"),
+        ("adgm/3-20", lambda t: t.assign(split_sha256="9f"), "were made under different splits"),
+        ("adgm/3-20", lambda t: t[3:], "3 image(s) stand in only one of them"),
+        ("adgm/2-20", lambda t: t.assign(**{"prob_last.0": np.nan}), "prob_last.0 is nan for 'r0'"),
+    ],
+)
+def test_what_was_edited_by_hand_is_one_line(folder, tmp_path, capsys, file, change, message):
+    path = folder / f"{file}.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+    given = ["--predictions", str(folder), "--metrics", str(tmp_path / "m.json"), "--out", str(tmp_path / "evaluate")]
+    with pytest.raises(SystemExit) as stop:
+        main(evaluate.run, [*given, "--labels", "20"])
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and message in error and error.count("\n") == 1
+    assert not (tmp_path / "m.json").exists() and not (tmp_path / "evaluate").exists()

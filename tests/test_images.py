@@ -1,7 +1,11 @@
 """Decoding: gray values by hand-computed numbers, scaled decoding against a full one, and every kind of bad file."""
 
 import io
+import struct
+import subprocess
+import sys
 import warnings
+import zlib
 
 import numpy as np
 import pydicom
@@ -9,7 +13,13 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from cxr.images import decode, resize
 
@@ -139,8 +149,6 @@ def test_content_decides_not_the_name():
 
 def oversized_png() -> bytes:
     """A PNG header that announces 20000 x 20000 pixels; there are hardly any."""
-    import zlib
-
     data = bytearray(encoded(Image.fromarray(ramp(np.uint8, 0, 255))))
     data[16:24] = (20000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
@@ -152,6 +160,48 @@ def oversized_jpeg() -> bytes:
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 9] = (20000).to_bytes(2, "big") * 2
     return bytes(data)
+
+
+def bomb_png() -> bytes:
+    """20000 x 20000 black pixels, whole, in 400 kB."""
+    pack = zlib.compressobj(9)
+    rows = b"".join([*(pack.compress(bytes(20001 * 100)) for _ in range(200)), pack.flush()])
+    chunks = ((b"IHDR", struct.pack(">2I5B", 20000, 20000, 8, 0, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b""))
+    body = (struct.pack(">I", len(b)) + t + b + struct.pack(">I", zlib.crc32(t + b)) for t, b in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+def test_decompression_bombs_take_no_memory(tmp_path):
+    """The peak of a process that refuses them all, over that of one that decodes a 32 x 32 DICOM of each kind."""
+    small = dicom(ramp(np.uint8, 0, 255)), dicom(ramp(np.uint8, 0, 255), JPEG2000Lossless, j2k(32, 32))
+    big = j2k(32, 32)
+    at = big.index(b"\xff\x51") + 6
+    big = big[:at] + struct.pack(">2I", 20000, 20000) + big[at + 8 :]
+    bombs = [bomb_png(), oversized_jpeg(), dicom(ramp(np.uint8, 0, 255), JPEG2000Lossless, big), inflating(200)]
+    bombs += [dicom(ramp(np.uint8, 0, 255), RLELossless, RUNS * 10), baseline(smooth(64, 64), frame=oversized_jpeg())]
+    code = """
+import resource, sys
+from pathlib import Path
+from cxr.images import decode
+for file in sys.argv[1:]:
+    try:
+        decode(Path(file).read_bytes(), file, 64)
+    except ValueError as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+    def run(files: list[bytes]) -> list[str]:
+        paths = [tmp_path / f"{k}.img" for k in range(len(files))]
+        for path, data in zip(paths, files, strict=True):
+            path.write_bytes(data)
+        done = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return done.stdout.splitlines()
+
+    (least,) = run(list(small))
+    *refused, peak = run(bombs)
+    assert len(refused) == len(bombs) and int(peak) - int(least) < 80, (peak, least, refused)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +318,8 @@ def test_transfer_syntaxes():
 
 
 def baseline(pixels: np.ndarray, **tags) -> bytes:
-    return dicom(pixels, JPEGBaseline8Bit, encoded(Image.fromarray(pixels), "JPEG", quality=95), **tags)
+    frame = tags.pop("frame", None) or encoded(Image.fromarray(pixels), "JPEG", quality=95)
+    return dicom(pixels, JPEGBaseline8Bit, frame, **tags)
 
 
 def test_baseline_frames_are_reduced_while_they_are_decoded():
@@ -289,10 +340,32 @@ def test_colour_dicom():
     assert (pixels_of(data, "", 32) == 76).all()
 
 
+def j2k(height: int, width: int) -> bytes:
+    return encoded(Image.new("L", (width, height)), "JPEG2000", irreversible=False, no_jp2=True)
+
+
+def inflating(megabytes: int) -> bytes:
+    """A small DICOM file that inflates to so many megabytes."""
+    stream = io.BytesIO()
+    data = pydicom.dcmread(io.BytesIO(dicom(ramp(np.uint8, 0, 255))))
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.PixelData = bytes(megabytes << 20)
+    data.save_as(stream)
+    return stream.getvalue()
+
+
+RUNS = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\x00" * 1_500_000  # RLE: each pair is 128 pixels
+
+
 @pytest.mark.parametrize(
     "data, message",
     [
         (dicom(None), "DICOM without pixels"),
+        (dicom(np.zeros((3, 32, 32), np.uint8)), r"says 32 x 32 pixels, what it holds has the shape \(3, 32, 32\)"),
+        (dicom(ramp(np.uint8, 0, 255), JPEG2000Lossless, j2k(64, 48)), "says 32 x 32 pixels, its JPEG frame 48 x 64"),
+        (dicom(ramp(np.uint8, 0, 255), RLELossless, RUNS), "but has .* bytes of them: refused, undecoded"),
+        (dicom(ramp(np.uint8, 0, 255), RescaleSlope="1e308", RescaleIntercept=0), "makes no numbers of its pixels"),
+        (inflating(1), r"deflated transfer syntax 1\.2\.840\.10008\.1\.2\.1\.99: refused, undecoded"),
         (dicom(ramp(np.uint8, 0, 255), PixelData=None), "DICOM without pixels"),
         (dicom(np.zeros((3, 32, 32), np.uint8), NumberOfFrames=3), "DICOM with 3 frames"),
         (dicom(ramp(np.uint8, 0, 255), "1.2.3.4.5"), r"can't be decoded \(transfer syntax 1\.2\.3\.4\.5\)"),

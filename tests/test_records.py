@@ -27,12 +27,32 @@ def test_csv_lines_are_counted_as_in_the_file_whatever_the_line_ends():
         (b"a,b\n1,2\n1,2,3,4\n", r"t\.csv line 3 has 4 cells, the header 2"),
         (b"a,b\r\n1,2\r\n\r\n1", r"t\.csv line 4 has 1 cells, the header 2"),
         (b'a,b\n1,"2\n', r"t\.csv is no readable CSV"),
+        (b'a,b\n1,"2"x\n', r"t\.csv is no readable CSV"),
+        (b'a,b\n1,"x\ny"\n3\n', r"t\.csv line 4 has 1 cells, the header 2"),
+        (b'a,b\n1,"x",3\n', r"t\.csv line 2 has 3 cells, the header 2"),
+        (b"a,b\n1,2\n1,\x00\n", r"t\.csv line 3 holds a NUL byte, so it is no UTF-8 text"),
+        ("a,b\n1,2\n".encode("utf-16"), r"t\.csv line 1 holds a NUL byte, so it is no UTF-8 text"),
+        (b"a,b, b\n1,2,3\n", r"t\.csv line 1: column 'b' stands 2 times: remove or rename one"),
+        (b"a,b,b\n1,2,3\n", r"t\.csv line 1: column 'b' stands 2 times: remove or rename one"),
+        (b"a;b\n1;2\n", r"t\.csv line 1: column 'a' is missing; the header is 'a;b'"),
         (b"a,b\n1,\xff\n", r"t\.csv is no readable CSV"),
     ],
 )
 def test_a_bad_csv_is_named(data, message):
     with pytest.raises(ValueError, match=message):
         records.read_csv(data, "t.csv", ("a", "b"))
+
+
+def test_the_nearest_column_is_named():
+    with pytest.raises(ValueError, match=r"column 'Lung Lesion' is missing.*rename the column 'Lung_Lesion', the near"):
+        records.read_csv(b"Lung Opacity,Lung_Lesion,Sex\n1,2,3\n", "t.csv", ("Lung Opacity", "Lung Lesion", "Sex"))
+
+
+def test_quoted_cells_may_hold_commas_quotes_and_line_ends():
+    data = b'a,b\n"1,5","x ""y"""\n\n"2\n",z\n3,"w"\n'
+    table = records.read_csv(data, "t.csv", ("a", "b"))
+    assert table.to_numpy().tolist() == [["1,5", 'x "y"'], ["2\n", "z"], ["3", "w"]]
+    assert list(table.index) == [2, 4, 6]
 
 
 def test_numbers_take_blank_and_the_allowed_values_only():

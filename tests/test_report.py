@@ -3,7 +3,10 @@
 import contextlib
 import dataclasses
 import io
+import json
+import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from PIL import Image
 from cxr import doctor, evaluate, explore, page, splits
 from cxr.artefacts import Artefacts
 from cxr.files import write_json, write_table
-from cxr.labels import CLASSES, FINDINGS, SLUGS, slug
+from cxr.labels import CLASSES, FINDINGS, SLUGS, finding, slug
 from cxr.labels import table as label_table
 from cxr.report import gather, parameters, write
 from cxr.sections import baseline, final, gan
@@ -112,7 +115,7 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     )
     for name, table in found.items():
         write_table(root / "evaluate" / f"{name}.csv", table)
-    write_json(root / "metrics.json", {"final": {"macro_auc": {"auc": 0.8123}}})
+    write_json(root / "metrics.json", evaluate.summary(found, POLICIES, "u_zeroes", [finding(name) for name in rare]))
 
     epochs = np.arange(1, 4)
     for k, name in enumerate([*(f"baseline/{p}" for p in POLICIES), "final"]):
@@ -259,6 +262,89 @@ def test_self_contained(made):
 def test_what_came_from_data_is_escaped(made):
     assert "not &lt;script&gt;JPEG&lt;/script&gt;" in made[2] and "&lt;b&gt;&amp;" in made[2]
     assert "<script" not in made[2]
+
+
+MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
+    """Paths, reasons, a doctor's remarks, classes, sources, parameters."""
+    run = dataclasses.replace(small, **{name: tmp_path / name for name in ("explore", "stores", "splits", "chexpert")})
+    for name in ("explore", "stores", "splits", "chexpert"):
+        shutil.copytree(getattr(small, name), tmp_path / name)
+    for file in (run.explore / "checks.csv", run.explore / "rsna_classes.csv", *run.stores.rglob("rejected.csv")):
+        table = pd.read_csv(file)
+        for column in table.select_dtypes(exclude="number"):
+            if column != "severity":
+                table[column] = MARKUP
+        table.assign(path="a.jpg").to_csv(file, index=False)
+    table1 = pd.read_csv(run.explore / "table1.csv").assign(remark=MARKUP)
+    table1.to_csv(run.explore / "table1.csv", index=False)
+    write_json(run.chexpert / "manifest.json", {"kind": MARKUP})
+    about = json.loads((run.splits / "rsna.json").read_text())
+    about["splits"]["train"]["classes"] = {MARKUP: 3}
+    about["by"] = MARKUP
+    write_json(run.splits / "rsna.json", about)
+    run = dataclasses.replace(run, params={MARKUP: {MARKUP: MARKUP}})
+    html = page.render(gather(run) | {"tables": MARKUP})
+    found = Page(html)  # which also refuses every on... attribute
+    assert not {"script"} & set(found.tags) and all(v.startswith("data:image/") for v in found.loads)
+    assert found.text.count("<script>alert(1)</script>") > 8
+
+
+def edited(path: Path, change) -> None:
+    if path.suffix == ".json":
+        value = json.loads(path.read_text())
+        path.write_text(json.dumps(change(value)))
+    else:
+        change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+def without(key):
+    return lambda value: {k: v for k, v in value.items() if k != key}
+
+
+def better(value):
+    value["final"]["macro_auc"]["auc"] = 0.999
+    return value
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "change", "message"),
+    [
+        ("metrics", "", better, "final.macro_auc.auc is 0.999 but"),
+        (
+            "metrics",
+            "",
+            lambda v: v | {"final": {"macro_auc": {"auc": math.nan}}},
+            "no readable JSON; `dvc repro -f ev",
+        ),
+        ("metrics", "", lambda v: [v], "it holds list, not keys and values; `dvc repro -f evaluate`"),
+        ("metrics", "", lambda v: v | {"final": 3}, "final holds int, not keys and values; `dvc repro -f evaluate`"),
+        (
+            "metrics",
+            "",
+            lambda v: v | {"baseline": {"u_x": v["final"]}},
+            "auc.csv has no such row; `dvc repro -f evaluate`",
+        ),
+        ("explore", "summary.json", without("rsna"), "'rsna' is missing; `dvc repro -f explore`"),
+        ("splits", "rsna.json", without("by"), "'by' is missing; `dvc repro -f split@rsna`"),
+        ("chexpert", "manifest.json", without("kind"), "'kind' is missing; `dvc repro -f download@chexpert`"),
+        ("evaluate", "auc.csv", lambda t: pd.concat([t, t[:1]]), "stands twice; `dvc repro -f evaluate`"),
+        ("evaluate", "auc.csv", lambda t: t[t["finding"] != "Edema"], "no row of ('u_zeroes', 'Edema'); `dvc repro -f"),
+        ("evaluate", "auc.csv", lambda t: t.assign(auc=1.5), "auc.csv line 2: auc is 1.5; `dvc repro -f evaluate`"),
+        ("evaluate", "compare.csv", lambda t: t.assign(p="low"), "compare.csv line 2: p is low; `dvc repro -f"),
+        ("evaluate", "compare.csv", lambda t: t[1:], "compare.csv: no row of No Finding; `dvc repro -f evaluate`"),
+    ],
+)
+def test_what_was_edited_by_hand_is_one_line(small, tmp_path, option, file, change, message):
+    source = getattr(small, option)
+    copy = tmp_path / source.name
+    (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy)
+    edited(copy / file if file else copy, change)
+    with pytest.raises(ValueError) as error:
+        gather(dataclasses.replace(small, **{option: copy}))
+    assert message in str(error.value) and str(copy) in str(error.value)
 
 
 def test_no_patient_no_path(made):

@@ -1,5 +1,7 @@
 """The packed store: what is written comes back by memory map, and a damaged store is named."""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +26,7 @@ def test_a_store_is_a_plain_npy_file_and_a_table(folder, images):
     np.testing.assert_array_equal(store.images, images)
     np.testing.assert_array_equal(np.load(folder / "images.npy"), images)
     assert (len(store), store.size) == (5, 8)
+    assert list(store.index["crc32"]) == [zlib.crc32(image.tobytes()) for image in images]
     assert list(store.index["image_id"]) == list("abcde") and list(store.index["more"]) == list(range(5))
 
 
@@ -66,12 +69,34 @@ def not_square(folder):
     np.save(folder / "images.npy", np.zeros((5, 8, 7), np.uint8))
 
 
+def index(folder, change):
+    change(pd.read_parquet(folder / "index.parquet")).to_parquet(folder / "index.parquet")
+
+
 def other_length(folder):
-    pd.DataFrame({"image_id": list("abcd")}).to_parquet(folder / "index.parquet")
+    index(folder, lambda table: table[:4])
 
 
 def twice(folder):
-    pd.DataFrame({"image_id": list("aacde")}).to_parquet(folder / "index.parquet")
+    index(folder, lambda table: table.assign(image_id=list("aacde")))
+
+
+def another_order(folder):
+    index(folder, lambda table: table.iloc[[0, 3, 2, 1, 4]])
+
+
+def no_checksums(folder):
+    index(folder, lambda table: table[["image_id"]])
+
+
+def one_pixel(folder):
+    data = bytearray((folder / "images.npy").read_bytes())
+    data[-1] ^= 1
+    (folder / "images.npy").write_bytes(data)
+
+
+def fortran_order(folder):
+    np.save(folder / "images.npy", np.asfortranarray(np.load(folder / "images.npy")))
 
 
 def no_table(folder):
@@ -92,7 +117,14 @@ def lost(folder):
         (not_square, r"images\.npy holds uint8 \(5, 8, 7\), not uint8 N x S x S"),
         (other_length, r"index\.parquet has 4 rows but .*images\.npy has 5 images"),
         (twice, r"index\.parquet has no column image_id of unique values"),
-        (no_table, r"index\.parquet is no readable parquet file"),
+        (
+            another_order,
+            r"index\.parquet is not the index of .*images\.npy: 2 of 5 images are others, the first in row 1",
+        ),
+        (one_pixel, r"index\.parquet is not the index of .*images\.npy: 1 of 5 images are others, the first in row 4"),
+        (no_checksums, r"index\.parquet has no column crc32"),
+        (fortran_order, r"images\.npy holds its pixels in another order"),
+        (no_table, r"index\.parquet: no readable parquet file"),
         (lost, r"index\.parquet: no such file"),
     ],
 )

@@ -61,6 +61,26 @@ def test_a_torn_or_foreign_file_is_one_clear_line(tmp_path, damage):
         weights.read(path)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b'{"a": 1}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": []}}',
+        b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "pickle", "shape": [1], "data_offsets": [0, 4]}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_header_that_lies_is_one_clear_line(tmp_path, header):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(ValueError, match=r"w\.safetensors: not a whole safetensors file"):
+        weights.read(path)
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path):
     weights.save(tmp_path / "w.safetensors", torch.nn.Linear(3, 2).state_dict(), {"net": "Linear"})
     weights.load_into(torch.nn.Linear(3, 2), tmp_path / "w.safetensors")

@@ -38,9 +38,13 @@ def _some(tree: Tree, names: list[str]) -> list[Header]:
 
 def _one(tree: Tree, name: str) -> Header:
     import pydicom
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     try:
         with tree.open(name) as stream, pydicom.config.disable_value_validation():
+            if DeflatedExplicitVRLittleEndian.encode() in stream.read(1 << 16):  # would be inflated whole
+                return None, math.nan, None
+            stream.seek(0)
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(TAGS))
             sex, age, view = (str(header.get(tag) or "").strip().upper() for tag in TAGS)
     except Exception:  # pydicom raises nearly every type on damaged files; such an image is rejected when it is decoded
