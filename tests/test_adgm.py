@@ -10,9 +10,10 @@ from torch.distributions import Independent, Normal, kl_divergence
 from cxr import adgm_train
 from cxr.adgm import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective
 from cxr.batches import Images
-from cxr.files import write_json, write_table
+from cxr.files import sha256, write_json, write_table
 from cxr.labels import CLASSES
 from cxr.predictions import read_adgm
+from cxr.records import COLUMNS
 from cxr.runtime import Checkpoints, fabric
 from cxr.store import open_store, write_store
 
@@ -287,9 +288,9 @@ def data(tmp_path_factory):
     level = np.where(records["class_name"] == "Normal", 60, 160)[:, None, None]
     images = np.clip(level + np.random.default_rng(0).normal(0, 20, (60, 17, 17)), 0, 255).astype(np.uint8)
     write_store(root / "stores" / "17", images, records[["image_id"]])
-    write_table(root / "records.parquet", records)
+    write_table(root / "records.parquet", records.reindex(columns=COLUMNS["rsna"]))
     write_table(root / "split.parquet", split)
-    write_json(root / "split.json", {"by": "patient", "sha256": "0"})
+    write_json(root / "split.json", {"by": "patient", "sha256": sha256(root / "split.parquet")})
     return root
 
 
