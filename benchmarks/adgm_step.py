@@ -96,7 +96,7 @@ def agreement(size: int, classes: int, batch: int) -> str:
         net.zero_grad()
         J.backward()
         found.append((J.detach().reshape(1), torch.cat([p.grad.flatten() for p in net.parameters()])))
-    distance = max(float((a - b).norm() / b.norm()) for a, b in zip(*found, strict=True))
+    distance = float(np.max([float((a - b).norm() / b.norm()) for a, b in zip(*found, strict=True)]))
     return agree(distance, TOLERANCE, "relative difference of the objective, and of its gradient")
 
 

@@ -81,10 +81,8 @@ def lines(quick: bool) -> Iterator[Line]:
     n = 1_000 if quick else 100_000
     truth, first, second, _ = predictions(n)
     few = predictions(1_000)
-    apart = max(
-        abs(delong_test(*(v[:, k] for v in few[:3])).z / plain_delong(*(v[:, k] for v in few[:3])) - 1)
-        for k in range(K)
-    )
+    columns = [[v[:, k] for v in few[:3]] for k in range(K)]
+    apart = float(np.max([abs(delong_test(*column).z / plain_delong(*column) - 1) for column in columns]))
     yield alone(
         f"DeLong, {K} findings, two models, {n:,} predictions",
         lambda: [delong_test(truth[:, k], first[:, k], second[:, k]) for k in range(K)],
