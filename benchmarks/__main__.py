@@ -20,9 +20,9 @@ each image and size, a Dataset with torchvision transforms and two workers, floa
 PyTorch's DCGAN example at 128, the ADGM with every network run for each label, a loop over `roc_auc_score`.
 """
 WITHOUT_BF16 = """
-This processor does not compute bf16 itself (no AVX512-BF16, no AMX), and emulates it 10 to 50 times slower than fp32, so
-`precision: auto` trains in fp32 here. The bars of the three training steps count on bf16, which brings 2 to 3 times on
-a processor that has it: what the lines show is what is left without it.
+This processor does not compute bf16 itself (no AVX512-BF16, no AMX) and emulates it 10 to 50 times slower than fp32,
+so `precision: auto` trains in fp32 here. The bars of the three training steps count on bf16, which brings 2 to 3 times
+on a processor that has it: what the lines show is what is left without it.
 """
 
 
