@@ -79,7 +79,7 @@ def lines(quick: bool) -> Iterator[Line]:
             repeats=repeats,
             bar=5,
         )
-        many = inputs.records(paths, 12 if quick else 40)  # enough for the start of two processes not to count
+        many = inputs.records(paths, 12 if quick else 80)  # enough for the start of two processes not to count
         yield side_by_side(
             f"resize, the same, two processes ({len(many)} images) against one",
             lambda: packed(folder / "full", many, sizes, folder / "ours", 2),
