@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from cxr.dicom_frame import Frame, simple_frame
+
 MAX_PIXELS = 64_000_000  # four times the largest digital detector; more is a mistake or a decompression bomb
 MIN_SIDE = 16
 META = 1 << 16  # bytes in which a file's or frame's own header is looked for
@@ -146,6 +148,8 @@ def _tags() -> list[int]:
 
 
 def _dicom(data: bytes, at_least: int) -> Picture:
+    if frame := simple_frame(data):
+        return _baseline(frame, at_least)
     import pydicom
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -156,43 +160,47 @@ def _dicom(data: bytes, at_least: int) -> Picture:
     # Only these tags are parsed: nothing about the patient is read, so nothing can end up in a message.
     with pydicom.config.disable_value_validation():
         header = pydicom.dcmread(io.BytesIO(data), specific_tags=_tags())
-        rows, columns, bits = (header.get(tag) or 0 for tag in ("Rows", "Columns", "BitsStored"))
-        if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        # Each element once, by its keyword: asking pydicom for one, present or not, costs as much as parsing it.
+        values = {(element := header[tag]).keyword: element.value for tag in list(header.keys())}
+        rows, columns, bits = (values.get(keyword) or 0 for keyword in ("Rows", "Columns", "BitsStored"))
+        if "FloatPixelData" in values or "DoubleFloatPixelData" in values:
             raise ValueError("DICOM with floating-point pixels")
-        if not header.get("PixelData"):
+        if not values.get("PixelData"):
             raise ValueError("DICOM without pixels, or cut short before their end")
         _check_size(columns, rows)
-        if (frames := int(header.get("NumberOfFrames") or 1)) != 1:
+        if (frames := int(values.get("NumberOfFrames") or 1)) != 1:
             raise ValueError(f"DICOM with {frames} frames, not one radiograph")
         if not 1 <= bits <= 16:
             raise ValueError(f"DICOM with {bits} bits per pixel")
-        if header.get("SamplesPerPixel") == 3 and bits == 8:
+        if values.get("SamplesPerPixel") == 3 and bits == 8:
             return _whole(np.asarray(Image.fromarray(_full(header)).convert("L")))
-        return _gray_dicom(header, bits, at_least)
+        return _gray_dicom(header, values, bits, at_least)
 
 
-def _gray_dicom(header, bits: int, at_least: int) -> Picture:
-    meaning = header.get("PhotometricInterpretation")
+def _gray_dicom(header, values: dict, bits: int, at_least: int) -> Picture:
+    meaning = values.get("PhotometricInterpretation")
     if meaning not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"DICOM with photometric interpretation {meaning}, not gray")
-    signed = header.get("PixelRepresentation") == 1
+    signed = values.get("PixelRepresentation") == 1
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    table, windowed = _display(header, np.arange(low, high + 1))
+    table, windowed = _display(header, values, np.arange(low, high + 1))
     if not np.isfinite(table).all():
         raise ValueError("DICOM whose rescale or window makes no numbers of its pixels")
     # A window must see whole pixels: the mean of clipped values is not the clipped mean.
-    if header.file_meta.get("TransferSyntaxUID") == JPEG_BASELINE and bits == 8 and not windowed:
-        pixels, filled = _baseline(header, at_least)
+    if bits == 8 and not windowed and header.file_meta.get("TransferSyntaxUID") == JPEG_BASELINE:
+        from pydicom.encaps import get_frame
+
+        jpeg = get_frame(values["PixelData"], 0, number_of_frames=1)
+        pixels, filled = _baseline(Frame(values["Rows"], values["Columns"], "MONOCHROME2", jpeg), at_least)
     else:
         pixels, filled = _whole(_full(header))
     # Bits above BitsStored are no part of the value.
     places = pixels if pixels.dtype == np.uint8 and bits == 8 else np.clip(pixels.astype(np.int32), low, high) - low
-    if windowed:
-        image = _to_bytes(table)[places]
-    elif bits <= 8:
-        image = _stretch(table)[places]  # the whole stored range, so values stay as they are
+    if windowed or bits <= 8:
+        shown = _to_bytes(table) if windowed else _stretch(table)  # the whole stored range, so values stay as they are
+        image = places if places.dtype == np.uint8 and np.array_equal(shown, np.arange(256)) else shown[places]
     else:
-        padding = header.get("PixelPaddingValue")
+        padding = values.get("PixelPaddingValue")
         inside = None if padding is None else pixels != padding
         image = _stretch(table[places], inside if inside is None or inside.any() else None)
     return Picture(255 - image if meaning == "MONOCHROME1" else image, filled)
@@ -249,39 +257,44 @@ def _stream_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _baseline(header, at_least: int) -> Picture:
+def _baseline(frame: Frame, at_least: int) -> Picture:
     """An 8-bit baseline JPEG frame through the decoder's own scaling."""
-    from pydicom.encaps import get_frame
-
-    _check_frame(header)
-    picture = _open(get_frame(header.PixelData, 0, number_of_frames=1))
+    picture = _open(frame.jpeg)
+    if picture.size != (frame.columns, frame.rows):
+        width, height = picture.size
+        raise ValueError(f"DICOM says {frame.columns} x {frame.rows} pixels, its JPEG frame {width} x {height}")
     filled = _reduce(picture, at_least)
-    return Picture(np.asarray(picture.convert("L")), filled)
+    pixels = np.asarray(picture.convert("L"))
+    return Picture(255 - pixels if frame.meaning == "MONOCHROME1" else pixels, filled)
 
 
-def _display(header, stored: np.ndarray) -> tuple[np.ndarray, bool]:
+def _display(header, values: dict, stored: np.ndarray) -> tuple[np.ndarray, bool]:
     """What each stored value is shown as, and whether a window made it: then in 0..1, else in the rescaled unit.
 
     One entry per possible stored value, since rescale, LUT and window work on values one by one.
     """
-    from pydicom.pixels import apply_modality_lut, apply_voi
+    if not values.keys().isdisjoint(("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept")):
+        from pydicom.pixels import apply_modality_lut
 
-    values = np.asarray(apply_modality_lut(stored, header), np.float64)
-    if header.get("VOILUTSequence"):
-        depth = header.VOILUTSequence[0].LUTDescriptor[2]
-        return apply_voi(values.astype(np.int64), header) / ((1 << depth) - 1), True
-    center, width = _first(header.get("WindowCenter")), _first(header.get("WindowWidth"))
-    kind = header.get("VOILUTFunction") or "LINEAR"
+        stored = apply_modality_lut(stored, header)
+    shown = np.asarray(stored, np.float64)
+    if luts := values.get("VOILUTSequence"):
+        from pydicom.pixels import apply_voi
+
+        depth = luts[0].LUTDescriptor[2]
+        return apply_voi(shown.astype(np.int64), header) / ((1 << depth) - 1), True
+    center, width = _first(values.get("WindowCenter")), _first(values.get("WindowWidth"))
+    kind = values.get("VOILUTFunction") or "LINEAR"
     if (
         center is None or width is None or not width > (kind == "LINEAR")
     ):  # PS3.3 C.11.2.1.2.1: narrower windows mean nothing
-        return values, False
+        return shown, False
     if kind == "SIGMOID":
         with np.errstate(over="ignore"):  # 1 / inf is the 0 that is meant
-            return 1 / (1 + np.exp(-4 * (values - center) / width)), True
+            return 1 / (1 + np.exp(-4 * (shown - center) / width)), True
     if kind == "LINEAR_EXACT":
-        return np.clip((values - center) / width + 0.5, 0, 1), True
-    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1), True
+        return np.clip((shown - center) / width + 0.5, 0, 1), True
+    return np.clip((shown - (center - 0.5)) / (width - 1) + 0.5, 0, 1), True
 
 
 def _first(value) -> float | None:
