@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stages.cli import main, state_dir
+from stages.cli import located, main, state_dir
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
         made = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{manifest} can't be read ({error}): run dvc repro -f download@{dataset}") from error
-    tree, _ = open_source(source, dataset, (state or state_dir()) / "downloads", made.get("recipe"))
+    tree, _ = open_source(located(source), dataset, (state or state_dir()) / "downloads", made.get("recipe"))
     check_unchanged(tree, made, dataset)
     started = time.monotonic()
     rejected = pack(tree, table, size, out, processes, max_rejected)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cxr.files import atomic, sha256, write_json, write_table
-from cxr.runtime import Checkpoints
+from cxr.checkpoints import Checkpoints
 
 
 def test_a_failure_leaves_the_earlier_file_and_no_other(tmp_path):
