@@ -1,4 +1,4 @@
-# make repro: the environment, then the whole pipeline. make test: the environment, then the tests.
+# make repro: the environment, then the whole pipeline. make test: the environment, then the tests (PYTEST='-m ""': the slow ones too).
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -9,7 +9,7 @@ repro: env
 	@echo "The report: file://$(CURDIR)/reports/report.html"
 
 test: env
-	python -m pytest
+	python -m pytest $(PYTEST)
 
 lint: env
 	ruff check .

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from cxr.files import atomic, sha256, write_json, write_table
 from cxr.checkpoints import Checkpoints
+from cxr.files import atomic, sha256, write_json, write_table
 
 
 def test_a_failure_leaves_the_earlier_file_and_no_other(tmp_path):
