@@ -69,6 +69,17 @@ def test_a_signal_during_validation_saves_at_once(tmp_path):
     assert stopped.value.code == 128 + signal.SIGINT and kept.load(9)["n"] == 1
 
 
+def test_a_state_is_saved_when_the_minutes_are_over(tmp_path):
+    kept = Checkpoints(tmp_path, {}, minutes=5)
+    kept.saved_at -= 4.9 * 60
+    kept.step(lambda: state(1), 1)
+    assert kept.load(9) is None
+    kept.saved_at -= 0.1 * 60
+    kept.step(lambda: state(2), 2)
+    kept.step(lambda: state(3), 3)
+    assert kept.load(9)["n"] == 2
+
+
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     with Checkpoints(tmp_path, {}):
