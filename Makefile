@@ -1,5 +1,5 @@
-# make repro: the environment, then the whole pipeline. make test: the environment, then the tests. make bench: every
-# benchmark, into docs/benchmarks.md.
+# make repro: the environment, then the whole pipeline. make test: the environment, then the tests (PYTEST='-m ""': the
+# slow ones too). make bench: every benchmark, into docs/benchmarks.md.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -10,7 +10,7 @@ repro: env
 	@echo "The report: file://$(CURDIR)/reports/report.html"
 
 test: env
-	python -m pytest
+	python -m pytest $(PYTEST)
 
 bench: env
 	python -m benchmarks

@@ -15,6 +15,7 @@ Shapes: N images (N_l labelled, N_u unlabelled), K classes, Z latent, A auxiliar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,10 @@ import torch
 from cxr.adgm import ADGM, active_units, objective
 from cxr.average import copy_of, follow
 from cxr.batches import Images, affine, in_order, order, warp
+from cxr.checkpoints import Checkpoints
 from cxr.files import Progress
 from cxr.labels import CLASS_NAMES, CLASSES
-from cxr.runtime import Checkpoints, generator, restore, seeded
+from cxr.runtime import generator, restore, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -114,11 +116,12 @@ def judge(
     predict_samples: int,
     batch: int,
     seed: int,
+    after: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, float], torch.Tensor]:
     """One pass over the validation images: (the history's validation columns, probabilities N x K on the CPU).
 
     Each image counts as a labelled one in L and ce and as an unlabelled one in U. The noise is the same at every call.
-    heat: temperature.
+    heat: temperature. after: called after every batch.
     """
     net.eval()
     stream = generator(seed, 5)
@@ -133,6 +136,7 @@ def judge(
                 net(x.repeat(2, 1, 1, 1), y[chosen], *fabric.to_device((noise_a[twice], noise_z[twice])), heat)
             )
             prob.append(net.classify(x, fabric.to_device(draws[:, chosen])).cpu())
+        after()
     L, U, ce, KL_z, KL_a, mu_z, mu_a, _ = (torch.cat(column).double().cpu() for column in zip(*parts, strict=True))
     prob = torch.cat(prob)
     accuracy = float((prob.argmax(1) == y.cpu()).double().mean())
@@ -227,6 +231,9 @@ def train(
             "position": [epoch, step],
         }
 
+    def keep() -> None:
+        checkpoints.step(whole, epoch * steps + step)
+
     def one_step() -> torch.Tensor:
         """One update; the batch's means of TERMS, on the device."""
         labelled = cycled(n_l, batch, epoch * steps + step, seed, 1)
@@ -261,7 +268,7 @@ def train(
                 if step % CHECK_EVERY == 0:
                     look()
                 progress.update(min(batch, n_u - (step - 1) * batch))
-                checkpoints.step(whole, epoch * steps + step)
+                keep()
             look()
             row = {"epoch": epoch + 1} | dict(zip([f"train_{t}" for t in TERMS], (total / steps).tolist(), strict=True))
             heat = temperature(epoch + 1, warmup_epochs)
@@ -275,6 +282,7 @@ def train(
                 predict_samples=predict_samples,
                 batch=2 * batch,
                 seed=seed,
+                after=keep,
             )
             history.append(row | judged | {"temperature": heat})
             if judged["valid_acc"] > best["acc"]:
@@ -285,7 +293,7 @@ def train(
                 f"accuracy {row['train_acc']:.3f}, valid {judged['valid_acc']:.3f}, "
                 f"KL_z {judged['KL_z']:.3g} nats, {judged['active_z']} of {z_dim} units of z active"
             )
-    checkpoints.save(whole(), epochs * steps)
+        checkpoints.step(whole, epochs * steps, last=True)
     return Trained(judged_net, pd.DataFrame(history), last.numpy(), best["prob"].numpy(), best["epoch"], alpha)
 
 

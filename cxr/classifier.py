@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,11 @@ from torch import nn
 
 from cxr import weights
 from cxr.batches import Images, affine, in_order, order, warp
+from cxr.checkpoints import Checkpoints
 from cxr.densenet import DenseNet121
 from cxr.files import Progress
 from cxr.labels import SLUGS
-from cxr.runtime import Checkpoints, generator, restore, seeded
+from cxr.runtime import generator, restore, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -99,12 +100,13 @@ def columns(table: pd.DataFrame, kind: str) -> np.ndarray:
 
 
 @torch.no_grad()
-def predict(net: nn.Module, images: Images, batch: int = 64) -> np.ndarray:
-    """Scores in [0, 1], N x K float32, without augmentation."""
+def predict(net: nn.Module, images: Images, batch: int = 64, after: Callable[[], None] = lambda: None) -> np.ndarray:
+    """Scores in [0, 1], N x K float32, without augmentation. after: called after every batch."""
     net.eval()
     scores = np.empty((len(images), len(SLUGS)), np.float32)
     for chosen, x in in_order(images, batch):
         scores[chosen.numpy()] = torch.sigmoid(net(x).float()).cpu().numpy()
+        after()
     return scores
 
 
@@ -180,6 +182,9 @@ def fit(
             "position": [epoch, step, float(total)],
         }
 
+    def keep() -> None:
+        checkpoints.step(whole, epoch * steps + step)
+
     with checkpoints, Progress(label, epochs * steps * batch) as progress:
         progress.skip((epoch * steps + step) * batch)
         while epoch < epochs:
@@ -201,13 +206,14 @@ def fit(
                 total = total + loss.detach()
                 step += 1
                 progress.update(batch)
-                checkpoints.step(whole, epoch * steps + step)
+                keep()
             train_loss = float(total) / steps
             if not math.isfinite(train_loss):
                 raise ValueError(
                     f"{label}: the loss is {train_loss} in epoch {epoch + 1}; lower classifier.lr (now {lr:g})"
                 )
-            valid_loss, macro = validation(predict(model, valid_images), valid, select_on)
+            scores = predict(model, valid_images, after=keep)
+            valid_loss, macro = validation(scores, valid, select_on)
             epoch, step, total = epoch + 1, 0, 0.0
             history.append(
                 {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "valid_macro_auc": macro}
@@ -218,6 +224,6 @@ def fit(
             progress.line(
                 f"epoch {epoch}: train loss {train_loss:.4f}, valid loss {valid_loss:.4f}, valid macro AUC {macro:.4f}"
             )
-    checkpoints.save(whole(), epochs * steps)
+        checkpoints.step(whole, epochs * steps, last=True)
     net.load_state_dict(best["weights"])
     return model, pd.DataFrame(history), best["epoch"]

@@ -28,8 +28,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from cxr.batches import Images, affine, order, warp
+from cxr.checkpoints import Checkpoints
 from cxr.files import Progress
-from cxr.runtime import Checkpoints, generator, restore, seeded
+from cxr.runtime import generator, restore, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -249,7 +250,7 @@ def fit(
                 progress.line(
                     f"epoch {epoch}: D {loss_d_mean:.3f}, G {loss_g_mean:.3f}, D(x) {d_real:.2f}, D(G(z)) {d_fake:.2f}"
                 )
-    checkpoints.save(whole(), epochs * steps)
+        checkpoints.step(whole, epochs * steps, last=True)
     if epochs not in grids:  # a state that already stood at the last epoch was pruned to the regular grids
         grids[epochs] = torch.from_numpy(grid(generate(model_g, GRID * GRID, z_dim, seed, 3, device=fabric.device)))
     return model_g, model_d, pd.DataFrame(history), {e: v.numpy() for e, v in sorted(grids.items())}

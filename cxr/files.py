@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -36,22 +37,29 @@ class DiskFull(ValueError):
         )
 
 
+_in_flight: set[Path] = set()  # this process's own temporaries: a restarted container may have its predecessor's pid
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write a file or a folder to; rename it onto `path` when the block ends
     well, remove it otherwise.
 
     An existing file or folder at `path` stays as it is until the rename. Several in one `with` are all renamed or
-    none. Raises DiskFull when the block has no room to write.
+    none. What a killed process left of an earlier attempt at the same path is removed first: beside an out it would
+    become a part of it. Raises DiskFull when the block has no room to write.
     """
     path = Path(path)
     # The suffix is kept: some writers (numpy, PIL) choose or append by it.
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    stem = f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(stem + path.suffix)
+    _in_flight.add(temporary)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         yield temporary
         if path.is_dir():
-            old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.old")
+            old = path.with_name(stem + ".old")
             path.rename(old)
             try:
                 temporary.rename(path)
@@ -70,10 +78,33 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
             raise  # of another in the same `with`
         raise DiskFull(path) from error  # its user knows no temporary name
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+        _in_flight.discard(temporary)
+
+
+def _sweep(path: Path) -> None:
+    pattern = re.compile(rf"\.{re.escape(path.stem)}-(\d+)-[0-9a-f]{{8}}({re.escape(path.suffix)}|\.old)")
+    for left in path.parent.iterdir():
+        if (match := pattern.fullmatch(left.name)) and left not in _in_flight:
+            if int(match[1]) == os.getpid() or not _runs(int(match[1])):
+                _remove(left)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, value) -> None:

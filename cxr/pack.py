@@ -149,7 +149,8 @@ def _work(task: Task) -> tuple[int, dict[int, str]]:
             try:
                 picture = decode(tree.read(name), name, max(files))
             except ValueError as error:
-                failed[row] = " ".join(str(error).split())[:300]
+                reason = " ".join(str(error).split()).replace(f"{tree.root}{os.sep}", "")  # not where the source lies
+                failed[row] = reason[:300]
                 continue
             for size, stream in streams.items():
                 written = os.pwrite(

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import fingerprint, main, read_split, state_dir
+from stages.cli import main, read_split
+from stages.training import training_state
 
 
 def run(
@@ -44,7 +45,9 @@ def run(
     predict_samples: Annotated[int, Option(min=1, help="draws of a that q(y|a,x) is averaged over")] = 8,
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
-    checkpoint_minutes: Annotated[float, Option(min=0.0)] = 5.0,
+    checkpoint_minutes: Annotated[
+        float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="between two saves of the training state")
+    ] = 5.0,
     state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
 ) -> None:
     """Train the ADGM and predict the validation images."""
@@ -57,7 +60,7 @@ def run(
     from cxr.files import atomic, write_table
     from cxr.labels import CLASS_NAMES
     from cxr.records import load
-    from cxr.runtime import Checkpoints, fabric
+    from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
@@ -87,8 +90,9 @@ def run(
         "average": average, "predict_samples": predict_samples, "seed": seed,
     }  # fmt: skip
     label = f"adgm@{classes}-{labels}"
-    mark = fingerprint(machine, [records, split, store], size=size, labels=labels, **settings)
-    checkpoints = Checkpoints((state or state_dir()) / label.replace("@", "-"), mark, checkpoint_minutes)
+    inputs = {"records": records, "split": split, "store": store}
+    params = {"size": size, "labels": labels} | settings
+    checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state)
     done = adgm_train.train(
         machine, images[0], known, images[1], valid["label"].to_numpy(), checkpoints,
         label=label, epochs=epochs, **settings,

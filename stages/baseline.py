@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import fingerprint, main, read_split, state_dir
+from stages.cli import located, main, read_split
+from stages.training import training_state
 
 
 def run(
@@ -38,7 +39,9 @@ def run(
     rotate: Annotated[float, Option(min=0.0, max=45.0, help="degrees")] = 5.0,
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
-    checkpoint_minutes: Annotated[float, Option(min=0.0)] = 5.0,
+    checkpoint_minutes: Annotated[
+        float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="between two saves of the training state")
+    ] = 5.0,
     state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
 ) -> None:
     """Train the classifier on one label table and predict its validation and test images."""
@@ -48,7 +51,7 @@ def run(
     from cxr.batches import Images
     from cxr.files import atomic, read_table, write_table
     from cxr.labels import COLUMNS, SLUGS
-    from cxr.runtime import Checkpoints, fabric
+    from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
@@ -70,16 +73,18 @@ def run(
         name: Images(opened if name == "train" else opened[:1], part["image_id"], machine.device)
         for name, part in parts.items()
     }
-    net = classifier.build(weights, seed)
+    start = weights if weights in ("imagenet", "none") else located(weights)
+    net = classifier.build(start, seed)
     settings = {
         "batch": batch, "lr": lr, "crop_min": crop_min, "flip": flip, "rotate": rotate, "seed": seed,
         "select_on": about["select_on"],
     }  # fmt: skip
-    started = [Path(weights)] if weights not in ("imagenet", "none") else []
-    inputs = [table, split, *folders, *started]
-    mark = fingerprint(machine, inputs, size=size, view=view, weights=weights, **settings)
-    checkpoints = Checkpoints((state or state_dir()) / model.name, mark, checkpoint_minutes)
+    inputs = {"table": table, "split": split, "store": folders[0]}
+    inputs |= {"synthetic": synthetic} if synthetic else {}
+    inputs |= {} if start in ("imagenet", "none") else {"weights": Path(start)}
+    params = {"size": size, "view": view, "weights": weights} | settings
     label = f"{model.parent.name}@{model.name}" if model.parent.name == "baseline" else model.name
+    checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state)
     trained, curve, best = classifier.fit(
         machine,
         net,

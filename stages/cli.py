@@ -13,17 +13,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def state_dir() -> Path:
-    """The folder that outlives a stage's outs: $CXR_STATE, or the repository's .checkpoints, also from DVC's temporary
-    experiment folders.
-    """
-    if chosen := os.environ.get("CXR_STATE"):
-        return Path(chosen)
+def root() -> Path:
+    """The repository, also from DVC's temporary experiment folders (.dvc/tmp/exps/...) inside it."""
     here = Path.cwd()
     for parent in here.parents:
         if parent.name == ".dvc" and (parent / "config").exists():
-            return parent.parent / ".checkpoints"
-    return here / ".checkpoints"
+            return parent.parent
+    return here
+
+
+def state_dir() -> Path:
+    """The folder that outlives a stage's outs: $CXR_STATE, or the repository's .checkpoints."""
+    if chosen := os.environ.get("CXR_STATE"):
+        return Path(chosen)
+    return root() / ".checkpoints"
+
+
+def located(path: str) -> str:
+    """A file or folder as the user wrote it, relative to the repository, from where this process runs. Addresses
+    (s3://, kaggle:) and names of what is no file are given back as they are.
+    """
+    here = root()
+    file = here / Path(path).expanduser()
+    return str(file) if here != Path.cwd() and ":" not in path and file.exists() else path
 
 
 def app_of(command: Callable):
@@ -57,33 +69,6 @@ def main(command: Callable, arguments: list[str] | None = None) -> None:
         sys.exit(code or 0)
     print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.exit(1)
-
-
-def fingerprint(fabric, inputs: list[Path], **params) -> dict:
-    """Everything that shapes a training's result but its length: inputs by content, the code in use, the parameters,
-    the kind of machine.
-    """
-    import torch
-
-    from cxr.files import sha256
-
-    code = {
-        name: sha256(module.__file__)
-        for name, module in sorted(sys.modules.items())
-        if name.split(".")[0] in ("cxr", "stages") and getattr(module, "__file__", None)
-    }
-    return {
-        "inputs": [sha256(path) for path in inputs],
-        "code": code,
-        "params": params,
-        "machine": [
-            str(fabric.device.type),
-            fabric.world_size,
-            str(fabric._precision.precision),
-            torch.__version__,
-            torch.get_num_threads(),
-        ],
-    }
 
 
 def read_split(path: Path, dataset: str, **also: type) -> tuple:

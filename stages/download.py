@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stages.cli import main, state_dir
+from stages.cli import located, main, state_dir
 
 
 def run(
@@ -32,7 +32,7 @@ def run(
     reader = {"chexpert": chexpert, "rsna": rsna}[dataset]
     patients = {"chexpert": chexpert_patients, "rsna": rsna_patients}[dataset]
     recipe = {"patients": patients, "seed": seed} if source == "phantom" else None
-    tree, kind = open_source(source, dataset, (state or state_dir()) / "downloads", recipe)
+    tree, kind = open_source(located(source), dataset, (state or state_dir()) / "downloads", recipe)
     records = reader.read(tree)
     manifest = describe(tree, kind, reader.tables(tree), list(records["path"]), recipe)
     with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as about:

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import fingerprint, main, read_split, state_dir
+from stages.cli import main, read_split
+from stages.training import training_state
 
 
 def run(
@@ -32,7 +33,9 @@ def run(
     sample_every: Annotated[int, Option(min=1, help="epochs between sample grids")] = 50,
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
-    checkpoint_minutes: Annotated[float, Option(min=0.0)] = 5.0,
+    checkpoint_minutes: Annotated[
+        float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="between two saves of the training state")
+    ] = 5.0,
     state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
 ) -> None:
     """Train the DCGAN of one finding."""
@@ -43,7 +46,7 @@ def run(
     from cxr.batches import Images
     from cxr.files import atomic, write_table
     from cxr.records import load
-    from cxr.runtime import Checkpoints, fabric
+    from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
@@ -73,16 +76,9 @@ def run(
         "seed": seed,
     }  # fmt: skip
     # sample_every decides which pictures the state holds, so it is part of the fingerprint.
-    mark = fingerprint(
-        machine,
-        [records, split, store.folder],
-        size=size,
-        view=view,
-        finding=finding,
-        sample_every=sample_every,
-        **settings,
-    )
-    checkpoints = Checkpoints((state or state_dir()) / f"gan-{finding}", mark, checkpoint_minutes)
+    params = {"size": size, "view": view, "finding": finding, "sample_every": sample_every} | settings
+    inputs = {"records": records, "split": split, "store": store.folder}
+    checkpoints = training_state(__file__, f"gan@{finding}", machine, inputs, params, checkpoint_minutes, state)
     g, d, curve, grids = dcgan.fit(
         machine, images, checkpoints, label=f"gan@{finding}", epochs=epochs, sample_every=sample_every, **settings
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stages.cli import main, state_dir
+from stages.cli import located, main, state_dir
 
 
 def run(
@@ -38,7 +38,7 @@ def run(
     table = load(records, dataset)
     shape = {"kind": str, "tables": {...: str}} | ({"recipe": {...: int}} if source == "phantom" else {})
     made = read_json(manifest, f"download@{dataset}", shape)
-    tree, _ = open_source(source, dataset, (state or state_dir()) / "downloads", made.get("recipe"))
+    tree, _ = open_source(located(source), dataset, (state or state_dir()) / "downloads", made.get("recipe"))
     check_unchanged(tree, made, dataset)
     started = time.monotonic()
     rejected = pack(tree, table, size, out, processes, max_rejected)

@@ -10,11 +10,12 @@ from torch.distributions import Independent, Normal, kl_divergence
 from cxr import adgm_train
 from cxr.adgm import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective
 from cxr.batches import Images
+from cxr.checkpoints import Checkpoints
 from cxr.files import sha256, write_json, write_table
 from cxr.labels import CLASSES
 from cxr.predictions import read_adgm
 from cxr.records import COLUMNS
-from cxr.runtime import Checkpoints, fabric
+from cxr.runtime import fabric
 from cxr.store import open_store, write_store
 
 TINY = {"size": 17, "z_dim": 3, "a_dim": 2}

@@ -11,8 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from cxr import classifier, weights
 from cxr.batches import Images
+from cxr.checkpoints import Checkpoints
 from cxr.labels import SLUGS
-from cxr.runtime import Checkpoints, fabric
+from cxr.runtime import fabric
 from cxr.store import open_store, write_store
 
 

@@ -1,11 +1,12 @@
 """The command line that DVC's unpacking meets: underscores, booleans, lists, and one line for what is wrong."""
 
+import os
 from typing import Annotated, Literal
 
 import pytest
 from typer import Option
 
-from stages.cli import main, state_dir
+from stages.cli import located, main, state_dir
 
 got = {}
 
@@ -66,8 +67,12 @@ def test_state_is_the_repositorys_own_also_from_a_temporary_experiment(tmp_path,
     inside = tmp_path / ".dvc" / "tmp" / "exps" / "x"
     inside.mkdir(parents=True)
     (tmp_path / ".dvc" / "config").touch()
+    (tmp_path.parent / "beside").mkdir()
     for folder in (tmp_path, inside):
         monkeypatch.chdir(folder)
         assert state_dir() == tmp_path / ".checkpoints"
+        assert os.path.samefile(located("../beside"), tmp_path.parent / "beside")
+        for unchanged in ("phantom", "kaggle:owner/set", "s3://bucket/a.zip", "../nothing", str(tmp_path)):
+            assert located(unchanged) == unchanged
     monkeypatch.setenv("CXR_STATE", "/elsewhere")
     assert str(state_dir()) == "/elsewhere"

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +24,9 @@ ENVIRONMENT = os.environ | {
 ENVIRONMENT.pop("CXR_STATE", None)
 
 
-def dvc(folder: Path, *words: str, fails: bool = False) -> str:
+def dvc(folder: Path, *words: str, fails: bool = False, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *words], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", *words], cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True
     )
     output = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, output[-5000:]
@@ -56,7 +57,7 @@ def repository(tmp_path_factory) -> Path:
         subprocess.run([*git, *words], cwd=folder, check=True)
     subprocess.run(["git", "config", "user.name", "t"], cwd=folder, check=True)
     subprocess.run(["git", "config", "user.email", "t@example.org"], cwd=folder, check=True)
-    output = dvc(folder, "repro")
+    output = dvc(folder, "repro", CXR_PROCESSES="2")
     assert len(ran(output)) == 16, ran(output)
     subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
     subprocess.run([*git, "commit", "-qm", "run"], cwd=folder, check=True)
@@ -82,6 +83,96 @@ def test_every_result_is_there_and_says_what_it_should(repository):
 def test_nothing_runs_twice(repository):
     assert ran(dvc(repository, "repro")) == set()
     assert "up to date" in dvc(repository, "status")
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def of_experiment(folder: Path, name: str, file: str) -> dict:
+    (ref,) = git(folder, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").split()
+    return yaml.safe_load(git(folder, "show", f"{ref}:{file}"))
+
+
+@pytest.fixture(params=["folder", "s3"])
+def remote(request, tmp_path):
+    """The words that make a DVC remote known as `store`, and the environment that reaches it."""
+    if request.param == "folder":
+        yield [("add", "store", str(tmp_path / "remote"))], {}
+        return
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "k", "AWS_DEFAULT_REGION": "us-east-1"}
+    names = {"aws_access_key_id": "k", "aws_secret_access_key": "k", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=address, **names).create_bucket(Bucket="cxr")
+    yield [("add", "store", "s3://cxr/store"), ("modify", "store", "endpointurl", address)], keys | {"NO_PROXY": "*"}
+    server.stop()
+
+
+def test_a_clone_that_pulls_runs_nothing(repository, remote, tmp_path):
+    commands, environment = remote
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(repository), str(clone))
+    for folder in (repository, clone):
+        for action, *words in commands:
+            dvc(folder, "remote", action, "--local", "-f" if action == "add" else "-q", *words)
+    dvc(repository, "push", "-r", "store", **environment)
+    dvc(clone, "pull", "-r", "store", **environment)
+    assert "up to date" in dvc(clone, "status")
+    assert ran(dvc(clone, "repro")) == set()
+    assert git(clone, "status", "--porcelain") == "" and not (clone / ".checkpoints").exists()
+    assert (clone / "models" / "final" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_everything_repeats_in_another_folder_with_another_number_of_processes(repository, tmp_path):
+    """dvc.lock holds the hash of every out, and git the small outs themselves: neither changes."""
+    clone = tmp_path / "another place" / "clone"
+    git(tmp_path, "clone", "-q", str(repository), str(clone))
+    assert len(ran(dvc(clone, "repro", "--force", CXR_PROCESSES="1"))) == 16
+    assert git(clone, "status", "--porcelain") == ""
+    dvc(clone, "repro", "--force", "--single-item", "gan@pneumonia", CXR_CHECKPOINT_MINUTES="0")
+    assert git(clone, "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_queued_experiments_run_at_once_and_continue_the_repositorys_training(repository):
+    before = git(repository, "status", "--porcelain")
+    for epochs in (3, 4):
+        dvc(repository, "exp", "run", "--queue", "-n", f"e{epochs}", "-S", f"gan.epochs={epochs}", "gan@pneumonia")
+    dvc(repository, "queue", "start", "-j", "2")
+    until = time.monotonic() + 240
+    while "Running" in (status := dvc(repository, "queue", "status")) or "Queued" in status:
+        assert time.monotonic() < until, status
+        time.sleep(2)
+    assert status.count("Success") == 2, status
+    for epochs in (3, 4):
+        assert "continues from step" in dvc(repository, "queue", "logs", f"e{epochs}")
+        assert of_experiment(repository, f"e{epochs}", "params.yaml")["gan"]["epochs"] == epochs
+    (training,) = (repository / ".checkpoints" / "gan@pneumonia").iterdir()
+    assert list(training.glob("state-*.safetensors"))
+    assert git(repository, "status", "--porcelain") == before
+
+
+@pytest.mark.slow
+def test_a_relative_source_is_found_from_a_temporary_experiment(repository):
+    """And what is recorded does not say where it was read from."""
+    (archive,) = (repository / ".checkpoints" / "downloads").glob("phantom-rsna-*.zip")
+    shutil.unpack_archive(archive, repository.parent / "rsna")
+    setting = ("-S", "data.rsna=../rsna", "resize@rsna")
+    assert ran(dvc(repository, "exp", "run", "--temp", "-n", "apart", *setting)) >= {"download@rsna", "resize@rsna"}
+    apart = of_experiment(repository, "apart", "dvc.lock")["stages"]
+    with changed(repository, data__rsna="../rsna"):
+        dvc(repository, "repro", "--no-run-cache", "resize@rsna")
+        here = yaml.safe_load((repository / "dvc.lock").read_text())["stages"]
+    for stage in ("download@rsna", "resize@rsna"):
+        assert apart[stage]["outs"] == here[stage]["outs"]
+    git(repository, "checkout", "-q", "HEAD", "dvc.lock")  # DVC stages it
+    dvc(repository, "checkout")
 
 
 def test_dvc_shows_something_useful(repository):

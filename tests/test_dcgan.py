@@ -7,7 +7,8 @@ import torch
 
 from cxr import dcgan
 from cxr.batches import Images
-from cxr.runtime import Checkpoints, fabric
+from cxr.checkpoints import Checkpoints
+from cxr.runtime import fabric
 from cxr.store import open_store, write_store
 
 

@@ -81,6 +81,13 @@ def test_ten_rejects_over_the_limit_end_the_work(tree, table, tmp_path):
     assert str(caught.value).count("no such file") == 10
 
 
+def test_the_reasons_do_not_say_where_the_source_lies(tree, table, tmp_path):
+    (tmp_path / "files" / "010.jpg").unlink()
+    rejected = pack(tree, table, [16], tmp_path / "out", processes=1, max_rejected=0.05)
+    assert rejected.set_index("image_id")["reason"]["id10"] == "010.jpg: no such file"
+    assert str(tmp_path) not in (tmp_path / "out" / "rejected.csv").read_text()
+
+
 def test_a_full_disk_is_found_before_the_work_and_leaves_nothing(tree, table, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

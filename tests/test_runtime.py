@@ -1,14 +1,14 @@
-"""Files whole or not at all; training state that survives, and only what it should."""
+"""Files whole or not at all, and nothing left of a process that was killed."""
 
 import json
-import signal
+import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
-import torch
 
 from cxr.files import atomic, sha256, write_json, write_table
-from cxr.runtime import Checkpoints
 
 
 def test_a_failure_leaves_the_earlier_file_and_no_other(tmp_path):
@@ -56,45 +56,18 @@ def test_a_folders_hash_follows_names_and_bytes(tmp_path):
     assert sha256(tmp_path / "a") != first
 
 
-def state(n: int) -> dict:
-    return {"n": n, "tensor": torch.full((3,), float(n))}
-
-
-def test_the_newest_state_comes_back_and_two_are_kept(tmp_path):
-    kept = Checkpoints(tmp_path, {"lr": 1})
-    for n in (10, 20, 30):
-        kept.save(state(n), n)
-    assert Checkpoints(tmp_path, {"lr": 1}).load(100)["n"] == 30
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
-    assert Checkpoints(tmp_path, {"lr": 2}).load(100) is None  # another fingerprint
-
-
-def test_a_shorter_training_does_not_take_a_longer_ones_state_nor_delete_it(tmp_path):
-    kept = Checkpoints(tmp_path, {})
-    kept.save(state(30), 30)
-    assert kept.load(at_most=20) is None
-    for n in (5, 10, 20):
-        kept.save(state(n), n)
-    assert kept.load(20)["n"] == 20 and kept.load(40)["n"] == 30
-
-
-def test_a_torn_state_is_skipped_with_a_line(tmp_path, capsys):
-    kept = Checkpoints(tmp_path, {})
-    kept.save(state(1), 1)
-    kept.save(state(2), 2)
-    newest = max(tmp_path.rglob("*.safetensors"))
-    newest.write_bytes(newest.read_bytes()[:-1])
-    assert kept.load(9)["n"] == 1
-    assert "checkpoint skipped" in capsys.readouterr().err
-
-
-def test_sigterm_saves_after_the_step_and_exits(tmp_path):
-    kept = Checkpoints(tmp_path, {}, minutes=60)
-    with pytest.raises(SystemExit) as stopped, kept:
-        kept.step(lambda: state(1), 1)
-        assert kept.load(9) is None
-        signal.raise_signal(signal.SIGTERM)
-        kept.step(lambda: state(2), 2)
-    assert stopped.value.code == 128 + signal.SIGTERM
-    assert kept.load(9)["n"] == 2
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+@pytest.mark.parametrize("name", ["gan.safetensors", "folder"])
+def test_what_a_killed_process_left_goes_with_the_next_attempt(tmp_path, name):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stem, suffix = os.path.splitext(name)
+    left = {pid: tmp_path / f".{stem}-{pid}-0123abcd{suffix}" for pid in (ended.pid, os.getpid(), os.getppid())}
+    other = tmp_path / f".other-{ended.pid}-0123abcd{suffix}"
+    for path in (*left.values(), other):
+        path.mkdir() if name == "folder" else path.touch()
+    with atomic(tmp_path / name) as temporary:
+        assert not left[ended.pid].exists() and not left[os.getpid()].exists()
+        with atomic(tmp_path / name) as inner:  # one of ours under way is not taken for a dead one's
+            inner.write_text("")
+        temporary.write_text("")
+    assert sorted(tmp_path.iterdir()) == sorted([left[os.getppid()], other, tmp_path / name])
