@@ -35,7 +35,7 @@ def from_store(images: Images, n: int, shuffle: bool, **augmentation) -> torch.T
     permutation = permutation.repeat(-(-n // len(images)))[:n]
     for step, chosen in enumerate(permutation.split(BATCH)):
         x = warp(images.gather(chosen), affine(len(chosen), generator(0, 2, step), **augmentation), images.size)
-        x = (x.expand(-1, 3, -1, -1) - mean) / std
+        x = x.expand(-1, 3, -1, -1).sub(mean).div_(std)
     return x
 
 

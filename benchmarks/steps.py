@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cxr.runtime import Checkpoints
+from cxr.checkpoints import Checkpoints
 
 
 class Enough(Exception):
@@ -36,13 +36,19 @@ class Turns(Checkpoints):
         self.turns: list[tuple[float, float]] = []
         self.started = time.perf_counter()
 
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
     def load(self, at_most: int) -> None:
         return None
 
     def save(self, state: dict, position: int) -> None:
         pass
 
-    def step(self, state: Callable[[], dict], position: int) -> None:
+    def step(self, state: Callable[[], dict], position: int, *, last: bool = False) -> None:
         synchronise()
         between = time.perf_counter()
         if self.plain:
@@ -61,7 +67,7 @@ class Silent(Turns):
     def __init__(self) -> None:
         super().__init__(0, None)
 
-    def step(self, state: Callable[[], dict], position: int) -> None:
+    def step(self, state: Callable[[], dict], position: int, *, last: bool = False) -> None:
         pass
 
 

@@ -90,3 +90,12 @@ def test_images_come_from_several_stores_in_the_asked_order(stores):
 def test_an_image_that_no_store_holds_is_named(stores):
     with pytest.raises(ValueError, match="1 images are in no store, the first is 'z'"):
         Images(stores[1], ["a", "z"])
+
+
+def test_the_grid_is_affine_grids():
+    images = torch.randint(0, 256, (5, 1, 24, 24), dtype=torch.uint8)
+    matrix = affine(5, generator(3), flip=0.5, rotate=20, scale=(0.8, 1.2), shift=0.1, crop=(0.3, 1.0))
+    for size in (24, 17):
+        grid = torch.nn.functional.affine_grid(matrix, [5, 1, size, size], align_corners=False)
+        expected = torch.nn.functional.grid_sample(images / 255, grid, align_corners=False)
+        assert torch.allclose(warp(images, matrix, size), expected, atol=1e-4)

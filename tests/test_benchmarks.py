@@ -1,5 +1,7 @@
 """Each benchmark at its smallest size: both ways run and agree; a wrong result is not put in a table."""
 
+import subprocess
+import sys
 import time
 from importlib import import_module
 
@@ -145,6 +147,27 @@ def test_without_a_gpu_it_says_so_in_one_line(capsys):
         pytest.skip("a GPU is here")
     gpu.main()
     assert capsys.readouterr().out == "no GPU here: this benchmark has nothing to measure\n"
+
+
+def test_it_needs_only_what_a_bare_gpu_box_has():
+    lacking = [
+        "cv2",
+        "pydicom",
+        "gdcm",
+        "dvc",
+        "skimage",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "jinja2",
+        "fsspec",
+        "typer",
+    ]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({lacking})); from benchmarks import gpu; gpu.fabric; gpu.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def products(machine, checkpoints) -> None:
