@@ -103,7 +103,7 @@ def agreement(size: int, classes: int, batch: int) -> str:
 def ours(machine, images: Images, y: np.ndarray, checkpoints, *, classes: int, batch: int):
     return train(
         machine, images, y, images, np.resize(y, len(images)), checkpoints, label="benchmark", classes=classes,
-        epochs=1, batch=batch, lr=LR, weight_decay=DECAY, beta=1.0, warmup_epochs=100, predict_samples=1, seed=0,
+        epochs=1, batch=batch, lr=LR, weight_decay=DECAY, beta=1.0, warmup_epochs=100, average=0.0, predict_samples=1,
         **PAPER, **GEOMETRY,
     )  # fmt: skip
 
