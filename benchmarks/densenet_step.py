@@ -40,7 +40,7 @@ def ours(machine, net, table: pd.DataFrame, images: Images, checkpoints, batch: 
     settings = {"crop_min": 1.0, "flip": 0.0, "rotate": 0.0} | augment
     return classifier.fit(
         machine, net, table, images, table, images, checkpoints,
-        label="benchmark", select_on=[], epochs=1, batch=batch, lr=lr, seed=0, **settings,
+        label="benchmark", select_on=[], epochs=1, batch=batch, lr=lr, average=0.0, seed=0, **settings,
     )  # fmt: skip
 
 

@@ -32,10 +32,10 @@ def trained(precision: str, folder: Path, size: int, n: int, epochs: int, batch:
     started = time.perf_counter()
     net, _, _ = classifier.fit(
         machine, classifier.build("none", 0), labels, images, few_labels, few, Silent(), label=precision, select_on=[],
-        epochs=epochs, batch=batch, lr=1e-3, crop_min=0.9, flip=0.0, rotate=0.0, seed=0,
+        epochs=epochs, batch=batch, lr=1e-3, average=0.0, crop_min=0.9, flip=0.0, rotate=0.0, seed=0,
     )  # fmt: skip
     took = time.perf_counter() - started
-    scores = classifier.predict(net, held_out)
+    scores = classifier.predict(machine, net, held_out)
     return float(auc(classifier.columns(truth, "truth").astype(np.float64), scores).mean()), took
 
 

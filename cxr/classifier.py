@@ -4,8 +4,9 @@ final model alike.
 Loss: binary cross-entropy over the findings, sum(w * bce) / sum(w) over a batch, where the policy's weight w masks a
 label (0) out.
 Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept
-(PAPER 1, section 4). A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so that an interrupted
-training continues exactly.
+(PAPER 1, section 4). What is validated and kept is a running average of the weights (cxr/average.py); with decay 0 it
+is the paper's, the weights as they are. A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so
+that an interrupted training continues exactly.
 
 Shapes: N batch, S image size, K = 14 findings.
 """
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cxr import weights
+from cxr.average import copy_of, follow
 from cxr.batches import Images, affine, in_order, order, warp
 from cxr.checkpoints import Checkpoints
 from cxr.densenet import DenseNet121
@@ -49,9 +51,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = (
-            x.expand(-1, 3, -1, -1).sub(self.mean).div_(self.std)
-        )  # in place: another large tensor costs more than the sum
+        x = x.expand(-1, 3, -1, -1).sub(self.mean).div_(self.std)  # a second large tensor costs more than the sums
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
@@ -102,12 +102,16 @@ def columns(table: pd.DataFrame, kind: str) -> np.ndarray:
 
 
 @torch.no_grad()
-def predict(net: nn.Module, images: Images, batch: int = 64, after: Callable[[], None] = lambda: None) -> np.ndarray:
+def predict(
+    fabric: Fabric, net: nn.Module, images: Images, batch: int = 64, after: Callable[[], None] = lambda: None
+) -> np.ndarray:
     """Scores in [0, 1], N x K float32, without augmentation. after: called after every batch."""
     net.eval()
     scores = np.empty((len(images), len(SLUGS)), np.float32)
     for chosen, x in in_order(images, batch):
-        scores[chosen.numpy()] = torch.sigmoid(net(x).float()).cpu().numpy()
+        with fabric.autocast():
+            logits = net(x)
+        scores[chosen.numpy()] = torch.sigmoid(logits.float()).cpu().numpy()
         after()
     return scores
 
@@ -150,11 +154,12 @@ def fit(
     epochs: int,
     batch: int,
     lr: float,
+    average: float,
     crop_min: float,
     flip: float,
     rotate: float,
     seed: int,
-) -> tuple[nn.Module, pd.DataFrame, int]:
+) -> tuple[Classifier, pd.DataFrame, int]:
     """Train; returns (the net with the best epoch's weights, history, best epoch from 1).
 
     train, valid: label tables whose rows are the images, in order. history: epoch, train_loss, valid_loss,
@@ -165,6 +170,7 @@ def fit(
     steps = max(1, len(train) // batch)  # what is left of a permutation is in another place the next epoch
     optimiser = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.999), fused=True)
     model, optimiser = fabric.setup(net, optimiser)
+    averaged = copy_of(net)
     target = torch.from_numpy(columns(train, "target")).to(fabric.device)
     weight = torch.from_numpy(columns(train, "weight")).to(fabric.device)
     history: list[dict] = []
@@ -172,12 +178,14 @@ def fit(
     epoch, step, total = 0, 0, 0.0
     if state := checkpoints.load(epochs * steps):
         net.load_state_dict(state["net"])
+        averaged.load_state_dict(state["average"])
         restore(optimiser, state["optimiser"])
         history, best, (epoch, step, total) = state["history"], state["best"], state["position"]
 
     def whole() -> dict:
         return {
             "net": net.state_dict(),
+            "average": averaged.state_dict(),
             "optimiser": optimiser.state_dict(),
             "history": history,
             "best": best,
@@ -205,6 +213,7 @@ def fit(
                 optimiser.zero_grad(set_to_none=True)
                 fabric.backward(loss)
                 optimiser.step()
+                follow(averaged, net, average, epoch * steps + step)
                 total = total + loss.detach()
                 step += 1
                 progress.update(batch)
@@ -214,7 +223,7 @@ def fit(
                 raise ValueError(
                     f"{label}: the loss is {train_loss} in epoch {epoch + 1}; lower classifier.lr (now {lr:g})"
                 )
-            scores = predict(model, valid_images, after=keep)
+            scores = predict(fabric, averaged, valid_images, after=keep)
             valid_loss, macro = validation(scores, valid, select_on)
             epoch, step, total = epoch + 1, 0, 0.0
             history.append(
@@ -222,10 +231,10 @@ def fit(
             )
             score = macro if select_on else -valid_loss
             if score > best["score"]:
-                best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(net.state_dict())}
+                best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(averaged.state_dict())}
             progress.line(
                 f"epoch {epoch}: train loss {train_loss:.4f}, valid loss {valid_loss:.4f}, valid macro AUC {macro:.4f}"
             )
         checkpoints.step(whole, epochs * steps, last=True)
     net.load_state_dict(best["weights"])
-    return model, pd.DataFrame(history), best["epoch"]
+    return net, pd.DataFrame(history), best["epoch"]

@@ -30,6 +30,9 @@ def run(
     epochs: Annotated[int, Option(min=1)] = 3,
     batch: Annotated[int, Option(min=2)] = 16,
     lr: Annotated[float, Option(min=0.0)] = 1e-4,
+    average: Annotated[
+        float, Option(min=0.0, max=0.9999, help="decay of the running average of the weights; 0: none, as in the paper")
+    ] = 0.0,
     weights: Annotated[str, Option(help="imagenet | none | a .safetensors path")] = "imagenet",
     view: Annotated[Literal["frontal", "lateral", "all"], Option(help="projections trained and tested on")] = "all",
     crop_min: Annotated[
@@ -76,8 +79,8 @@ def run(
     start = weights if weights in ("imagenet", "none") else located(weights)
     net = classifier.build(start, seed)
     settings = {
-        "batch": batch, "lr": lr, "crop_min": crop_min, "flip": flip, "rotate": rotate, "seed": seed,
-        "select_on": about["select_on"],
+        "batch": batch, "lr": lr, "average": average, "crop_min": crop_min, "flip": flip, "rotate": rotate,
+        "seed": seed, "select_on": about["select_on"],
     }  # fmt: skip
     inputs = {"table": table, "split": split, "store": folders[0]}
     inputs |= {"synthetic": synthetic} if synthetic else {}
@@ -99,7 +102,7 @@ def run(
     )
     found = []
     for name in ("valid", "test"):
-        scores = pd.DataFrame(classifier.predict(trained, images[name]), columns=[f"score.{s}" for s in SLUGS])
+        scores = pd.DataFrame(classifier.predict(machine, trained, images[name]), columns=[f"score.{s}" for s in SLUGS])
         head = parts[name][["image_id", "patient_id", "split"]]
         found.append(pd.concat([head, scores, parts[name][[f"truth.{s}" for s in SLUGS]]], axis=1))
     if not machine.is_global_zero:
@@ -115,7 +118,7 @@ def run(
     meta |= settings | {"best_epoch": best, "split_sha256": about["sha256"], "train_images": len(parts["train"])}
     with atomic(model) as folder, atomic(history) as curve_file, atomic(predictions) as scores_file:
         folder.mkdir()
-        save(folder / "model.safetensors", net.state_dict(), meta)
+        save(folder / "model.safetensors", trained.state_dict(), meta)
         write_table(curve_file, curve)
         write_table(scores_file, pd.concat(found, ignore_index=True).assign(split_sha256=about["sha256"]))
 

@@ -84,6 +84,7 @@ def train(data, folder, epochs, **changes):
         "select_on": ["no_finding"],
         "batch": 16,
         "lr": 1e-2,
+        "average": 0.5,
         "crop_min": 0.8,
         "flip": 0.5,
         "rotate": 5.0,
@@ -99,7 +100,7 @@ def test_it_learns_and_keeps_the_best_epoch(data, tmp_path):
     model, history, best = train(data, tmp_path / "c", 6)
     assert history["valid_macro_auc"].max() > 0.9
     assert best == history["valid_macro_auc"].idxmax() + 1
-    scores = classifier.predict(model, data[1][1])
+    scores = classifier.predict(fabric("32-true"), model, data[1][1])
     assert classifier.auc(data[1][0]["truth.no_finding"].to_numpy(), scores[:, 0]) == pytest.approx(
         history["valid_macro_auc"].max()
     )
