@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxr import doctor, evaluate, explore, page, splits
+from cxr import audit, audit_chexpert, audit_rsna, doctor, evaluate, explore, page, splits
 from cxr.artefacts import Artefacts
 from cxr.files import write_json, write_table
 from cxr.labels import CLASSES, FINDINGS, SLUGS, finding, slug
@@ -94,6 +94,12 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     write_table(root / "explore/age_by_sex.csv", explore.ages(train))
     write_table(root / "explore/checks.csv", pd.concat(checks))
     write_table(root / "explore/rsna_classes.csv", explore.rsna_classes(pneumonia))
+    why = {name: audit.standing(name, 5, kind) for name in audit.NAMES}
+    sheets = audit_chexpert.sheet(None, why["chexpert"]), audit_rsna.sheet(None, why["rsna"])
+    write_table(root / "audit/audit.csv", audit.table(*sheets))
+    write_table(
+        root / "audit/data.csv", pd.DataFrame({"dataset": why.keys(), "kind": kind, "n": 5, "why": why.values()})
+    )
     for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
         write_json(root / name / "manifest.json", {"kind": kind, "images": len(records)})
         path = "train/patient00009/view1.jpg"
@@ -151,7 +157,19 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "gan": {"epochs": 40, "x": "<b>&"},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    folders = ("explore", "chexpert", "rsna", "splits", "stores", "history", "gan", "adgm", "models", "evaluate")
+    folders = (
+        "explore",
+        "audit",
+        "chexpert",
+        "rsna",
+        "splits",
+        "stores",
+        "history",
+        "gan",
+        "adgm",
+        "models",
+        "evaluate",
+    )
     options = {name: root / name for name in folders} | {
         "balanced": root / "balanced/plan.json",
         "metrics": root / "metrics.json",
