@@ -111,7 +111,12 @@ def _cohort(made: Sheet) -> None:
     )  # fmt: skip
 
 
-def what_is(n: int, row: pd.Series) -> str:
+def states(f: Facts, finding: str) -> dict[str, int]:
+    """A finding's images by state."""
+    return {state: int(f.labels.at[finding, state]) for state in STATES}
+
+
+def what_is(n: int, row: dict[str, int]) -> str:
     """Which of a finding's true counts a printed one is. row: positive, uncertain, negative, blank."""
     for state in STATES:
         if n == row[state]:
@@ -127,7 +132,7 @@ def _table1(made: Sheet) -> None:
             n, beside = printed[2 * k : 2 * k + 2]
 
             def counted(f: Facts, finding=finding, state=state, n=n) -> Found:
-                row = f.labels.loc[finding]
+                row = states(f, finding)
                 right = n == row[state]
                 return Found(f"{row[state]:,}", right, "" if right else what_is(n, row))
 
@@ -145,9 +150,9 @@ def _percent(made: Sheet, finding: str, state: str, n: int, printed: str, total:
         return
 
     def share(f: Facts) -> Found:
-        value = f.labels.loc[finding, f"{state}_percent"]
+        value = f.labels.at[finding, f"{state}_percent"]
         right = near(printed, value)
-        return Found(f"{value:.2f} %", right, "" if right else what_is(n, f.labels.loc[finding]))
+        return Found(f"{value:.2f} %", right, "" if right else what_is(n, states(f, finding)))
 
     made.claim("Table 1", quantity, f"{printed} %", share)
 

@@ -166,7 +166,9 @@ def _matrices(made: Sheet) -> None:
             reason = f"{hit:,} of {of:,}"
             if not (right := rounded(printed, value)):
                 reason += f"; {printed} % is {hit:,} of {hit / says:,.0f}"
-            made.own(FIGURE[task], f"accuracy, {name}", f"{printed} %", f"{value:.2f} %", right, reason)
+            made.own(
+                FIGURE[task], f"accuracy, {name}, of {task} classes", f"{printed} %", f"{value:.2f} %", right, reason
+            )
         most = max(matrix, key=sum)
         name, share = names[matrix.index(most)], sum(most) / n
         made.own(

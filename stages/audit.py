@@ -26,6 +26,9 @@ def read(path: Path, dataset: str) -> tuple:
     wanted = {"chexpert": chexpert.TABLES[0], "rsna": rsna.LABELS}[dataset]
     if path.name != wanted:
         raise ValueError(f"{path}: give records.parquet, as download writes it, or the published {wanted}")
+    for table in (wanted,) if dataset == "chexpert" else rsna.TABLES:
+        if not path.with_name(table).is_file():
+            raise ValueError(f"{path.with_name(table)}: no such file; give the place of the published {wanted}")
     tree = Folder(path.parent)
     if dataset == "chexpert":
         return chexpert.read_labels(tree, wanted), tree.kind
@@ -55,7 +58,7 @@ def run(
         folder.mkdir()
         write_table(folder / "audit.csv", rows)
         write_table(folder / "data.csv", pd.DataFrame(data))
-    print(f"audit: {len(rows)} numbers: " + ", ".join(f"{n} {verdict}" for verdict, n in audit.tally(rows).items()))
+    print(f"audit: {len(rows)} numbers: " + "; ".join(f"{verdict}: {n}" for verdict, n in audit.tally(rows).items()))
     for about in data:
         if about["why"]:
             print(f"audit: {about['why']}")
