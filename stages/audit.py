@@ -9,7 +9,7 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import located, main
+from stages.cli import main
 
 
 def read(path: Path, dataset: str) -> tuple:
@@ -19,7 +19,6 @@ def read(path: Path, dataset: str) -> tuple:
     from cxr.sources import chexpert, rsna
     from cxr.sources.tree import Folder
 
-    path = Path(located(str(path)))
     if path.suffix == ".parquet":
         manifest = path.with_name("manifest.json")
         return load(path, dataset), read_json(manifest, f"download@{dataset}", {"kind": str})["kind"]

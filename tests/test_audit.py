@@ -15,6 +15,9 @@ from cxr.explore import PAPER_TABLE_1, put_right
 from cxr.files import sha256
 from cxr.labels import CLASSES, FINDINGS
 from cxr.sections_audit import audit as section
+from cxr.sources import chexpert as of_chexpert
+from cxr.sources import rsna as of_rsna
+from cxr.sources.tree import Folder
 from stages import audit as stage
 from stages.cli import main
 
@@ -330,6 +333,17 @@ def test_the_stage_reads_the_published_csvs_without_images(shared_data, tmp_path
     assert f"audit: {n} training images here, a part or another collection: CheXpert as published has 223,414" in said
     assert f"audit: {patients} patients here, a part or another collection: RSNA 2018" in said
     assert audit.DIFFERS not in set(pd.read_csv(tmp_path / "out/audit.csv")["verdict"])
+
+
+def test_labels_read_without_images_are_those_read_with_them(shared_data):
+    tree = Folder(shared_data / "rsna")
+    whole, labels = of_rsna.read(tree), of_rsna.read_labels(tree, *of_rsna.tables(tree))
+    known = ["image_id", "patient_id", "study_id", "official_split", "class_name", "boxes"]
+    pd.testing.assert_frame_equal(labels[known], whole[known])
+    assert labels[["sex", "age", "view"]].isna().all(axis=None)
+    tree = Folder(shared_data / "chexpert")
+    whole = of_chexpert.read(tree).query("official_split == 'train'")
+    pd.testing.assert_frame_equal(of_chexpert.read_labels(tree, of_chexpert.tables(tree)[0]), whole)
 
 
 @pytest.mark.parametrize(
