@@ -18,6 +18,7 @@ from cxr.papers import PUBLISHED
 AGREES, DIFFERS = "agrees", "differs"
 CONTRADICTS, UNCHECKED = "the paper contradicts itself", "cannot be checked with this data"
 VERDICTS = (AGREES, DIFFERS, CONTRADICTS, UNCHECKED)
+PERCENT = ", percent"  # ends the quantity of a percent that stands beside a count, which is another row
 NAMES = {"chexpert": "CheXpert", "rsna": "RSNA 2018"}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import papers
-from cxr.audit import Found, Sheet, near, percent, rounded
+from cxr.audit import PERCENT, Found, Sheet, near, percent, rounded
 from cxr.explore import PAPER_TABLE_1, STATES, put_right, summary_chexpert, table1
 from cxr.labels import FINDINGS, POLICIES, matrix
 
@@ -120,10 +120,10 @@ def what_is(n: int, row: dict[str, int]) -> str:
     """Which of a finding's true counts a printed one is. row: positive, uncertain, negative, blank."""
     for state in STATES:
         if n == row[state]:
-            return f"it is the {state}"
+            return f"that many are {state}"
     if n == row["negative"] + row["blank"]:
-        return f"it is the negative ({row['negative']:,}) and the blank ({row['blank']:,}) together"
-    return f"it is none of {', '.join(f'{row[state]:,} {state}' for state in STATES)}"
+        return f"that many are negative ({row['negative']:,}) or blank ({row['blank']:,})"
+    return f"none of these: {', '.join(f'{row[state]:,} {state}' for state in STATES)}"
 
 
 def _table1(made: Sheet) -> None:
@@ -143,7 +143,7 @@ def _table1(made: Sheet) -> None:
 
 def _percent(made: Sheet, finding: str, state: str, n: int, printed: str, total: int) -> None:
     """The percent beside a count of Table 1: against that count, then against the data where there are any."""
-    quantity, own = f"{finding}, {state}, percent", 100 * n / total
+    quantity, own = f"{finding}, {state}{PERCENT}", 100 * n / total
     if not near(printed, own) or made.facts is None:
         reason = f"the count beside it, {n:,}, of {total:,}; the count itself is another row"
         made.own("Table 1", quantity, f"{printed} %", f"{own:.2f} %", near(printed, own), reason)

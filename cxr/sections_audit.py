@@ -6,7 +6,7 @@ As cxr/sections.py: the names that the template uses, nothing computed anew.
 from __future__ import annotations
 
 from cxr.artefacts import Artefacts, csv
-from cxr.audit import AGREES, CONTRADICTS, DIFFERS, UNCHECKED, VERDICTS, Row, tally
+from cxr.audit import AGREES, CONTRADICTS, DIFFERS, PERCENT, UNCHECKED, VERDICTS, Row, tally
 from cxr.page import Column, Table
 
 PAPERS = {1: "1, CheXpert", 2: "2, RSNA"}
@@ -24,7 +24,8 @@ def audit(run: Artefacts) -> dict:
             at = (~good).idxmax()
             raise ValueError(f"{path} line {at + 2}: {name} is {rows[name][at]!s}; `dvc repro -f audit` makes it again")
     about = csv(run.audit / "data.csv", "audit", ("dataset", "why"))
-    questioned = rows[rows["verdict"].isin((DIFFERS, CONTRADICTS))]
+    repeated = rows["quantity"].astype(str).str.endswith(PERCENT) & (rows["verdict"] == DIFFERS)
+    questioned = rows[rows["verdict"].isin((DIFFERS, CONTRADICTS)) & ~repeated]
     shown = [row | {"paper": PAPERS[row["paper"]]} for row in questioned.to_dict("records")]
     columns = [
         Column("paper", "Paper"),
@@ -38,7 +39,7 @@ def audit(run: Artefacts) -> dict:
     ]
     notes = [
         "Implied: it follows from what is printed. The rows that agree, and those that can\u2019t be checked, are in "
-        "the audit\u2019s own audit.csv."
+        "the audit\u2019s own audit.csv, as are percents that differ from the data because the count beside them does."
     ]
     return {
         "answer": _answer(tally(rows)),
