@@ -17,6 +17,7 @@ class Artefacts:
     """The folders of a run, and the lists that drove it. params: section -> key -> value, as run."""
 
     explore: Path
+    audit: Path
     chexpert: Path
     rsna: Path
     splits: Path
@@ -59,7 +60,8 @@ class Artefacts:
 
 TEXT = (
     "model", "finding", "split", "which", "true", "predicted", "class_name", "remark", "dataset", "check", "severity",
-    "examples", "advice", "image_id", "path", "reason",
+    "examples", "advice", "image_id", "path", "reason", "place", "quantity", "stated", "needs", "says", "recomputed",
+    "verdict", "kind", "why",
 )  # fmt: skip
 SHARES = ("auc", "accuracy", "balanced_accuracy", "majority_share", "macro_auc", "p", "p_holm", "baseline", "final")
 

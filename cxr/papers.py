@@ -14,6 +14,14 @@ COHORTS = {
     | {"age_F": 61, "age_M": 59},
     "paper 2, RSNA 2018": {"images": 27000},
 }
+# Rows of CheXpert's train.csv and patients of RSNA's training tables, as published: what an audit can stand on.
+PUBLISHED = {"chexpert": 223414, "rsna": 26684}
+# P1: the findings that get generated images, and the size of its test set, drawn from the training images.
+RARE = ("Pneumonia", "Lung Lesion", "Consolidation")
+TEST_IMAGES = 500
+# P2: the share of the images that it trains on; figure of section 4: the bar of Lung Opacity, read by eye, to about 50.
+TRAIN_SHARE = 0.9
+OPACITY_BAR = 9600
 # Patients by class in the full RSNA 2018 release; P2 prints none.
 RSNA_PATIENTS = {"Lung Opacity": 6012, "No Lung Opacity / Not Normal": 11821, "Normal": 8851}
 

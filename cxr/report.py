@@ -16,6 +16,7 @@ from cxr.files import atomic, read_json, write_table
 from cxr.labels import finding
 from cxr.sections import areas, baseline, final, gan
 from cxr.sections_adgm import adgm
+from cxr.sections_audit import audit
 from cxr.sections_data import data
 
 TITLE = "Two chest X-ray studies, run as one pipeline"
@@ -25,6 +26,7 @@ CONTENTS = (
     ("gan", "Generated X-rays"),
     ("final", "Final classifier"),
     ("adgm", "Few labels"),
+    ("audit", "The papers\u2019 own numbers"),
     ("method", "Method and parameters"),
 )
 
@@ -40,6 +42,7 @@ def gather(run: Artefacts) -> dict:
         "gan": gan(run),
         "final": final(run),
         "adgm": adgm(run),
+        "audit": audit(run),
         "parameters": parameters(run.params),
         "metrics": parameters(metrics(run)),
     }

@@ -13,6 +13,7 @@ from stages.cli import main
 
 def run(
     explore: Annotated[Path, Option(help="folder of explore's tables")],
+    audit: Annotated[Path, Option(help="folder of the papers' audit")],
     chexpert: Annotated[Path, Option(help="folder of CheXpert's records and manifest")],
     rsna: Annotated[Path, Option(help="folder of RSNA's records and manifest")],
     splits: Annotated[Path, Option(help="folder of the splits")],
@@ -50,10 +51,10 @@ def run(
         raise ValueError(f"{params}: no readable YAML ({error}); `git checkout {params}` restores it") from error
     context = gather(
         Artefacts(
-            explore=explore, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history, gan=gan,
-            balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics, policies=list(policies),
-            findings=list(findings), classes=list(classes), labels=list(labels), final_policy=final_policy,
-            params=shown,
+            explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
+            gan=gan, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
+            policies=list(policies), findings=list(findings), classes=list(classes), labels=list(labels),
+            final_policy=final_policy, params=shown,
         )
     )  # fmt: skip
     write(context, out, tables, previews)

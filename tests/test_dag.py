@@ -58,7 +58,7 @@ def repository(tmp_path_factory) -> Path:
     subprocess.run(["git", "config", "user.name", "t"], cwd=folder, check=True)
     subprocess.run(["git", "config", "user.email", "t@example.org"], cwd=folder, check=True)
     output = dvc(folder, "repro", CXR_PROCESSES="2")
-    assert len(ran(output)) == 16, ran(output)
+    assert len(ran(output)) == 17, ran(output)
     subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
     subprocess.run([*git, "commit", "-qm", "run"], cwd=folder, check=True)
     return folder
@@ -133,7 +133,7 @@ def test_everything_repeats_in_another_folder_with_another_number_of_processes(r
     """dvc.lock holds the hash of every out, and git the small outs themselves: neither changes."""
     clone = tmp_path / "another place" / "clone"
     git(tmp_path, "clone", "-q", str(repository), str(clone))
-    assert len(ran(dvc(clone, "repro", "--force", CXR_PROCESSES="1"))) == 16
+    assert len(ran(dvc(clone, "repro", "--force", CXR_PROCESSES="1"))) == 17
     assert git(clone, "status", "--porcelain") == ""
     dvc(clone, "repro", "--force", "--single-item", "gan@pneumonia", CXR_CHECKPOINT_MINUTES="0")
     assert git(clone, "status", "--porcelain") == ""

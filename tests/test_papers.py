@@ -1,9 +1,13 @@
 """The papers' printed numbers against the sums that were checked by hand."""
 
+import re
+
 import pytest
+import yaml
 
 from cxr import papers
 from cxr.labels import FINDINGS
+from tests.closure import ROOT
 
 
 def test_table_2_has_all_findings_and_the_means_that_were_computed():
@@ -36,3 +40,15 @@ def test_curves_rise_with_the_labels():
 def test_rsna_classes_sum_to_its_patients():
     assert sum(papers.RSNA_PATIENTS.values()) == 26684
     assert sum(papers.COHORTS["paper 1, CheXpert train"][k] for k in ("F", "M", "unknown")) == 64540
+
+
+def test_docs_papers_counts_on_and_names_parameters_that_there_are():
+    rows = re.findall(r"^\| E(\d+) \|(.*)\|$", (ROOT / "docs" / "papers.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(int(n) for n, _ in rows) == list(range(1, len(rows) + 1))
+    assert all(len(row.split(" | ")) == 3 and all(cell.strip() for cell in row.split(" | ")) for _, row in rows)
+    assert f"lists all {len(rows)} places" in (ROOT / "README.md").read_text(encoding="utf-8")
+    params = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text(encoding="utf-8"))
+    named = [name for _, row in rows for name in re.findall(r"`(\w+)\.(\w+)[`:]", row.rsplit(" | ", 1)[1])]
+    assert len(named) > 20
+    files = {"json", "csv"}
+    assert [n for n in named if n[1] not in files and n[1] not in params.get(n[0], {})] == []

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxr import doctor, evaluate, explore, page, splits
+from cxr import audit, audit_chexpert, audit_rsna, doctor, evaluate, explore, page, splits
 from cxr.artefacts import Artefacts
 from cxr.files import write_json, write_table
 from cxr.labels import CLASSES, FINDINGS, SLUGS, finding, slug
@@ -24,6 +24,7 @@ from cxr.labels import table as label_table
 from cxr.report import gather, parameters, write
 from cxr.sections import baseline, final, gan
 from cxr.sections_adgm import adgm
+from cxr.sections_audit import audit as section_audit
 from cxr.sections_data import data
 from stages.cli import main
 from stages.report import run as stage
@@ -94,6 +95,12 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     write_table(root / "explore/age_by_sex.csv", explore.ages(train))
     write_table(root / "explore/checks.csv", pd.concat(checks))
     write_table(root / "explore/rsna_classes.csv", explore.rsna_classes(pneumonia))
+    why = {name: audit.standing(name, 5, kind) for name in audit.NAMES}
+    sheets = audit_chexpert.sheet(None, why["chexpert"]), audit_rsna.sheet(None, why["rsna"])
+    write_table(root / "audit/audit.csv", audit.table(*sheets))
+    write_table(
+        root / "audit/data.csv", pd.DataFrame({"dataset": why.keys(), "kind": kind, "n": 5, "why": why.values()})
+    )
     for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
         write_json(root / name / "manifest.json", {"kind": kind, "images": len(records)})
         path = "train/patient00009/view1.jpg"
@@ -151,7 +158,19 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "gan": {"epochs": 40, "x": "<b>&"},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    folders = ("explore", "chexpert", "rsna", "splits", "stores", "history", "gan", "adgm", "models", "evaluate")
+    folders = (
+        "explore",
+        "audit",
+        "chexpert",
+        "rsna",
+        "splits",
+        "stores",
+        "history",
+        "gan",
+        "adgm",
+        "models",
+        "evaluate",
+    )
     options = {name: root / name for name in folders} | {
         "balanced": root / "balanced/plan.json",
         "metrics": root / "metrics.json",
@@ -269,8 +288,9 @@ MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
 def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
     """Paths, reasons, a doctor's remarks, classes, sources, parameters."""
-    run = dataclasses.replace(small, **{name: tmp_path / name for name in ("explore", "stores", "splits", "chexpert")})
-    for name in ("explore", "stores", "splits", "chexpert"):
+    names = ("explore", "audit", "stores", "splits", "chexpert")
+    run = dataclasses.replace(small, **{name: tmp_path / name for name in names})
+    for name in names:
         shutil.copytree(getattr(small, name), tmp_path / name)
     for file in (run.explore / "checks.csv", run.explore / "rsna_classes.csv", *run.stores.rglob("rejected.csv")):
         table = pd.read_csv(file)
@@ -278,6 +298,9 @@ def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
             if column != "severity":
                 table[column] = MARKUP
         table.assign(path="a.jpg").to_csv(file, index=False)
+    texts = dict.fromkeys(("place", "quantity", "stated", "says", "recomputed", "reason"), MARKUP)
+    pd.read_csv(run.audit / "audit.csv").assign(**texts).to_csv(run.audit / "audit.csv", index=False)
+    pd.read_csv(run.audit / "data.csv").assign(why=MARKUP).to_csv(run.audit / "data.csv", index=False)
     table1 = pd.read_csv(run.explore / "table1.csv").assign(remark=MARKUP)
     table1.to_csv(run.explore / "table1.csv", index=False)
     write_json(run.chexpert / "manifest.json", {"kind": MARKUP})
@@ -290,6 +313,8 @@ def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
     found = Page(html)  # which also refuses every on... attribute
     assert not {"script"} & set(found.tags) and all(v.startswith("data:image/") for v in found.loads)
     assert found.text.count("<script>alert(1)</script>") > 8
+    audited = found.text[found.text.index("The papers\u2019 own numbers Do") :]
+    assert audited.count("<script>alert(1)</script>") > 6 * 12
 
 
 def edited(path: Path, change) -> None:
@@ -377,7 +402,7 @@ def test_empty_lists_are_empty_sections_and_the_same_bytes_each_time(small, tmp_
 def test_every_table_is_a_csv_with_its_n(made):
     names = {p.stem for p in (made[3] / "tables").iterdir()}
     assert names == set(re.findall(r'id="table-(\w+)"', made[2]))
-    assert names >= {"table1", "table2", "table3", "adgm", "balance", "splits", "positives", "cohort"}
+    assert names >= {"table1", "table2", "table3", "adgm", "balance", "splits", "positives", "cohort", "audit"}
     for name in ("table1", "table2", "table3", "adgm", "balance", "checks", "rejected"):
         assert {"n", "count"} & set(pd.read_csv(made[3] / "tables" / f"{name}.csv")), name
 
@@ -412,6 +437,7 @@ def test_previews(made):
         (data, "splits", "chexpert.json", "dvc repro split@chexpert"),
         (data, "stores", "chexpert/rejected.csv", "dvc repro resize@chexpert"),
         (data, "explore", "summary.json", "dvc repro explore"),
+        (section_audit, "audit", "audit.csv", "dvc repro audit"),
     ],
 )
 def test_a_missing_file_is_named_with_its_cure(made, tmp_path, section, option, file, cure):

@@ -57,6 +57,16 @@ def read(tree: Tree) -> pd.DataFrame:
     return conform(table, "chexpert")
 
 
+def read_labels(tree: Tree, name: str) -> pd.DataFrame:
+    """The records of one published train.csv, whether its images are there or not. name: of the CSV in the tree.
+
+    Raises ValueError as `read` does for what the table holds.
+    """
+    table = _read_table(tree, name, TABLES[0][:-4])
+    _check_unique(table)
+    return conform(table, "chexpert")
+
+
 def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
     table = read_csv(tree.read(name), name, COLUMNS)
     found = [PATH.fullmatch(path) for path in table["Path"].tolist()]

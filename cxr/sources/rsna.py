@@ -42,6 +42,33 @@ def read(tree: Tree, processes: int | None = None) -> pd.DataFrame:
     Target other than 0 or 1, a box without numbers, an unknown class, tables that disagree, an image that is missing.
     """
     labels_name, classes_name = tables(tree)
+    patients = _patients(tree, labels_name, classes_name)
+    folder = labels_name.removesuffix(LABELS) + IMAGES
+    patients["path"] = folder + patients.index.astype("str") + ".dcm"
+    names = tree.names()
+    if lost := [patient for patient, path in patients["path"].items() if path not in names]:
+        raise ValueError(
+            f"{labels_name}: {len(lost):,} of {len(patients):,} images do not exist in {tree.root}/{folder} "
+            f"({some(lost)}): complete the download, or remove their rows from both tables"
+        )
+    headers = read_headers(tree, list(patients["path"]), processes)
+    patients["sex"], patients["age"], patients["view"] = zip(*headers, strict=True)
+    patients["view"] = patients["view"].where(patients["view"].isin(VIEWS))
+    return _records(patients)
+
+
+def read_labels(tree: Tree, labels_name: str, classes_name: str) -> pd.DataFrame:
+    """The records of the two tables, whether the images are there or not; without these, sex, age and view are unknown.
+
+    Raises ValueError as `read` does for what the tables hold.
+    """
+    patients = _patients(tree, labels_name, classes_name)
+    patients["path"] = patients.index.astype("str") + ".dcm"
+    return _records(patients.assign(sex=None, age=np.nan, view=None))
+
+
+def _patients(tree: Tree, labels_name: str, classes_name: str) -> pd.DataFrame:
+    """One row per patient (index) of both tables: target, line, boxes, class_name."""
     patients = _boxes(read_csv(tree.read(labels_name), labels_name, ("patientId", *BOX, "Target")), labels_name)
     classes = _classes(read_csv(tree.read(classes_name), classes_name, ("patientId", "class")), classes_name)
     for one, other, name in ((patients, classes, classes_name), (classes, patients, labels_name)):
@@ -56,17 +83,10 @@ def read(tree: Tree, processes: int | None = None) -> pd.DataFrame:
             f"{labels_name} line {row['line']}: patient {row.name} has Target {row['target']:g} but the class "
             f"{row['class_name']!r} in {classes_name}: download both again"
         )
-    folder = labels_name.removesuffix(LABELS) + IMAGES
-    patients["path"] = folder + patients.index.astype("str") + ".dcm"
-    names = tree.names()
-    if lost := [patient for patient, path in patients["path"].items() if path not in names]:
-        raise ValueError(
-            f"{labels_name}: {len(lost):,} of {len(patients):,} images do not exist in {tree.root}/{folder} "
-            f"({some(lost)}): complete the download, or remove their rows from both tables"
-        )
-    headers = read_headers(tree, list(patients["path"]), processes)
-    patients["sex"], patients["age"], patients["view"] = zip(*headers, strict=True)
-    patients["view"] = patients["view"].where(patients["view"].isin(VIEWS))
+    return patients
+
+
+def _records(patients: pd.DataFrame) -> pd.DataFrame:
     patients["image_id"] = patients["patient_id"] = patients["study_id"] = patients.index
     patients["projection"] = np.where(patients["view"].isin(("LL", "RL")), "lateral", "frontal")
     patients["official_split"] = "train"

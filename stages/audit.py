@@ -1,0 +1,67 @@
+"""Every number of both papers that the label tables can check: paper, recomputed, verdict. No image is read.
+
+python -m stages.audit --chexpert data/chexpert/records.parquet --rsna data/rsna/records.parquet --out reports/audit
+python -m stages.audit --chexpert CheXpert-v1.0-small/train.csv --rsna rsna/stage_2_train_labels.csv --out audit
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from stages.cli import main
+
+
+def read(path: Path, dataset: str) -> tuple:
+    """(records, the manifest's kind) of a parquet file with its manifest.json beside it, or of the published CSV."""
+    from cxr.files import read_json
+    from cxr.records import load
+    from cxr.sources import chexpert, rsna
+    from cxr.sources.tree import Folder
+
+    if path.suffix == ".parquet":
+        manifest = path.with_name("manifest.json")
+        return load(path, dataset), read_json(manifest, f"download@{dataset}", {"kind": str})["kind"]
+    wanted = {"chexpert": chexpert.TABLES[0], "rsna": rsna.LABELS}[dataset]
+    if path.name != wanted:
+        raise ValueError(f"{path}: give records.parquet, as download writes it, or the published {wanted}")
+    for table in (wanted,) if dataset == "chexpert" else rsna.TABLES:
+        if not path.with_name(table).is_file():
+            raise ValueError(f"{path.with_name(table)}: no such file; give the place of the published {wanted}")
+    tree = Folder(path.parent)
+    if dataset == "chexpert":
+        return chexpert.read_labels(tree, wanted), tree.kind
+    return rsna.read_labels(tree, *rsna.TABLES), tree.kind
+
+
+def run(
+    chexpert: Annotated[Path, Option(help="records.parquet of CheXpert, or its train.csv")],
+    rsna: Annotated[Path, Option(help="records.parquet of RSNA, or stage_2_train_labels.csv; the classes beside it")],
+    out: Annotated[Path, Option(help="folder of audit.csv and data.csv")],
+) -> None:
+    """Audit the papers' numbers."""
+    import pandas as pd
+
+    from cxr import audit, audit_chexpert, audit_rsna
+    from cxr.files import atomic, write_table
+
+    sheets, data = [], []
+    for dataset, path, of in (("chexpert", chexpert, audit_chexpert), ("rsna", rsna, audit_rsna)):
+        records, kind = read(path, dataset)
+        records = records[records["official_split"] == "train"]
+        why = audit.standing(dataset, len(records), kind)
+        sheets.append(of.sheet(None if why else of.count(records), why))
+        data.append({"dataset": dataset, "kind": kind, "n": len(records), "why": why})
+    rows = audit.table(*sheets)
+    with atomic(out) as folder:
+        folder.mkdir()
+        write_table(folder / "audit.csv", rows)
+        write_table(folder / "data.csv", pd.DataFrame(data))
+    print(f"audit: {len(rows)} numbers: " + "; ".join(f"{verdict}: {n}" for verdict, n in audit.tally(rows).items()))
+    for about in data:
+        if about["why"]:
+            print(f"audit: {about['why']}")
+
+
+if __name__ == "__main__":
+    main(run)
