@@ -105,9 +105,9 @@ def _quality(rows: list[dict]) -> Table:
         Column("verdict", "", "text"),
     ]
     notes = [
-        "The real X-rays, all of training patients, are cut into random halves with no patient in both. The generated "
-        "are compared with one half; the floor compares the other half with it. Means, and in brackets the middle 95 % "
-        "over the halves, which is about the spread of another sample of patients.",
+        "The real X-rays, all of training patients, are cut into random halves with no patient in both; n is the "
+        "smallest half. The generated are compared with one half; the floor compares the other half with it. Means, "
+        "and in brackets the middle 95 % over the halves, which is about the spread of another sample of patients.",
         "Features: the 1,024 before the last layer of the baseline classifier, which was trained on the real X-rays. "
         "All of these measures depend on n: they compare with their floor and not with other publications.",
     ]
