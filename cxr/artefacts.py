@@ -24,6 +24,7 @@ class Artefacts:
     stores: Path
     history: Path
     gan: Path
+    fidelity: Path
     balanced: Path
     adgm: Path
     models: Path

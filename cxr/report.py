@@ -18,6 +18,7 @@ from cxr.sections import areas, baseline, final, gan
 from cxr.sections_adgm import adgm
 from cxr.sections_audit import audit
 from cxr.sections_data import data
+from cxr.sections_fidelity import fidelity
 
 TITLE = "Two chest X-ray studies, run as one pipeline"
 CONTENTS = (
@@ -40,6 +41,7 @@ def gather(run: Artefacts) -> dict:
         "data": data(run),
         "baseline": baseline(run),
         "gan": gan(run),
+        "fidelity": fidelity(run),
         "final": final(run),
         "adgm": adgm(run),
         "audit": audit(run),

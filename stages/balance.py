@@ -14,12 +14,15 @@ from stages.cli import main, read_split
 
 GENERATOR = dict.fromkeys(("size", "z_dim", "width", "channels", "images", "epochs"), int) | {"split_sha256": str}
 
+JUDGED = {"generator_sha256": str, "generated": int, "memorisation": {"duplicates": object}}
+
 
 def run(
     findings: Annotated[list[str], Option(help="slugs of the findings to balance; each has a GAN")],
     table: Annotated[Path, Option(help="label table of the final model's policy")],
     gans: Annotated[Path, Option(help="folder with one GAN's folder a finding")],
     split: Annotated[Path, Option()],
+    fidelity: Annotated[Path, Option(help="folder with what fidelity found of each finding's generator")],
     out: Annotated[Path, Option(help="folder for table.parquet, plan.json and images/")],
     size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],
     view: Annotated[
@@ -31,6 +34,9 @@ def run(
     labels: Annotated[
         Literal["masked", "one_hot", "sampled"], Option(help="a synthetic image's other 13 labels")
     ] = "masked",
+    max_duplicates: Annotated[
+        float, Option(min=0.0, max=1.0, help="share of a generator's images that may be copies of training images")
+    ] = 0.05,
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "32-true",
     seed: Annotated[int, Option(min=0)] = 0,
 ) -> None:
@@ -64,6 +70,9 @@ def run(
             raise ValueError(
                 f"{gans / name}: was trained on another split, so held-out patients may be in it; run gan@{name} again"
             )
+        _refuse_memorisers(
+            name, gans / name / "generator.safetensors", fidelity / name / "fidelity.json", max_duplicates
+        )
     positives = {name: int((train[f"target.{name}"] == 1).sum()) for name in findings}
     wanted = balance.solve(positives, len(train), target_prevalence)
 
@@ -116,6 +125,29 @@ def run(
         print(
             f"balance: {name}: {part['positives']:,} real + {part['generated']:,} generated, "
             f"{part['prevalence_before']:.1%} -> {part['prevalence_after']:.1%}"
+        )
+
+
+def _refuse_memorisers(name: str, generator: Path, path: Path, most: float) -> None:
+    """Raises ValueError when more than `most` of what the generator makes replays training images, or when what
+    fidelity wrote is of another generator. A generator that could not be judged is named.
+    """
+    from cxr.files import read_json, sha256
+
+    stage = f"fidelity@{name}"
+    judged = read_json(path, stage, JUDGED)
+    if judged["generator_sha256"] != sha256(generator):
+        raise ValueError(f"{path}: judges another generator than {generator}; `dvc repro -f {stage}` judges this one")
+    share = judged["memorisation"]["duplicates"]
+    if share is None:
+        print(f"balance: {name}: not known whether its generator replays training images: no held-out X-ray of it")
+    elif not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
+        raise ValueError(f"{path}: duplicates is {share!r}, not a share; `dvc repro -f {stage}` makes it again")
+    elif share > most:
+        raise ValueError(
+            f"{name}: {share:.1%} of {judged['generated']:,} generated X-rays replay training images ({path.parent}), "
+            f"more than balance.max_duplicates = {most:g}: train its GAN for fewer gan.epochs, take it out of "
+            "rare.findings, or raise the limit"
         )
 
 

@@ -20,6 +20,7 @@ def run(
     stores: Annotated[Path, Option(help="folder of the stores, with rejected.csv per dataset")],
     history: Annotated[Path, Option(help="folder of the classifiers' training curves")],
     gan: Annotated[Path, Option(help="folder of the GANs' grids and losses, one per finding")],
+    fidelity: Annotated[Path, Option(help="folder of what fidelity found, one per finding")],
     balanced: Annotated[Path, Option(help="plan.json of balance")],
     adgm: Annotated[Path, Option(help="folder of the ADGMs' curves and samples")],
     models: Annotated[Path, Option(help="folder of the models")],
@@ -52,7 +53,7 @@ def run(
     context = gather(
         Artefacts(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
-            gan=gan, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
+            gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
             policies=list(policies), findings=list(findings), classes=list(classes), labels=list(labels),
             final_policy=final_policy, params=shown,
         )

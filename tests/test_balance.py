@@ -105,7 +105,10 @@ def gans(tmp_path):
     generator, _ = dcgan.build(**made, seed=0)
     (tmp_path / "gan" / "pneumonia").mkdir(parents=True)
     weights.save(tmp_path / "gan" / "pneumonia" / "generator.safetensors", generator.state_dict(), meta)
+    judged = {"generator_sha256": sha256(tmp_path / "gan/pneumonia/generator.safetensors"), "generated": 4}
+    write_json(tmp_path / "fidelity/pneumonia/fidelity.json", judged | {"memorisation": {"duplicates": 0.0}})
     options = {"findings": "pneumonia", "table": "table.parquet", "gans": "gan", "split": "split.parquet"}
+    options |= {"fidelity": "fidelity"}
     words = [word for key, name in options.items() for word in (f"--{key}", name)]
     return [*words, "--out", "out", "--size", "32", "--target_prevalence", "0.3"]
 
@@ -122,7 +125,10 @@ def meta(**changes):
 
 def another_net(folder):
     net, _ = dcgan.build(32, 4, 4, 1, seed=0)
-    weights.write(folder / "gan/pneumonia/generator.safetensors", net.state_dict())
+    file = folder / "gan/pneumonia/generator.safetensors"
+    weights.write(file, net.state_dict())
+    judged = {"generator_sha256": sha256(file), "generated": 4, "memorisation": {"duplicates": 0.0}}
+    write_json(folder / "fidelity/pneumonia/fidelity.json", judged)
 
 
 def another_split(folder):

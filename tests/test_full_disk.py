@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cxr.artefacts import Artefacts
-from cxr.files import FULL, DiskFull, atomic, sha256
+from cxr.files import FULL, DiskFull, atomic, sha256, write_json
 from cxr.labels import FINDINGS
 from stages import balance, download, gan, label, report, split
 from stages import resize as resizing
@@ -101,6 +101,8 @@ def inputs(tmp_path_factory):
         (root / "source" / f"{part}.csv").write_text("\n".join([head, *lines]) + "\n")
     for name in ("download", "resize", "split", "label", "gan"):
         assert run(*stages(root, root)[name]) == (0, "")
+    judged = {"generator_sha256": sha256(root / "gan/pneumonia/generator.safetensors"), "generated": 12}
+    write_json(root / "fidelity/pneumonia/fidelity.json", judged | {"memorisation": {"duplicates": 0.0}})
     return root
 
 
@@ -126,7 +128,7 @@ def stages(root, out) -> dict:
         "model": command(gan.run, finding="pneumonia", **reads, **made, **tiny | {"size": 32}, state=root / "state"),
         "balance": command(
             balance.run, findings="pneumonia", table=table, gans=root / "gan", split=splits, out=out / "balanced",
-            size=32, target_prevalence=0.6,
+            fidelity=root / "fidelity", size=32, target_prevalence=0.6,
         ),
     }  # fmt: skip
 

@@ -26,6 +26,7 @@ from cxr.sections import baseline, final, gan
 from cxr.sections_adgm import adgm
 from cxr.sections_audit import audit as section_audit
 from cxr.sections_data import data
+from cxr.sections_fidelity import fidelity
 from stages.cli import main
 from stages.report import run as stage
 
@@ -139,6 +140,7 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         xray_grid(rng, 6).save(root / "gan" / name / "real.png")
         for epoch in (1, 10, 20, 30, 40):
             xray_grid(rng, 90 / epoch + 8).save(root / "gan" / name / f"grid-{epoch:04d}.png")
+        fabricate_fidelity(root / "fidelity" / name, rng)
     parts = {
         "positives": 90,
         "generated": 160,
@@ -158,8 +160,8 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "gan": {"epochs": 40, "x": "<b>&"},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    folders = (
-        "explore",
+    folders = ("explore", "audit", "chexpert", "rsna", "splits", "stores", "history", "gan", "fidelity", "adgm")
+    folders += ("models", "evaluate")
         "audit",
         "chexpert",
         "rsna",
@@ -167,16 +169,32 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "stores",
         "history",
         "gan",
+        "fidelity",
         "adgm",
         "models",
-        "evaluate",
     )
+    folders += ("evaluate",)
     options = {name: root / name for name in folders} | {
         "balanced": root / "balanced/plan.json",
         "metrics": root / "metrics.json",
     }
     lists = {"policies": POLICIES, "findings": rare, "classes": [2, 3] if labels else [], "labels": labels}
     return options | lists | {"final_policy": "u_zeroes", "params": params}
+
+
+def fabricate_fidelity(folder: Path, rng: np.random.Generator) -> None:
+    spread = {"mean": 0.25, "low": 0.125, "high": 0.375}
+    floor = {"mean": 0.0, "low": -0.0625, "high": 0.0625}
+    measured = {"generated": spread, "floor": floor, "difference": spread, "told_apart": True}
+    space = {"generated_median": 4.5, "held_out_median": 4.0, "duplicates": 0.025, "held_out_duplicates": 0.0}
+    space |= {"membership_auc": 0.52, "membership_low": 0.41, "membership_high": 0.63}
+    told = {"duplicates": 0.025, "duplicates_low": 0.007, "duplicates_high": 0.087}
+    counts = {"real": 80, "patients": 60, "generated": 80, "held_out": 20, "held_out_patients": 18, "half": 40}
+    counts |= {"replicates": 100, "scales": 2}
+    quality = {name: measured for name in ("fid", "kid", "precision", "recall", "ms_ssim")}
+    told |= {"spaces": {"features": space, "pixels": space}}
+    write_json(folder / "fidelity.json", counts | {"quality": quality, "memorisation": told})
+    xray_grid(rng, 8).crop((0, 0, 256, 64)).save(folder / "worst_pairs.png")
 
 
 def adgm_runs(held_out: pd.DataFrame, rng: np.random.Generator, labels: list[int]) -> dict:
@@ -272,7 +290,7 @@ def test_self_contained(made):
     assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
     found = Page(made[2])
     assert made[2].startswith("<!DOCTYPE html>")
-    assert len(found.loads) == 14 and all(v.startswith("data:image/") for v in found.loads)
+    assert len(found.loads) == 15 and all(v.startswith("data:image/") for v in found.loads)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
     assert not re.search(r"url\(|@import", made[2])
     assert found.links <= found.ids
@@ -403,7 +421,7 @@ def test_every_table_is_a_csv_with_its_n(made):
     names = {p.stem for p in (made[3] / "tables").iterdir()}
     assert names == set(re.findall(r'id="table-(\w+)"', made[2]))
     assert names >= {"table1", "table2", "table3", "adgm", "balance", "splits", "positives", "cohort", "audit"}
-    for name in ("table1", "table2", "table3", "adgm", "balance", "checks", "rejected"):
+    for name in ("table1", "table2", "table3", "adgm", "balance", "checks", "rejected", "fidelity"):
         assert {"n", "count"} & set(pd.read_csv(made[3] / "tables" / f"{name}.csv")), name
 
 
@@ -415,6 +433,35 @@ def test_table3_says_what_evaluate_found(made):
         assert np.allclose(ours[column][:-1], theirs.loc[list(FINDINGS), source], equal_nan=True), column
     assert ours["paper_final"].dropna().to_dict() == {"Lung Lesion": 0.75, "Consolidation": 0.73, "Pneumonia": 0.79}
     assert "n/a \u2014 0 positives" in Page(made[2]).text  # the fracture that no test image has
+
+
+def test_generated_xrays_are_judged_in_a_sentence_and_two_tables(made):
+    text = Page(made[2]).text
+    assert (
+        "Pneumonia: KID 0.25 [0.125, 0.375] against 0 [\u22120.0625, 0.0625] between real X-rays: "
+        "worse than real ones ; duplicates of training X-rays 2.5 % [0.7, 8.7 %] 80 generated, 80 real of 60 "
+        "patients in halves of 40, 20 held out"
+    ) in text
+    quality = pd.read_csv(made[3] / "tables/fidelity.csv")
+    assert len(quality) == 5 and set(quality["n"]) == {40} and set(quality["floor_high"]) == {0.0625}
+    memory = pd.read_csv(made[3] / "tables/memorisation.csv")
+    assert set(memory["space"]) == {"features", "pixels"} and set(memory["membership_low"]) == {0.41}
+
+
+def test_what_could_not_be_judged_of_generated_xrays_is_said(made, tmp_path):
+    run = dataclasses.replace(made[0], findings=["pneumonia"], fidelity=tmp_path)
+    shutil.copytree(made[0].fidelity / "pneumonia", tmp_path / "pneumonia")
+    path = tmp_path / "pneumonia/fidelity.json"
+    found = json.loads(path.read_text()) | {"quality": {}, "half": 0}
+    found["memorisation"] = {"duplicates": None, "spaces": {}}
+    write_json(path, found)
+    html = page.render(gather(made[0]) | {"fidelity": fidelity(run), "tables": "tables"})
+    said = "too few patients for two halves : not known ; duplicates of training X-rays n/a \u2014 no held-out X-ray"
+    assert said in Page(html).text
+    found["memorisation"] = {"duplicates": "few", "spaces": {}}
+    write_json(path, found)
+    with pytest.raises(ValueError, match=r"memorisation.duplicates.*of type float; `dvc repro -f fidelity@pneumonia`"):
+        fidelity(run)
 
 
 def test_previews(made):
@@ -431,6 +478,7 @@ def test_previews(made):
         (baseline, "evaluate", "auc.csv", "dvc repro evaluate"),
         (baseline, "history", "baseline/u_zeroes.csv", "dvc repro baseline@u_zeroes"),
         (gan, "gan", "pneumonia", "dvc repro -f gan@pneumonia"),
+        (fidelity, "fidelity", "pneumonia/fidelity.json", "dvc repro fidelity@pneumonia"),
         (final, "evaluate", "auc.csv", "dvc repro evaluate"),
         (adgm, "adgm", "2-50/history.csv", "dvc repro adgm@2-50"),
         (adgm, "models", "adgm/2-50/model.json", "dvc repro adgm@2-50"),
