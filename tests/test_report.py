@@ -162,18 +162,6 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     folders = ("explore", "audit", "chexpert", "rsna", "splits", "stores", "history", "gan", "fidelity", "adgm")
     folders += ("models", "evaluate")
-        "audit",
-        "chexpert",
-        "rsna",
-        "splits",
-        "stores",
-        "history",
-        "gan",
-        "fidelity",
-        "adgm",
-        "models",
-    )
-    folders += ("evaluate",)
     options = {name: root / name for name in folders} | {
         "balanced": root / "balanced/plan.json",
         "metrics": root / "metrics.json",
