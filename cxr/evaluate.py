@@ -223,10 +223,7 @@ def summary(tables: Mapping[str, pd.DataFrame], policies: Sequence[str], policy:
         "test": {"images": int(macro["n"]), "patients": int(macro["patients"]), "findings": int(macro["findings"])},
         "baseline": {p: model(p, named if p == policy else {"macro_auc": "macro"}) for p in policies},
         "final": model("final", named),
-        "gain": {
-            key: numbers(compare.loc[name], ("difference", "low", "high", "detectable", "p_holm"))
-            for key, name in named.items()
-        },
+        "gain": {key: numbers(compare.loc[name], gains) for key, name in named.items()},
     }
     if len(tables["adgm"]):
         last = tables["adgm"].query("which == 'last'")

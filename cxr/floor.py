@@ -93,7 +93,13 @@ def beside(
     predictions: pd.DataFrame, train: pd.DataFrame, path: str | os.PathLike, records: pd.DataFrame
 ) -> pd.DataFrame:
     """A classifier's predictions with its scores replaced by those of a floor fitted on the training rows of its label
-    table; path: the records' file."""
+    table; path: the records' file. Raises ValueError for a training row that was predicted as well."""
+    both = train["image_id"].isin(predictions["image_id"])
+    if both.any():
+        raise ValueError(
+            f"{train['image_id'][both].iloc[0]!r} stands in a label table as a training image and in the predictions: "
+            "they were made under different splits; `dvc repro` makes them again"
+        )
     floor = fit(people(path, records, train["image_id"]), values(train, "target"), values(train, "weight"))
     scores = predict(floor, people(path, records, predictions["image_id"]))
     return predictions.assign(**{f"score.{name}": scores[:, k] for k, name in enumerate(SLUGS)})

@@ -17,6 +17,7 @@ from cxr.labels import finding
 from cxr.sections import areas, baseline, final, gan
 from cxr.sections_adgm import adgm
 from cxr.sections_data import data
+from cxr.sections_trust import trust
 
 TITLE = "Two chest X-ray studies, run as one pipeline"
 CONTENTS = (
@@ -24,6 +25,7 @@ CONTENTS = (
     ("baseline", "Baseline"),
     ("gan", "Generated X-rays"),
     ("final", "Final classifier"),
+    ("trust", "Metadata, calibration, subgroups"),
     ("adgm", "Few labels"),
     ("method", "Method and parameters"),
 )
@@ -39,6 +41,7 @@ def gather(run: Artefacts) -> dict:
         "baseline": baseline(run),
         "gan": gan(run),
         "final": final(run),
+        "trust": trust(run),
         "adgm": adgm(run),
         "parameters": parameters(run.params),
         "metrics": parameters(metrics(run)),
@@ -111,6 +114,7 @@ def previews(context: dict) -> dict[str, bytes]:
         "roc": context["baseline"]["roc_figure"],
         "final_roc": context["final"]["roc_figure"],
         "differences": context["final"]["forest_figure"],
+        "reliability": context["trust"]["reliability_figure"],
         "adgm_accuracy": context["adgm"]["accuracy_figure"],
     }
     return {f"{name}.png": figures.png(figure) for name, figure in drawn.items() if figure is not None}

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxr import doctor, evaluate, explore, page, splits
+from cxr import doctor, evaluate, explore, floor, page, splits, subgroups, trust
 from cxr.artefacts import Artefacts
 from cxr.files import write_json, write_table
 from cxr.labels import CLASSES, FINDINGS, SLUGS, finding, slug
@@ -110,12 +110,24 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
 
     settings = evaluate.Settings(replicates=60, min_positives=5)
     models = {p: predictions(truth, rng, 1.2) for p in POLICIES} | {"final": predictions(truth, rng, 1.5)}
-    found = evaluate.judge(models, "u_zeroes", settings) | evaluate.judge_adgm(
-        adgm_runs(held_out, rng, labels), settings
-    )
+    runs = adgm_runs(held_out, rng, labels)
+    train = truth[truth["split"] == "train"]
+    floors = {f"floor_{p}": floor.beside(models[p], train, "records", xpert) for p in POLICIES}
+    found = evaluate.judge(models | floors, "u_zeroes", settings, "floor_u_zeroes")
+    found |= evaluate.judge_adgm(runs, settings)
+    pair = {name: models[name] for name in ("u_zeroes", "final")}
+    trained, true = dict.fromkeys(pair, trust.trained_share(train)), trust.true_share(train)
+    judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
+    found |= trust.tables(pair, judged, trained, true, settings)
+    who = floor.people("records", xpert, models["final"]["image_id"])
+    found["subgroups"] = subgroups.table(pair | {"floor_u_zeroes": floors["floor_u_zeroes"]}, judged, who, settings)
+    who = floor.people("records", pneumonia, held_out["image_id"])
+    adgm_floors = {k: floor.classes(pneumonia, who, k) for k in (2, 3)} if labels else {}
+    found["adgm_floor"] = subgroups.adgm(runs, adgm_floors, who, settings)
     for name, table in found.items():
         write_table(root / "evaluate" / f"{name}.csv", table)
-    write_json(root / "metrics.json", evaluate.summary(found, POLICIES, "u_zeroes", [finding(name) for name in rare]))
+    shown = evaluate.summary(found, POLICIES, "u_zeroes", [finding(name) for name in rare])
+    write_json(root / "metrics.json", shown | trust.summary(found, "floor_u_zeroes", "u_zeroes"))
 
     epochs = np.arange(1, 4)
     for k, name in enumerate([*(f"baseline/{p}" for p in POLICIES), "final"]):
@@ -253,7 +265,7 @@ def test_self_contained(made):
     assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
     found = Page(made[2])
     assert made[2].startswith("<!DOCTYPE html>")
-    assert len(found.loads) == 14 and all(v.startswith("data:image/") for v in found.loads)
+    assert len(found.loads) == 16 and all(v.startswith("data:image/") for v in found.loads)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
     assert not re.search(r"url\(|@import", made[2])
     assert found.links <= found.ids
@@ -378,6 +390,7 @@ def test_every_table_is_a_csv_with_its_n(made):
     names = {p.stem for p in (made[3] / "tables").iterdir()}
     assert names == set(re.findall(r'id="table-(\w+)"', made[2]))
     assert names >= {"table1", "table2", "table3", "adgm", "balance", "splits", "positives", "cohort"}
+    assert names >= {"floor", "floor_rsna", "calibration", "operating", "subgroups", "subgroups_rare"}
     for name in ("table1", "table2", "table3", "adgm", "balance", "checks", "rejected"):
         assert {"n", "count"} & set(pd.read_csv(made[3] / "tables" / f"{name}.csv")), name
 
@@ -394,7 +407,7 @@ def test_table3_says_what_evaluate_found(made):
 
 def test_previews(made):
     names = {p.name for p in (made[3] / "figures").iterdir()}
-    assert names == {"roc.png", "final_roc.png", "differences.png", "adgm_accuracy.png", "gan.png"}
+    assert names == {"roc.png", "final_roc.png", "differences.png", "reliability.png", "adgm_accuracy.png", "gan.png"}
     for name in names:
         with Image.open(made[3] / "figures" / name) as picture:
             assert min(picture.size) > 90
