@@ -465,10 +465,14 @@ def reliability(curves: pd.DataFrame, findings: Sequence[str], forms: Mapping[st
         top = min(1.0, 1.08 * float(mine[["predicted", "observed"]].max().max()))
         ax.plot([0, top], [0, top], color=PALE, linewidth=0.8)
         shown, notes = [form for form in forms if (mine["form"] == form).any()], []
-        for colour, (form, name) in zip((GREY, COLOURS[1], COLOURS[0]), forms.items(), strict=True):
+        for k, (form, name) in enumerate(forms.items()):
+            colour = ("#a6a6a6", COLOURS[1], COLOURS[0])[k]
             line = mine[mine["form"] == form].sort_values("predicted")
             notes.append((name if form in shown else f"{name}  n/a", colour))
-            ax.plot(line["predicted"], line["observed"], color=colour, marker="o", markersize=2.4, linewidth=1.1)
+            wide = 2.6 if k == 0 else 1.1  # seen under a form that equals it
+            ax.plot(
+                line["predicted"], line["observed"], color=colour, marker="o", markersize=2 + wide / 2, linewidth=wide
+            )
             if form in shown[-1:]:
                 ax.vlines(line["predicted"], line["low"], line["high"].clip(upper=top), color=colour, linewidth=0.6)
         _corner(ax, notes, x=0.03, y=0.97, up=False)

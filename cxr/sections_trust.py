@@ -152,9 +152,9 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
     ]
     points = pd.DataFrame([g | {"printed": np.nan, "note": f"n {g['n']:,.0f}"} for g in gaps])
     drawn = figures.forest(points, "difference in mean AUC, group \u2212 others") if len(points) else None
-    clear = sum(g["low"] > 0 or g["high"] < 0 for g in gaps)
+    away = sum(g["low"] > 0 or g["high"] < 0 for g in gaps)
     return {
-        "gaps": {"groups": len(gaps), "clear": clear, "worst": min(gaps, key=lambda g: g["difference"], default=None)},
+        "gaps": {"groups": len(gaps), "away": away, "worst": min(gaps, key=lambda g: g["difference"], default=None)},
         "gap_plot": drawn
         and plot(
             drawn,
