@@ -36,7 +36,8 @@ def test_temperature_is_the_best_single_factor_and_has_no_intercept():
         return -(target * np.log(p) + (1 - target) * np.log(1 - p)).mean()
 
     assert scaling.intercept == 0
-    assert scaling.slope == pytest.approx(minimize_scalar(loss, bounds=(0.1, 5), method="bounded", options={"xatol": 1e-8}).x, rel=1e-4)
+    best = minimize_scalar(loss, bounds=(0.1, 5), method="bounded", options={"xatol": 1e-8}).x
+    assert scaling.slope == pytest.approx(best, rel=1e-4)
 
 
 def test_a_scaling_never_turns_the_ranking_around_and_stays_finite():

@@ -94,7 +94,8 @@ def test_unknown_age_sex_and_view_have_their_own_place():
         [1, 0, 0, 1, 0, 0, 1],
         [0, 1, 1, 0, 0, 0, 1],
     ]
-    nobody = rows.assign(age=np.nan, sex=None, view=None, projection="frontal")  # nothing known of anybody: every score is the share
+    # Nothing known of anybody: every score is the share.
+    nobody = rows.assign(age=np.nan, sex=None, view=None, projection="frontal")
     fitted = floor.fit(nobody, np.array([[1.0], [0], [0], [1], [0]]), np.ones((5, 1)))
     assert floor.predict(fitted, nobody) == pytest.approx(np.full((5, 1), 0.4), abs=1e-4)
 
