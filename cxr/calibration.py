@@ -92,12 +92,16 @@ def ece(truth: np.ndarray, probability: np.ndarray, wanted: int) -> float:
 def bootstrap(
     truth: np.ndarray, probability: np.ndarray, wanted: int, draws: metrics.Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(Brier, ECE) in each replicate, B each, in the bins of the whole. An ECE can't be below 0, so a replicate's is
-    larger than the whole's on average: its interval lies high where images are few."""
+    """(Brier, ECE) in each replicate, B each, in the bins of the whole.
+
+    Resampling adds noise to every bin, and an ECE takes noise for error: a replicate's is larger on average than the
+    whole's. So the ECE's replicates are moved to the whole's ECE, and kept at 0 or above.
+    """
     parts = [np.ones(len(truth)), (truth - probability) ** 2, *_gaps(truth, probability, wanted).T]
     images, squares, *gaps = metrics.bootstrap_sums(np.stack(parts, axis=1), draws)
     with np.errstate(invalid="ignore"):
-        return squares / images, np.abs(gaps).sum(axis=0) / images
+        errors = np.abs(gaps).sum(axis=0) / images
+        return squares / images, np.maximum(errors - np.nanmean(errors) + ece(truth, probability, wanted), 0.0)
 
 
 def reliability(

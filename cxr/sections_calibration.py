@@ -71,14 +71,13 @@ def calibration(run: Artefacts, models: dict[str, str]) -> dict:
         Column("trained_share", "as trained", "share", "share of positives"),
         Column("true_share", "real training", "share", "share of positives"),
         *(Column(f"ece_{form}", name, "auc", "calibration error (ECE)") for form, name in FORMS.items()),
-        Column("brier_raw", "as given", "auc", "Brier score"),
-        Column("brier_calibrated", "calibrated", "auc", "Brier score"),
     ]
+    brier = columns[:4] + [Column(f"brier_{form}", name, "auc", "Brier score") for form, name in FORMS.items()]
     notes = [
         "As trained: with generated images and the policy\u2019s uncertain labels counted in. Prior shift moves a "
         "probability from that share to the real training images\u2019. Calibrated: scaled on validation, then moved "
-        "from validation\u2019s share to the same. No test label is used. An ECE is never negative, so its interval "
-        "lies high where images are few.",
+        "from validation\u2019s share to the same. No test label is used. An ECE is never negative, so that "
+        "with few images it is above zero even for true probabilities.",
     ]
     path = run.evaluate / "reliability.csv"
     curves = csv(path, "evaluate", ("model", "finding", "form", "bin", "n", "predicted", "observed", "low", "high"))
@@ -95,8 +94,9 @@ def calibration(run: Artefacts, models: dict[str, str]) -> dict:
         "calibration_answers": answers,
         "reliability": picture,
         "reliability_figure": drawn,
+        "brier": Table("brier", "Brier score on the test images, lower is better", brier, rows),
         "calibration": Table(
-            "calibration", "Calibration on the test images, lower is better", columns, rows, notes, ["macro"]
+            "calibration", "Calibration error on the test images, lower is better", columns, rows, notes, ["macro"]
         ),
     }
 

@@ -56,15 +56,17 @@ def _floor(run: Artefacts, models: dict[str, str], groups: Rows) -> dict:
         row |= {"difference": Estimate(pair["difference"], pair["low"], pair["high"])}
         row |= {f"{key}_{v}": _within(groups, m, name, v) for v in ("AP", "PA") for key, m in
                 (("final", "final"), ("floor", floor))}  # fmt: skip
+        for view in ("AP", "PA"):
+            group = groups.get(("final", name, "view", view), {})
+            row |= {f"{count}_{view}": group.get(count) for count in ("positives", "n")}
         rows.append(row)
     for model, called in models.items():
         pair = above[model, "macro"]
         change = Estimate(pair["difference"], pair["low"], pair["high"], "no finding has enough positives")
-        low, high = pair["low"], pair["high"]
         said = verdict(pair | {"p_holm": 0.0})  # one mean: nothing to correct for
         found = {"a gain": "more than metadata", "a loss": "less than metadata"}.get(said, said)
         points.append({"name": called, "auc": estimate(by[model, "macro"]), "floor": estimate(by[floor, "macro"])}
-                      | {"change": change, "low": low, "high": high, "verdict": found}
+                      | {"change": change, "verdict": found}
                       | {k: by[model, "macro"][k] for k in ("n", "patients", "findings")})  # fmt: skip
     test = f"test AUC and {run.level} interval"
     columns = [
@@ -76,18 +78,31 @@ def _floor(run: Artefacts, models: dict[str, str], groups: Rows) -> dict:
         Column("difference", "final less metadata", "difference", test),
         Column("detectable", "detectable", "auc", test),
         Column("p_holm", "Holm p", "p", "DeLong"),
-        *(Column(f"{key}_{v}", name, "auc", f"within {v}") for v in ("AP", "PA")
-          for key, name in (("floor", "metadata alone"), ("final", "final"))),
-    ]  # fmt: skip
+    ]
+    within = [columns[0]]
+    for view in ("AP", "PA"):
+        title = f"within {view}: AUC and {run.level} interval"
+        counts, scores = {"positives": "positive", "n": "n"}, {"floor": "metadata alone", "final": "final"}
+        within += [Column(f"{key}_{view}", head, "count", title) for key, head in counts.items()]
+        within += [Column(f"{key}_{view}", head, "auc", title) for key, head in scores.items()]
     notes = [
         "Metadata alone is a logistic regression on sex, age and view, fitted on the training images under "
-        f"{policy_name(run.final_policy)}. Within one view it has only sex and age left, and so has a classifier that "
-        "reads the view off the image. Detectable: the smallest true difference that a test set like this one would "
-        f"have shown with power {run.power:g}.",
+        f"{policy_name(run.final_policy)}. Detectable: the smallest true difference that a test set like this one "
+        f"would have shown with power {run.power:g}.",
+    ]
+    views = [
+        "Within one view only sex and age are left to the metadata, and a classifier that merely reads the view off "
+        "the image has nothing left. A mean is over the findings with enough positives in that view, so it is not of "
+        "the same findings as the mean over all views.",
     ]
     strong = [*(finding(f) for f in run.findings), rows[-1]["finding"]]
     table = Table("floor", "The final classifier beside what sex, age and view predict", columns, rows, notes, strong)
-    return {"floor_answers": points, "floor": table, "rsna": _rsna(run) if run.classes and run.labels else None}
+    return {
+        "floor_answers": points,
+        "floor": table,
+        "within": Table("floor_views", "The same within AP and within PA images", within, rows, views, strong),
+        "rsna": _rsna(run) if run.classes and run.labels else None,
+    }
 
 
 def _rsna(run: Artefacts) -> Table:
@@ -124,11 +139,12 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
             if row["model"] != "final" or row["finding"] not in names:
                 continue
             title = "Everybody" if row["attribute"] == "all" else f"{row['attribute']}: {row['group']}"
-            line = {"group": title, "finding": named(row)} | {k: row[k] for k in ("patients", "n", "positives")}
+            line = {"group": title, "finding": named(row)}
+            line |= {k: row[k] for k in ("patients", "n", "positives", "findings")}
             for n in NUMBERS:
-                line |= {n: part(row, n, why(row, row[n], "too few on validation")), f"{n}_gap": None}
+                line |= {n: part(row, n, why(row, row[n], "few on validation")), f"{n}_gap": None}
                 if row["attribute"] != "all" and math.isfinite(row[n]):
-                    line |= {f"{n}_gap": part(row, f"{n}_gap", "too few in the others")}
+                    line |= {f"{n}_gap": part(row, f"{n}_gap", "few others")}
             rows.append(line)
             if key == "means" and math.isfinite(row["auc_gap"]):
                 gaps.append({"name": title, "n": row["n"], "difference": row["auc_gap"], "low": row["auc_gap_low"]}
@@ -166,7 +182,7 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
         "subgroups": Table(
             "subgroups",
             "The final classifier by sex, age and view: means over the findings",
-            [Column("group", "Group"), Column("finding", "mean"), *head, *columns],
+            [Column("group", "Group"), *head, Column("findings", "findings", "count", "test"), *columns],
             tables["means"],
             notes,
         ),

@@ -391,7 +391,8 @@ def test_every_table_is_a_csv_with_its_n(made):
     names = {p.stem for p in (made[3] / "tables").iterdir()}
     assert names == set(re.findall(r'id="table-(\w+)"', made[2]))
     assert names >= {"table1", "table2", "table3", "adgm", "balance", "splits", "positives", "cohort"}
-    assert names >= {"floor", "floor_rsna", "calibration", "operating", "subgroups", "subgroups_rare"}
+    assert names >= {"floor", "floor_views", "floor_rsna", "brier", "calibration"}
+    assert names >= {"operating", "subgroups", "subgroups_rare"}
     for name in ("table1", "table2", "table3", "adgm", "balance", "checks", "rejected"):
         assert {"n", "count"} & set(pd.read_csv(made[3] / "tables" / f"{name}.csv")), name
 
