@@ -157,7 +157,7 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
         *(Column(n, title, kind, head_) for n, title, kind, head_ in (
             ("auc", "AUC", "auc", "AUC"), ("auc_gap", "gap", "difference", "AUC"),
             ("fnr", "missed", "share", "false negative rate"), ("fnr_gap", "gap", "difference", "false negative rate"),
-            ("offset", "offset", "difference", "calibration"), ("offset_gap", "gap", "difference", "calibration"))),
+            ("offset", "offset", "difference", "calibration"))),
     ]  # fmt: skip
     notes = [
         f"Gap: the group less all the others, {run.level} intervals over patients, not corrected for the number of "

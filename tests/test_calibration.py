@@ -81,7 +81,7 @@ def test_bins_hold_as_many_each():
 
 
 def test_the_bootstrap_is_that_of_repeated_patients():
-    logits, truth = scored(60)
+    logits, truth = scored(60, slope=1.0, intercept=0.0)
     probability, patients = calibration.sigmoid(logits), np.arange(60) // 3
     draws = metrics.draw_patients(patients, 20, seed=1)
     brier, ece = calibration.bootstrap(truth, probability, 5, draws)
