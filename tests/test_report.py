@@ -397,6 +397,24 @@ def test_every_table_is_a_csv_with_its_n(made):
         assert {"n", "count"} & set(pd.read_csv(made[3] / "tables" / f"{name}.csv")), name
 
 
+def test_the_adgms_table_starts_with_what_metadata_alone_gets(made):
+    ours = pd.read_csv(made[3] / "tables/adgm.csv")
+    theirs = pd.read_csv(made[3] / "evaluate/adgm_floor.csv").query("labels.isna() and view == 'all'")
+    assert ours["task"][0] == "2 classes, sex, age and view alone"
+    assert ours["macro_auc"][0] == pytest.approx(theirs.query("classes == 2")["auc"].item())
+
+
+def test_every_auc_stands_beside_metadatas_and_every_gain_beside_the_least_detectable(made):
+    tables = {name: pd.read_csv(made[3] / f"tables/{name}.csv") for name in ("table2", "table3", "floor")}
+    auc = pd.read_csv(made[3] / "evaluate/auc.csv").query("split == 'test' and model == 'floor_u_zeroes'")
+    for name, column in (("table2", "floor_u_zeroes"), ("table3", "floor"), ("floor", "floor")):
+        assert np.allclose(tables[name][column], auc["auc"], equal_nan=True), name
+    least = tables["table3"]["detectable"]
+    width = tables["table3"]["difference_high"] - tables["table3"]["difference_low"]
+    # Both come from the same replicates: 2.80 standard errors beside an interval of about 3.92.
+    assert (least.isna() == width.isna()).all() and (least / width).dropna().between(0.5, 1.0).all()
+
+
 def test_table3_says_what_evaluate_found(made):
     ours = pd.read_csv(made[3] / "tables/table3.csv").set_index("finding")
     theirs = pd.read_csv(made[3] / "evaluate/compare.csv").set_index("finding")
