@@ -255,6 +255,12 @@ def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, 
         ),
         (["--confidence", "1.5"], "confidence"),
         (["--classes", "4"], "classes"),
+        (["--sensitivity", "0"], "sensitivity"),
+        (["--scaling", "isotonic"], "scaling"),
+        (["--records", "gone.parquet"], "gone.parquet: no such file; `dvc repro download@chexpert` makes it"),
+        (["--balanced", "gone.parquet"], "gone.parquet: no such file; `dvc repro balance` makes it"),
+        (["--label_tables", "gone"], "u_zeroes.parquet: no such file; `dvc repro label@u_zeroes` makes it"),
+        (["--rsna_split", "gone.parquet"], "gone.parquet: no such file; `dvc repro split@rsna` makes it"),
     ],
 )
 def test_stage_tells_in_one_line_what_is_wrong_and_leaves_earlier_results(folder, tmp_path, capsys, arguments, message):
@@ -276,6 +282,24 @@ def test_stage_tells_in_one_line_what_is_wrong_and_leaves_earlier_results(folder
     error = capsys.readouterr().err
     assert stop.value.code == 1 and message in error and error.count("\n") == 1
     assert kept.read_text() == "earlier" and not (tmp_path / "metrics.json").exists()
+
+
+def test_changed_test_labels_leave_thresholds_and_floors_as_they_were(folder, tmp_path):
+    first = stage(folder, tmp_path / "a") / "evaluate"
+    for path in (folder / "final.parquet", *(folder / "baseline").iterdir()):
+        table = pd.read_parquet(path)
+        test = table["split"] == "test"
+        for name in SLUGS:
+            table.loc[test, f"truth.{name}"] = 1 - table.loc[test, f"truth.{name}"]
+        table.to_parquet(path, index=False)
+    second = stage(folder, tmp_path / "b") / "evaluate"
+    one, two = (pd.read_csv(out / "operating.csv") for out in (first, second))
+    assert one["threshold"].equals(two["threshold"]) and one["threshold"].notna().any()
+    assert not one["sensitivity"].equals(two["sensitivity"])
+    one, two = (pd.read_csv(out / "auc.csv").query("model == 'floor_u_zeroes'") for out in (first, second))
+    assert one.query("split == 'valid'").equals(two.query("split == 'valid'"))
+    one, two = (t.query("split == 'test' and finding == 'Edema'")["auc"].item() for t in (one, two))
+    assert one == pytest.approx(1 - two)  # the same scores against the opposite truth
 
 
 def test_stage_refuses_a_final_made_from_another_split(folder, tmp_path):
