@@ -49,6 +49,16 @@ class Artefacts:
         """The confidence of evaluate's intervals, in words: '95 %'."""
         return f"{100 * self.params.get('evaluate', {}).get('confidence', 0.95):g} %"
 
+    @property
+    def power(self) -> float:
+        """With which evaluate's detectable differences would be found."""
+        return self.params.get("evaluate", {}).get("power", 0.8)
+
+    @property
+    def sensitivity(self) -> str:
+        """That the operating points were set at on validation: '90 %'."""
+        return f"{100 * self.params.get('evaluate', {}).get('sensitivity', 0.9):g} %"
+
     def dataset(self, name: str) -> Path:
         """The folder of a dataset's records: chexpert or rsna."""
         return {"chexpert": self.chexpert, "rsna": self.rsna}[name]
@@ -62,9 +72,20 @@ class Artefacts:
 TEXT = (
     "model", "finding", "split", "which", "true", "predicted", "class_name", "remark", "dataset", "check", "severity",
     "examples", "advice", "image_id", "path", "reason", "place", "quantity", "stated", "needs", "says", "recomputed",
-    "verdict", "kind", "why",
+    "verdict", "kind", "why", "attribute", "group", "form", "view",
 )  # fmt: skip
-SHARES = ("auc", "accuracy", "balanced_accuracy", "majority_share", "macro_auc", "p", "p_holm", "baseline", "final")
+SHARES = (
+    "auc",
+    "accuracy",
+    "balanced_accuracy",
+    "majority_share",
+    "macro_auc",
+    "p",
+    "p_holm",
+    "baseline",
+    "final",
+    "floor",
+)
 
 
 def csv(path: Path, stage: str, columns: tuple[str, ...] = ()) -> pd.DataFrame:

@@ -17,19 +17,27 @@ import pandas as pd
 
 from cxr import metrics
 from cxr.labels import CLASS_NAMES, FINDINGS, SLUGS, slug
+from cxr.predictions import values
 
 
 class Settings(NamedTuple):
     """How the numbers are made.
 
     replicates: of the bootstrap; confidence: of every interval, 0 to 1; min_positives: an AUC needs as many positives
-    and as many negatives; seed: of the patients' draws.
+    and as many negatives; seed: of the patients' draws; sensitivity: that thresholds are set at on validation; scaling:
+    of validation's logits, platt or temperature; bins: of a calibration error; age_bands: years at which a band starts;
+    power: with which a difference called detectable would be found.
     """
 
     replicates: int = 1000
     confidence: float = 0.95
     min_positives: int = 10
     seed: int = 0
+    sensitivity: float = 0.9
+    scaling: str = "platt"
+    bins: int = 10
+    age_bands: tuple[int, ...] = (40, 60, 80)
+    power: float = 0.8
 
 
 class Areas(NamedTuple):
@@ -43,12 +51,8 @@ class Areas(NamedTuple):
     replicates: np.ndarray
 
 
-def _matrix(table: pd.DataFrame, kind: str) -> np.ndarray:
-    return table[[f"{kind}.{name}" for name in SLUGS]].to_numpy()
-
-
 def _areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -> Areas:
-    truth, score = _matrix(table, "truth"), _matrix(table, "score")
+    truth, score = values(table, "truth"), values(table, "score")
     known = np.minimum((truth == 1).sum(axis=0), (truth == 0).sum(axis=0)) >= max(settings.min_positives, 1)
     area = np.full(len(SLUGS), np.nan)
     replicates = np.full((len(SLUGS), settings.replicates), np.nan)
@@ -63,9 +67,11 @@ def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     return values[known].mean(axis=0) if known.any() else np.full(values.shape[1:], np.nan)
 
 
-def judge(models: Mapping[str, pd.DataFrame], baseline: str, settings: Settings) -> dict[str, pd.DataFrame]:
+def judge(
+    models: Mapping[str, pd.DataFrame], baseline: str, settings: Settings, floor: str | None = None
+) -> dict[str, pd.DataFrame]:
     """The tables auc, compare and roc of the models on the same images; `baseline` is the model that 'final' is
-    compared with.
+    compared with, `floor` the one of metadata alone that both are compared with in a table of that name, by model.
 
     auc: model, finding (or macro), split, n, positives, negatives, auc, low, high, patients, missing (replicates that
     lacked a class, left out of the interval), findings (that the mean is over). compare and roc: test split. n counts
@@ -89,13 +95,21 @@ def judge(models: Mapping[str, pd.DataFrame], baseline: str, settings: Settings)
     compare = _compare(before, after, areas[baseline, "test"], areas["final", "test"], settings)
     roc = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["model", "finding", "fpr", "tpr"])
     counts = dict.fromkeys(("positives", "negatives", "missing", "findings"), "Int64")
-    return {"auc": pd.DataFrame(rows).astype(counts), "compare": compare, "roc": roc}
+    tables = {"auc": pd.DataFrame(rows).astype(counts), "compare": compare, "roc": roc}
+    if floor is not None:
+        above = []
+        for name in (baseline, "final"):
+            areas_of = areas[floor, "test"], areas[name, "test"]
+            found = _compare(models[floor][test], models[name][test], *areas_of, settings)
+            above.append(found.rename(columns={"baseline": "floor", "final": "auc"}).assign(model=name))
+        tables["floor"] = pd.concat(above, ignore_index=True)
+    return tables
 
 
 def _auc_rows(
     model: str, split: str, table: pd.DataFrame, areas: Areas, patients: int, settings: Settings
 ) -> list[dict]:
-    truth = _matrix(table, "truth")
+    truth = values(table, "truth")
     rows = []
     for k, finding in enumerate(FINDINGS):
         low, high, missing = metrics.interval(areas.replicates[k], settings.confidence)
@@ -125,24 +139,30 @@ def _curves(model: str, table: pd.DataFrame, known: np.ndarray) -> list[pd.DataF
 def _compare(
     before: pd.DataFrame, after: pd.DataFrame, first: Areas, second: Areas, settings: Settings
 ) -> pd.DataFrame:
-    """finding (or macro), positives, baseline, final, difference, low, high (bootstrap), z, p (DeLong), p_holm."""
-    truth, old, new = _matrix(before, "truth"), _matrix(before, "score"), _matrix(after, "score")
+    """finding (or macro), positives, baseline, final, difference, low, high (bootstrap), detectable, z, p (DeLong),
+    p_holm. detectable: the smallest difference that this test set could have shown, of one test, before Holm.
+    """
+    truth, old, new = values(before, "truth"), values(before, "score"), values(after, "score")
     rows = []
     for k, finding in enumerate(FINDINGS):
         test = metrics.Test(np.nan, np.nan, np.nan)
         if first.known[k]:
             test = metrics.delong_test(truth[:, k], old[:, k], new[:, k])
-        low, high, _ = metrics.interval(second.replicates[k] - first.replicates[k], settings.confidence)
+        gain = second.replicates[k] - first.replicates[k]
+        low, high, _ = metrics.interval(gain, settings.confidence)
+        least = metrics.detectable(gain, settings.confidence, settings.power)
         rows.append(
             {"finding": finding, "positives": int((truth[:, k] == 1).sum()), "baseline": first.area[k],
-             "final": second.area[k], "difference": test.difference, "low": low, "high": high, "z": test.z, "p": test.p}
+             "final": second.area[k], "difference": test.difference, "low": low, "high": high, "detectable": least,
+             "z": test.z, "p": test.p}
         )  # fmt: skip
     ours, theirs = _mean(second.area, second.known), _mean(first.area, first.known)
     gain = _mean(second.replicates, second.known) - _mean(first.replicates, first.known)
     low, high, _ = metrics.interval(gain, settings.confidence)
     rows.append(
         {"finding": "macro", "positives": None, "baseline": float(theirs), "final": float(ours),
-         "difference": float(ours - theirs), "low": low, "high": high, "z": np.nan, "p": np.nan}
+         "difference": float(ours - theirs), "low": low, "high": high,
+         "detectable": metrics.detectable(gain, settings.confidence, settings.power), "z": np.nan, "p": np.nan}
     )  # fmt: skip
     table = pd.DataFrame(rows).astype({"positives": "Int64"})
     table["p_holm"] = metrics.holm(table["p"].to_numpy())
@@ -186,39 +206,39 @@ def summary(tables: Mapping[str, pd.DataFrame], policies: Sequence[str], policy:
     absent.
 
     test: images, patients and findings that the mean is over. baseline.<policy> and final: macro_auc, and under the
-    final's policy each of the findings. gain: final less baseline. adgm.<classes>-<labels>: accuracy after the last
+    final's policy each of the findings. gain: final less baseline, and the least
+    that could have been shown. adgm.<classes>-<labels>: accuracy after the last
     epoch.
     """
     auc = tables["auc"].query("split == 'test'").set_index(["model", "finding"])
     compare = tables["compare"].set_index("finding")
     named = {"macro_auc": "macro"} | {slug(name): name for name in findings}
-    parts = ("auc", "low", "high")
+    parts, gains = ("auc", "low", "high"), ("difference", "low", "high", "detectable", "p_holm")
 
     def model(name: str, keys: Mapping[str, str]) -> dict:
-        return {key: _numbers(auc.loc[(name, finding)], parts) for key, finding in keys.items()}
+        return {key: numbers(auc.loc[(name, finding)], parts) for key, finding in keys.items()}
 
     macro = auc.loc[("final", "macro")]
     result = {
         "test": {"images": int(macro["n"]), "patients": int(macro["patients"]), "findings": int(macro["findings"])},
         "baseline": {p: model(p, named if p == policy else {"macro_auc": "macro"}) for p in policies},
         "final": model("final", named),
-        "gain": {
-            key: _numbers(compare.loc[name], ("difference", "low", "high", "p_holm")) for key, name in named.items()
-        },
+        "gain": {key: numbers(compare.loc[name], gains) for key, name in named.items()},
     }
     if len(tables["adgm"]):
         last = tables["adgm"].query("which == 'last'")
         result["adgm"] = {
-            f"{row.classes}-{row.labels}": _numbers(row._asdict(), ("accuracy", "low", "high"))
+            f"{row.classes}-{row.labels}": numbers(row._asdict(), ("accuracy", "low", "high"))
             for row in last[["classes", "labels", "accuracy", "low", "high"]].itertuples()
         }
-    return _without_empty(result)
+    return without_empty(result)
 
 
-def _numbers(row, names: Sequence[str]) -> dict[str, float]:
+def numbers(row, names: Sequence[str]) -> dict[str, float]:
+    """A row's numbers for metrics.json: rounded, without the blank ones."""
     return {name: round(float(row[name]), 4) for name in names if pd.notna(row[name])}
 
 
-def _without_empty(tree: dict) -> dict:
-    tree = {key: _without_empty(value) if isinstance(value, dict) else value for key, value in tree.items()}
+def without_empty(tree: dict) -> dict:
+    tree = {key: without_empty(value) if isinstance(value, dict) else value for key, value in tree.items()}
     return {key: value for key, value in tree.items() if value != {}}

@@ -287,7 +287,7 @@ def gan(histories: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 @_styled
-def forest(rows: pd.DataFrame) -> Figure:
+def forest(rows: pd.DataFrame, label: str = "difference in AUC, final \u2212 baseline") -> Figure:
     """Differences with intervals around a zero line, blue where the interval is clear of it.
 
     rows: name, note (right-hand text), difference, low, high, printed (a paper's); numbers may be NaN.
@@ -311,7 +311,7 @@ def forest(rows: pd.DataFrame) -> Figure:
         markeredgewidth=1,
     )
     reach = np.nanmax(np.abs(rows[["low", "high", "printed"]].to_numpy(float)), initial=0.02) * 1.06
-    axes.set(xlim=(-reach, reach), ylim=(-0.7, len(rows) - 0.3), xlabel="difference in AUC, final \u2212 baseline")
+    axes.set(xlim=(-reach, reach), ylim=(-0.7, len(rows) - 0.3), xlabel=label)
     axes.set_yticks(y, rows["name"])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -446,3 +446,40 @@ def beside(images: Sequence[Image.Image], width: int, height: int, gap: int) -> 
     for k, image in enumerate(images):
         whole.paste(image.convert("L").resize((width, height), Image.Resampling.LANCZOS), (k * (width + gap), 0))
     return whole
+
+
+@_styled
+def reliability(curves: pd.DataFrame, findings: Sequence[str], forms: Mapping[str, str]) -> Figure:
+    """Share of positives against mean probability, a panel per finding, a line per form, both axes to the largest.
+
+    curves: finding, form, predicted, observed, low, high (shares), of one model; forms: form -> its name on the figure;
+    intervals are drawn for the last form that is there.
+    """
+    columns = min(max(len(findings), 1), 3)
+    rows = max(1, -(-len(findings) // columns))
+    figure, axes = _grid(rows, columns, 2.4, width=2.4 * columns)
+    for ax in axes.flat[len(findings) :]:
+        ax.set_axis_off()
+    for ax, finding in zip(axes.flat, findings, strict=False):
+        mine = curves[curves["finding"] == finding]
+        top = min(1.0, 1.08 * float(mine[["predicted", "observed"]].max().max()))
+        ax.plot([0, top], [0, top], color=PALE, linewidth=0.8)
+        shown, notes = [form for form in forms if (mine["form"] == form).any()], []
+        for k, (form, name) in enumerate(forms.items()):
+            colour = ("#a6a6a6", COLOURS[1], COLOURS[0])[k]
+            line = mine[mine["form"] == form].sort_values("predicted")
+            notes.append((name if form in shown else f"{name}  n/a", colour))
+            wide = 2.6 if k == 0 else 1.1  # seen under a form that equals it
+            ax.plot(
+                line["predicted"], line["observed"], color=colour, marker="o", markersize=2 + wide / 2, linewidth=wide
+            )
+            if form in shown[-1:]:
+                ax.vlines(line["predicted"], line["low"], line["high"].clip(upper=top), color=colour, linewidth=0.6)
+        _corner(ax, notes, x=0.03, y=0.97, up=False)
+        ax.set(title=finding, xlim=(-0.01 * top, top), ylim=(-0.01 * top, top), aspect="equal")
+        ax.set_xlabel("mean probability")
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+        ax.yaxis.set_major_locator(MaxNLocator(3))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("share of positives")
+    return figure

@@ -228,16 +228,31 @@ def recalls(matrix: np.ndarray) -> np.ndarray:
     return np.where(n > 0, np.diag(matrix) / np.maximum(n, 1), np.nan)
 
 
+def bootstrap_sums(values: np.ndarray, draws: Draws) -> np.ndarray:
+    """The sum of each column over the images of each replicate's patients: values N x M -> M x B."""
+    patients = len(draws.counts)
+    per_patient = np.stack([np.bincount(draws.owner, weights=column, minlength=patients) for column in values.T])
+    sums = np.empty((values.shape[1], draws.counts.shape[1]))
+    for start in range(0, sums.shape[1], CHUNK):
+        sums[:, start : start + CHUNK] = per_patient @ draws.counts[:, start : start + CHUNK].astype(np.float64)
+    return sums
+
+
 def bootstrap_accuracy(right: np.ndarray, draws: Draws) -> np.ndarray:
     """Accuracy in each replicate: right N of True and False -> B."""
-    shares = np.empty(draws.counts.shape[1])
-    patients = len(draws.counts)
-    images = np.bincount(draws.owner, minlength=patients)
-    rights = np.bincount(draws.owner, weights=right, minlength=patients)
-    for start in range(0, len(shares), CHUNK):
-        counts = draws.counts[:, start : start + CHUNK].astype(np.float64)
-        shares[start : start + CHUNK] = (rights @ counts) / (images @ counts)
-    return shares
+    rights, images = bootstrap_sums(np.stack([right, np.ones(len(right))], axis=1), draws)
+    return rights / images
+
+
+def detectable(replicates: np.ndarray, confidence: float, power: float) -> float:
+    """The smallest true difference that a two-sided test at 1 - confidence finds with this probability, on a test set
+    like this one: (z of the test + z of the power) times the standard error, which is the spread of the B replicates
+    of the difference. NaN where they do not vary: models that agree everywhere tell nothing of it.
+    """
+    known = replicates[~np.isnan(replicates)]
+    error = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    normal = NormalDist()
+    return (normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)) * error if error > 1e-12 else math.nan
 
 
 def one_against_rest(label: np.ndarray, probability: np.ndarray) -> float:

@@ -20,6 +20,11 @@ from cxr.labels import SLUGS
 IDENTITY = ("image_id", "patient_id", "split", "split_sha256")
 
 
+def values(table: pd.DataFrame, kind: str) -> np.ndarray:
+    """N x 14 of one kind of column (score | truth; of a label table target | weight too) in the order of SLUGS."""
+    return table[[f"{kind}.{name}" for name in SLUGS]].to_numpy()
+
+
 def _cure(stage: str) -> str:
     return f"`dvc repro -f {stage}` makes it again"
 

@@ -19,6 +19,7 @@ from cxr.sections_adgm import adgm
 from cxr.sections_audit import audit
 from cxr.sections_data import data
 from cxr.sections_fidelity import fidelity
+from cxr.sections_trust import trust
 
 TITLE = "Two chest X-ray studies, run as one pipeline"
 CONTENTS = (
@@ -26,6 +27,7 @@ CONTENTS = (
     ("baseline", "Baseline"),
     ("gan", "Generated X-rays"),
     ("final", "Final classifier"),
+    ("trust", "Metadata, calibration, subgroups"),
     ("adgm", "Few labels"),
     ("audit", "The papers\u2019 own numbers"),
     ("method", "Method and parameters"),
@@ -43,6 +45,7 @@ def gather(run: Artefacts) -> dict:
         "gan": gan(run),
         "fidelity": fidelity(run),
         "final": final(run),
+        "trust": trust(run),
         "adgm": adgm(run),
         "audit": audit(run),
         "parameters": parameters(run.params),
@@ -116,6 +119,7 @@ def previews(context: dict) -> dict[str, bytes]:
         "roc": context["baseline"]["roc_figure"],
         "final_roc": context["final"]["roc_figure"],
         "differences": context["final"]["forest_figure"],
+        "reliability": context["trust"]["reliability_figure"],
         "adgm_accuracy": context["adgm"]["accuracy_figure"],
     }
     return {f"{name}.png": figures.png(figure) for name, figure in drawn.items() if figure is not None}

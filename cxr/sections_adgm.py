@@ -81,7 +81,13 @@ def _answer(scores: Rows, classes: int, labels: int) -> dict:
 
 
 def _table(run: Artefacts, scores: Rows, models: dict, runs: list[tuple[int, int]]) -> Table:
-    rows = []
+    path = run.evaluate / "adgm_floor.csv"
+    floors = csv(path, "evaluate", ("classes", "labels", "view", "n", "auc")).query("labels.isna() and view == 'all'")
+    floor = Rows(floors, path, "evaluate", "classes")
+    rows = [
+        {"task": f"{c} classes, sex, age and view alone", "n": floor[c]["n"], "macro_auc": floor[c]["auc"]}
+        for c in sorted(run.classes)
+    ]
     for classes, labels in runs:
         curve = dict(papers.ADGM_CURVE.get(classes, ()))
         model = models[classes, labels]

@@ -1,10 +1,11 @@
-"""Tables and metrics from predictions alone: AUCs, baseline against final, ROC curves, the ADGM's accuracy.
+"""Tables and metrics from predictions and tables alone: AUCs, baseline against final, the metadata-only floor,
+calibration, operating points, subgroups, ROC curves, the ADGM's accuracy.
 
 python -m stages.evaluate --predictions models/predictions --out reports/evaluate --metrics reports/metrics.json
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -13,6 +14,11 @@ from stages.cli import main
 
 def run(
     predictions: Annotated[Path, Option(help="folder of the predictions")],
+    records: Annotated[Path, Option(help="CheXpert's records: sex, age, view")],
+    label_tables: Annotated[Path, Option(help="folder of the label tables that the baselines learnt from")],
+    balanced: Annotated[Path, Option(help="the table that final learnt from")],
+    rsna_records: Annotated[Path, Option(help="RSNA's records")],
+    rsna_split: Annotated[Path, Option(help="RSNA's split")],
     metrics: Annotated[Path, Option(help="JSON for `dvc metrics`")],
     out: Annotated[Path, Option(help="folder of the tables")],
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
@@ -31,16 +37,30 @@ def run(
         3000,
         4000,
     ),
+    view: Annotated[
+        Literal["frontal", "lateral", "all"], Option(help="the classifier's: training images that count")
+    ] = "all",
     replicates: Annotated[int, Option(min=1, max=100_000, help="of the bootstrap over patients")] = 1000,
     confidence: Annotated[float, Option(min=0.5, max=0.999, help="of every interval")] = 0.95,
     min_positives: Annotated[int, Option(min=2, help="an AUC needs as many positives, and as many negatives")] = 10,
+    sensitivity: Annotated[
+        float, Option(min=0.01, max=1.0, help="on validation, at which an operating point is set")
+    ] = 0.9,
+    scaling: Annotated[Literal["platt", "temperature"], Option(help="of the logits, fitted on validation")] = "platt",
+    bins: Annotated[int, Option(min=2, max=100, help="of a calibration error")] = 10,
+    age_bands: Annotated[list[int], Option(min=1, max=120, help="years at which an age band starts")] = (40, 60, 80),
+    power: Annotated[
+        float, Option(min=0.5, max=0.999, help="with which a difference called detectable would be found")
+    ] = 0.8,
     seed: Annotated[int, Option(min=0, help="of the draws of patients")] = 0,
 ) -> None:
     """Judge the predictions of the classifiers and of the ADGM."""
+    from cxr import floor, subgroups, trust
     from cxr.evaluate import Settings, judge, judge_adgm, summary
-    from cxr.files import atomic, write_json, write_table
-    from cxr.labels import POLICIES, finding
+    from cxr.files import atomic, read_table, write_json, write_table
+    from cxr.labels import COLUMNS, POLICIES, finding
     from cxr.predictions import read_adgm, read_classifier, same_images
+    from cxr.records import load
 
     findings = [finding(name) for name in findings]
     for policy in [*policies, final_policy]:
@@ -63,13 +83,34 @@ def run(
             first = next(iter(files))
             same_images(files[k, n], runs[k, n], files[first], runs[first])
 
-    settings = Settings(replicates, confidence, min_positives, seed)
-    tables = judge(models, final_policy, settings) | judge_adgm(runs, settings)
+    known, learnt = load(records, "chexpert"), {}
+    sources = {policy: (label_tables / f"{policy}.parquet", f"label@{policy}") for policy in policies}
+    for name, (path, stage) in (sources | {"final": (balanced, "balance")}).items():
+        table = read_table(path, stage, COLUMNS)
+        learnt[name] = table[(table["split"] == "train") & ((table["projection"] == view) | (view == "all"))]
+    floors = {f"floor_{p}": floor.beside(models[p], learnt[p], records, known) for p in policies}
+    who = floor.people(records, known, models["final"]["image_id"])
+
+    settings = Settings(
+        replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power
+    )
+    own = f"floor_{final_policy}"
+    tables = judge(models | floors, final_policy, settings, own) | judge_adgm(runs, settings)
+    pair = {name: models[name] for name in (final_policy, "final")}
+    trained, true = {name: trust.trained_share(learnt[name]) for name in pair}, trust.true_share(learnt[final_policy])
+    judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
+    tables |= trust.tables(pair, judged, trained, true, settings)
+    tables["subgroups"] = subgroups.table(pair | {own: floors[own]}, judged, who, settings)
+    if runs:
+        rsna, split = load(rsna_records, "rsna"), read_table(rsna_split, "split@rsna", ("image_id", "split"))
+        seen = rsna[rsna["image_id"].isin(split.loc[split["split"] == "train", "image_id"])]
+        who = floor.people(rsna_records, rsna, next(iter(runs.values()))["image_id"])
+        tables["adgm_floor"] = subgroups.adgm(runs, {k: floor.classes(seen, who, k) for k in classes}, who, settings)
     with atomic(out) as folder, atomic(metrics) as shown:
         folder.mkdir()
         for name, table in tables.items():
             write_table(folder / f"{name}.csv", table)
-        write_json(shown, summary(tables, policies, final_policy, findings))
+        write_json(shown, summary(tables, policies, final_policy, findings) | trust.summary(tables, own, final_policy))
     few = tables["auc"].query("model == 'final' and split == 'test' and auc.isna() and finding != 'macro'")
     if len(few):
         counts = ", ".join(f"{row.finding} ({row.positives}, {row.negatives})" for row in few.itertuples())

@@ -9,7 +9,7 @@ import pytest
 from cxr import metrics
 from cxr.evaluate import Settings, judge, judge_adgm, summary
 from cxr.files import sha256
-from cxr.labels import FINDINGS, SLUGS
+from cxr.labels import CLASSES, FINDINGS, SLUGS
 from stages import evaluate
 from stages.cli import main
 
@@ -60,14 +60,56 @@ def folder(tmp_path, models):
     (root / "adgm").mkdir()
     for classes in (2, 3):
         adgm_predictions(classes).to_parquet(root / "adgm" / f"{classes}-20.parquet", index=False)
+    write_learnt(tmp_path / "learnt", models["final"])
     return root
+
+
+def write_learnt(root, predicted):
+    """What the models learnt from, and who everybody is: label tables, records, RSNA's split."""
+    rng = np.random.default_rng(5)
+    root.mkdir()
+    train = pd.DataFrame({"image_id": [f"t{k:04d}" for k in range(200)]}).assign(split="train", projection="frontal")
+    train["patient_id"] = train["image_id"]
+    for name in SLUGS:
+        target = (rng.random(len(train)) < 0.3).astype(np.float32)
+        train = train.assign(**{f"target.{name}": target, f"weight.{name}": np.float32(1), f"truth.{name}": target})
+    for name in ("u_zeroes", "u_ones", "balanced"):
+        train.to_parquet(root / f"{name}.parquet", index=False)
+
+    def people(ids, patients):
+        n = len(ids)
+        rows = pd.DataFrame({"image_id": ids, "patient_id": patients, "study_id": ids, "path": ids})
+        rows = rows.assign(sex=rng.choice(["F", "M", None], n), age=rng.choice([30.0, 50, 70, 90, 155, np.nan], n))
+        rows = rows.assign(projection="frontal", view=rng.choice(["AP", "PA", None], n), official_split="train")
+        return rows.assign(class_name=rng.choice(CLASSES, n), boxes=[[]] * n, **dict.fromkeys(FINDINGS, 0.0))
+
+    everybody = pd.concat([train, predicted])
+    people(everybody["image_id"], everybody["patient_id"]).to_parquet(root / "records.parquet")
+    ids = [*(f"r{k}" for k in range(60)), *(f"s{k}" for k in range(90))]
+    people(ids, ids).to_parquet(root / "rsna.parquet")
+    split = pd.DataFrame({"image_id": ids, "patient_id": ids, "split": ["valid"] * 60 + ["train"] * 90})
+    split.to_parquet(root / "split.parquet")
+
+
+def learnt(folder):
+    """The stage's options for them."""
+    root = folder.parent / "learnt"
+    return {
+        "records": root / "records.parquet", "label_tables": root, "balanced": root / "balanced.parquet",
+        "rsna_records": root / "rsna.parquet", "rsna_split": root / "split.parquet",
+    }  # fmt: skip
+
+
+def words(folder):
+    return [word for key, value in learnt(folder).items() for word in (f"--{key}", str(value))]
 
 
 def stage(folder, out, **options):
     evaluate.run(
         predictions=folder, policies=["u_zeroes", "u_ones"], final_policy="u_zeroes",
         findings=["pneumonia", "fracture"],
-        classes=[2, 3], labels=[20], replicates=60, metrics=out / "metrics.json", out=out / "evaluate", **options,
+        classes=[2, 3], labels=[20], replicates=60, metrics=out / "metrics.json", out=out / "evaluate",
+        **learnt(folder) | options,
     )  # fmt: skip
     return out
 
@@ -164,13 +206,24 @@ def test_adgm_tables_by_hand():
 def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, capsys):
     stage(folder, tmp_path)
     assert {p.name for p in (tmp_path / "evaluate").iterdir()} == {
-        "auc.csv", "compare.csv", "roc.csv", "adgm.csv", "confusion.csv",
+        "auc.csv", "compare.csv", "roc.csv", "adgm.csv", "confusion.csv", "floor.csv", "calibration.csv",
+        "operating.csv", "reliability.csv", "subgroups.csv", "adgm_floor.csv",
     }  # fmt: skip
     shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
-    assert list(shown) == ["test", "baseline", "final", "gain", "adgm"]
+    assert list(shown) == [
+        "test",
+        "baseline",
+        "final",
+        "gain",
+        "adgm",
+        "floor",
+        "above_floor",
+        "calibration",
+        "operating",
+    ]
     assert set(shown["baseline"]) == {"u_zeroes", "u_ones"} and list(shown["baseline"]["u_ones"]) == ["macro_auc"]
     assert list(shown["final"]) == ["macro_auc", "pneumonia"]  # too few fractures
-    assert list(shown["gain"]["pneumonia"]) == ["difference", "low", "high", "p_holm"]
+    assert list(shown["gain"]["pneumonia"]) == ["difference", "low", "high", "detectable", "p_holm"]
     assert set(shown["adgm"]) == {"2-20", "3-20"}
     auc = pd.read_csv(tmp_path / "evaluate" / "auc.csv")
     assert shown["final"]["pneumonia"]["auc"] == pytest.approx(
@@ -202,6 +255,12 @@ def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, 
         ),
         (["--confidence", "1.5"], "confidence"),
         (["--classes", "4"], "classes"),
+        (["--sensitivity", "0"], "sensitivity"),
+        (["--scaling", "isotonic"], "scaling"),
+        (["--records", "gone.parquet"], "gone.parquet: no such file; `dvc repro download@chexpert` makes it"),
+        (["--balanced", "gone.parquet"], "gone.parquet: no such file; `dvc repro balance` makes it"),
+        (["--label_tables", "gone"], "u_zeroes.parquet: no such file; `dvc repro label@u_zeroes` makes it"),
+        (["--rsna_split", "gone.parquet"], "gone.parquet: no such file; `dvc repro split@rsna` makes it"),
     ],
 )
 def test_stage_tells_in_one_line_what_is_wrong_and_leaves_earlier_results(folder, tmp_path, capsys, arguments, message):
@@ -216,12 +275,31 @@ def test_stage_tells_in_one_line_what_is_wrong_and_leaves_earlier_results(folder
         "--out",
         str(tmp_path / "evaluate"),
     ]
+    given += words(folder)
     given += arguments if "--labels" in arguments else ["--labels", "20", *arguments]
     with pytest.raises(SystemExit) as stop:
         main(evaluate.run, given)
     error = capsys.readouterr().err
     assert stop.value.code == 1 and message in error and error.count("\n") == 1
     assert kept.read_text() == "earlier" and not (tmp_path / "metrics.json").exists()
+
+
+def test_changed_test_labels_leave_thresholds_and_floors_as_they_were(folder, tmp_path):
+    first = stage(folder, tmp_path / "a") / "evaluate"
+    for path in (folder / "final.parquet", *(folder / "baseline").iterdir()):
+        table = pd.read_parquet(path)
+        test = table["split"] == "test"
+        for name in SLUGS:
+            table.loc[test, f"truth.{name}"] = 1 - table.loc[test, f"truth.{name}"]
+        table.to_parquet(path, index=False)
+    second = stage(folder, tmp_path / "b") / "evaluate"
+    one, two = (pd.read_csv(out / "operating.csv") for out in (first, second))
+    assert one["threshold"].equals(two["threshold"]) and one["threshold"].notna().any()
+    assert not one["sensitivity"].equals(two["sensitivity"])
+    one, two = (pd.read_csv(out / "auc.csv").query("model == 'floor_u_zeroes'") for out in (first, second))
+    assert one.query("split == 'valid'").equals(two.query("split == 'valid'"))
+    one, two = (t.query("split == 'test' and finding == 'Edema'")["auc"].item() for t in (one, two))
+    assert one == pytest.approx(1 - two)  # the same scores against the opposite truth
 
 
 def test_stage_refuses_a_final_made_from_another_split(folder, tmp_path):
@@ -253,7 +331,7 @@ def test_what_was_edited_by_hand_is_one_line(folder, tmp_path, capsys, file, cha
     change(pd.read_parquet(path)).to_parquet(path, index=False)
     given = ["--predictions", str(folder), "--metrics", str(tmp_path / "m.json"), "--out", str(tmp_path / "evaluate")]
     with pytest.raises(SystemExit) as stop:
-        main(evaluate.run, [*given, "--labels", "20"])
+        main(evaluate.run, [*given, *words(folder), "--labels", "20"])
     error = capsys.readouterr().err
     assert stop.value.code == 1 and message in error and error.count("\n") == 1
     assert not (tmp_path / "m.json").exists() and not (tmp_path / "evaluate").exists()

@@ -75,6 +75,18 @@ def test_roc_says_n_and_draws_no_curve_without_an_area():
     assert len(figure.axes[0].lines) == 2  # the diagonal and A
 
 
+def test_reliability_says_which_form_is_lacking_and_draws_the_last_ones_intervals():
+    table = pd.DataFrame({"finding": "Edema", "form": ["raw", "raw", "prior", "prior"], "predicted": [0.6, 0.2] * 2})
+    table = table.assign(observed=[0.5, 0.1] * 2, low=[0.3, 0.0] * 2, high=[0.7, 0.2] * 2)
+    figure = figures.reliability(table, ["Edema"], {"raw": "as given", "prior": "shifted", "calibrated": "scaled"})
+    axes = figure.axes[0]
+    assert {t.get_text() for t in axes.texts} == {"as given", "shifted", "scaled  n/a"}
+    lines = [line.get_xdata().tolist() for line in axes.lines[1:]]
+    assert lines == [[0.2, 0.6], [0.2, 0.6], []]
+    assert len(axes.collections) == 1 and len(axes.collections[0].get_segments()) == 2
+    assert axes.get_xlim() == axes.get_ylim() and axes.get_xlim()[1] == pytest.approx(0.648)
+
+
 def test_forest_keeps_a_finding_without_a_difference():
     axes = figures.forest(FOREST).axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["Edema", "Fracture"]

@@ -1,6 +1,7 @@
 """AUC, intervals and tests against scikit-learn, slow direct implementations, and numbers worked out by hand."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -221,3 +222,36 @@ def test_one_against_rest_is_scikit_learns():
     wanted = roc_auc_score(label, probability, multi_class="ovr", average="macro")
     assert metrics.one_against_rest(label, probability) == pytest.approx(wanted)
     assert math.isnan(metrics.one_against_rest(np.zeros(5, int), probability[:5]))
+
+
+def test_bootstrap_sums_are_those_of_repeated_patients():
+    rng = np.random.default_rng(0)
+    values, patients = rng.normal(size=(50, 3)), rng.integers(12, size=50)
+    draws = metrics.draw_patients(patients, 40, seed=2)
+    sums = metrics.bootstrap_sums(values, draws)
+    for b in range(40):
+        rows = np.repeat(np.arange(50), draws.counts[draws.owner, b])
+        assert sums[:, b] == pytest.approx(values[rows].sum(axis=0))
+
+
+def test_what_is_detectable_is_found_as_often_as_said():
+    """Test sets of 80 and 80 from two models whose true AUCs, Phi(mu / sqrt 2), differ by what is called detectable."""
+    rng, normal = np.random.default_rng(0), NormalDist()
+    first, second = 1.0, 1.74
+    true = normal.cdf(second / math.sqrt(2)) - normal.cdf(first / math.sqrt(2))
+    truth, least, found = np.repeat([1.0, 0.0], 80), [], []
+    for seed in range(300):
+        draws = metrics.draw_patients(np.arange(160), 100, seed)
+        scores = [rng.normal(size=160) + mu * truth for mu in (first, second)]
+        one, two = (metrics.weighted_auc(truth, s, draws) for s in scores)
+        areas = metrics.auc(np.stack([truth, truth], axis=1), np.stack(scores, axis=1))
+        least.append(metrics.detectable(two - one, 0.95, 0.8))
+        found.append(abs(areas[1] - areas[0]) > 1.96 * (two - one).std(ddof=1))
+    assert np.mean(least) == pytest.approx(true, abs=0.006)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def test_detectable_by_hand():
+    replicates = np.array([-0.01, 0.01, np.nan])  # standard error 0.01 sqrt 2
+    assert metrics.detectable(replicates, 0.95, 0.8) == pytest.approx(2.8016 * 0.0141421, rel=1e-4)
+    assert all(np.isnan(metrics.detectable(np.array(r), 0.95, 0.8)) for r in ([0.0] * 9, [0.1], []))

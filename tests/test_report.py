@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxr import audit, audit_chexpert, audit_rsna, doctor, evaluate, explore, page, splits
+from cxr import audit, audit_chexpert, audit_rsna, doctor, evaluate, explore, floor, page, splits, subgroups, trust
 from cxr.artefacts import Artefacts
 from cxr.files import write_json, write_table
 from cxr.labels import CLASSES, FINDINGS, SLUGS, finding, slug
@@ -118,12 +118,24 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
 
     settings = evaluate.Settings(replicates=60, min_positives=5)
     models = {p: predictions(truth, rng, 1.2) for p in POLICIES} | {"final": predictions(truth, rng, 1.5)}
-    found = evaluate.judge(models, "u_zeroes", settings) | evaluate.judge_adgm(
-        adgm_runs(held_out, rng, labels), settings
-    )
+    runs = adgm_runs(held_out, rng, labels)
+    train = truth[truth["split"] == "train"]
+    floors = {f"floor_{p}": floor.beside(models[p], train, "records", xpert) for p in POLICIES}
+    found = evaluate.judge(models | floors, "u_zeroes", settings, "floor_u_zeroes")
+    found |= evaluate.judge_adgm(runs, settings)
+    pair = {name: models[name] for name in ("u_zeroes", "final")}
+    trained, true = dict.fromkeys(pair, trust.trained_share(train)), trust.true_share(train)
+    judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
+    found |= trust.tables(pair, judged, trained, true, settings)
+    who = floor.people("records", xpert, models["final"]["image_id"])
+    found["subgroups"] = subgroups.table(pair | {"floor_u_zeroes": floors["floor_u_zeroes"]}, judged, who, settings)
+    who = floor.people("records", pneumonia, held_out["image_id"])
+    adgm_floors = {k: floor.classes(pneumonia, who, k) for k in (2, 3)} if labels else {}
+    found["adgm_floor"] = subgroups.adgm(runs, adgm_floors, who, settings)
     for name, table in found.items():
         write_table(root / "evaluate" / f"{name}.csv", table)
-    write_json(root / "metrics.json", evaluate.summary(found, POLICIES, "u_zeroes", [finding(name) for name in rare]))
+    shown = evaluate.summary(found, POLICIES, "u_zeroes", [finding(name) for name in rare])
+    write_json(root / "metrics.json", shown | trust.summary(found, "floor_u_zeroes", "u_zeroes"))
 
     epochs = np.arange(1, 4)
     for k, name in enumerate([*(f"baseline/{p}" for p in POLICIES), "final"]):
@@ -278,10 +290,11 @@ def test_self_contained(made):
     assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
     found = Page(made[2])
     assert made[2].startswith("<!DOCTYPE html>")
-    assert len(found.loads) == 15 and all(v.startswith("data:image/") for v in found.loads)
+    assert len(found.loads) == 17 and all(v.startswith("data:image/") for v in found.loads)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
     assert not re.search(r"url\(|@import", made[2])
     assert found.links <= found.ids
+    assert "built-in method" not in found.text  # a template that names a dict's method
 
 
 def test_what_came_from_data_is_escaped(made):
@@ -409,8 +422,28 @@ def test_every_table_is_a_csv_with_its_n(made):
     names = {p.stem for p in (made[3] / "tables").iterdir()}
     assert names == set(re.findall(r'id="table-(\w+)"', made[2]))
     assert names >= {"table1", "table2", "table3", "adgm", "balance", "splits", "positives", "cohort", "audit"}
+    assert names >= {"floor", "floor_views", "floor_rsna", "brier", "calibration"}
+    assert names >= {"operating", "subgroups", "subgroups_rare"}
     for name in ("table1", "table2", "table3", "adgm", "balance", "checks", "rejected", "fidelity"):
         assert {"n", "count"} & set(pd.read_csv(made[3] / "tables" / f"{name}.csv")), name
+
+
+def test_the_adgms_table_starts_with_what_metadata_alone_gets(made):
+    ours = pd.read_csv(made[3] / "tables/adgm.csv")
+    theirs = pd.read_csv(made[3] / "evaluate/adgm_floor.csv").query("labels.isna() and view == 'all'")
+    assert ours["task"][0] == "2 classes, sex, age and view alone"
+    assert ours["macro_auc"][0] == pytest.approx(theirs.query("classes == 2")["auc"].item())
+
+
+def test_every_auc_stands_beside_metadatas_and_every_gain_beside_the_least_detectable(made):
+    tables = {name: pd.read_csv(made[3] / f"tables/{name}.csv") for name in ("table2", "table3", "floor")}
+    auc = pd.read_csv(made[3] / "evaluate/auc.csv").query("split == 'test' and model == 'floor_u_zeroes'")
+    for name, column in (("table2", "floor_u_zeroes"), ("table3", "floor"), ("floor", "floor")):
+        assert np.allclose(tables[name][column], auc["auc"], equal_nan=True), name
+    least = tables["table3"]["detectable"]
+    width = tables["table3"]["difference_high"] - tables["table3"]["difference_low"]
+    # Both come from the same replicates: 2.80 standard errors beside an interval of about 3.92.
+    assert (least.isna() == width.isna()).all() and (least / width).dropna().between(0.5, 1.0).all()
 
 
 def test_table3_says_what_evaluate_found(made):
@@ -454,7 +487,7 @@ def test_what_could_not_be_judged_of_generated_xrays_is_said(made, tmp_path):
 
 def test_previews(made):
     names = {p.name for p in (made[3] / "figures").iterdir()}
-    assert names == {"roc.png", "final_roc.png", "differences.png", "adgm_accuracy.png", "gan.png"}
+    assert names == {"roc.png", "final_roc.png", "differences.png", "reliability.png", "adgm_accuracy.png", "gan.png"}
     for name in names:
         with Image.open(made[3] / "figures" / name) as picture:
             assert min(picture.size) > 90
