@@ -104,7 +104,7 @@ def ours(machine, images: Images, y: np.ndarray, checkpoints, *, classes: int, b
     return train(
         machine, images, y, images, np.resize(y, len(images)), checkpoints, label="benchmark", classes=classes,
         epochs=1, batch=batch, lr=LR, weight_decay=DECAY, beta=1.0, warmup_epochs=100, average=0.0, predict_samples=1,
-        **PAPER, **GEOMETRY,
+        prior=[1 / classes] * classes, seed=0, **PAPER, **GEOMETRY,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ Shapes: N images (N_l labelled, N_u unlabelled), K classes, Z latent, A auxiliar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,6 +114,7 @@ def judge(
     alpha: float,
     heat: float,
     predict_samples: int,
+    prior: Sequence[float],
     batch: int,
     seed: int,
     after: Callable[[], None] = lambda: None,
@@ -121,7 +122,9 @@ def judge(
     """One pass over the validation images: (the history's validation columns, probabilities N x K on the CPU).
 
     Each image counts as a labelled one in L and ce and as an unlabelled one in U. The noise is the same at every call.
-    heat: temperature. after: called after every batch.
+    heat: temperature. prior: the classes' shares among the images to be predicted; probabilities are moved to them from
+    the equal shares of the labelled draw and of eq. 2's p(y), by Bayes' rule: q(y|x) prior(y), normalised. after:
+    called after every batch.
     """
     net.eval()
     stream = generator(seed, 5)
@@ -138,7 +141,8 @@ def judge(
             prob.append(net.classify(x, fabric.to_device(draws[:, chosen])).cpu())
         after()
     L, U, ce, KL_z, KL_a, mu_z, mu_a, _ = (torch.cat(column).double().cpu() for column in zip(*parts, strict=True))
-    prob = torch.cat(prob)
+    prob = torch.cat(prob) * torch.tensor(prior, dtype=torch.float32)
+    prob = prob / prob.sum(1, keepdim=True)
     accuracy = float((prob.argmax(1) == y.cpu()).double().mean())
     L, U, ce, KL_z, KL_a = (float(v.mean()) for v in (L, U, ce, KL_z, KL_a))
     row = dict(zip([f"valid_{t}" for t in TERMS], [L, U, ce, L + alpha * ce + U, accuracy], strict=True))
@@ -171,12 +175,13 @@ def train(
     shift: float,
     average: float,
     predict_samples: int,
+    prior: Sequence[float],
     seed: int,
 ) -> Trained:
     """Train from the start, or on from the newest checkpoint.
 
-    train_images: the labelled images first, in the order of y_labelled, then the unlabelled. Raises ValueError when the
-    loss is no longer finite.
+    train_images: the labelled images first, in the order of y_labelled, then the unlabelled. prior: as for judge.
+    Raises ValueError when the loss is no longer finite.
     """
     n_l, n_u = len(y_labelled), len(train_images) - len(y_labelled)
     alpha = beta * (n_l + n_u) / n_l
@@ -280,6 +285,7 @@ def train(
                 alpha=alpha,
                 heat=heat,
                 predict_samples=predict_samples,
+                prior=prior,
                 batch=2 * batch,
                 seed=seed,
                 after=keep,

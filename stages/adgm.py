@@ -43,6 +43,10 @@ def run(
         float, Option(min=0.0, max=0.9999, help="decay of the running average of the weights; 0: the last step's")
     ] = 0.0,
     predict_samples: Annotated[int, Option(min=1, help="draws of a that q(y|a,x) is averaged over")] = 8,
+    prior: Annotated[
+        Literal["uniform", "training"],
+        Option(help="class shares that predictions count on: equal, as in the labelled draw, or the training images'"),
+    ] = "uniform",
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
     checkpoint_minutes: Annotated[
@@ -76,6 +80,9 @@ def run(
         held = ", ".join(f"{name} {n}" for name, n in drawn.items())
         print(f"adgm@{classes}-{labels}: fewer than {labels} labels in a class, nine in ten are drawn: {held}")
 
+    counts = train["label"].value_counts().reindex(range(classes)) if prior == "training" else [1] * classes
+    shares = [float(count / sum(counts)) for count in counts]
+
     machine = fabric(precision)
     packed = open_store(store)
     if packed.size != size:
@@ -87,7 +94,7 @@ def run(
         "classes": classes, "batch": batch, "lr": lr, "weight_decay": weight_decay, "beta": beta,
         "warmup_epochs": warmup_epochs, "likelihood_weight": likelihood_weight, "z_dim": z_dim, "a_dim": a_dim,
         "dropout": dropout, "flip": flip, "rotate": rotate, "scale": [scale_min, scale_max], "shift": shift,
-        "average": average, "predict_samples": predict_samples, "seed": seed,
+        "average": average, "predict_samples": predict_samples, "prior": shares, "seed": seed,
     }  # fmt: skip
     label = f"adgm@{classes}-{labels}"
     inputs = {"records": records, "split": split, "store": store}

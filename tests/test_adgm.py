@@ -22,7 +22,7 @@ TINY = {"size": 17, "z_dim": 3, "a_dim": 2}
 FIT = {
     "batch": 6, "lr": 1e-3, "weight_decay": 1e-5, "beta": 1.0, "warmup_epochs": 2.0, "likelihood_weight": 0.1,
     "dropout": 0.2, "flip": 0.5, "rotate": 15.0, "scale": (0.8, 1.2), "shift": 0.05, "average": 0.9,
-    "predict_samples": 2, "seed": 3,
+    "predict_samples": 2, "prior": [0.5, 0.5], "seed": 3,
     "z_dim": 3, "a_dim": 2,
 }  # fmt: skip
 
@@ -335,17 +335,22 @@ def test_continued_training_equals_uninterrupted(data, tmp_path):
     )
 
 
-def test_prediction_does_not_depend_on_the_batch(data):
+def test_prediction_depends_on_the_prior_and_not_on_the_batch(data):
     net = ADGM(classes=2, **TINY)
     images = Images([open_store(data / "stores" / "17")], [f"p{i:03d}" for i in range(11)])
     y = torch.zeros(11, dtype=torch.int64)
-    rows = [
-        adgm_train.judge(fabric("32-true"), net, images, y, alpha=1.0, heat=1.0, predict_samples=3, batch=b, seed=0)
-        for b in (4, 11)
-    ]
+
+    def judge(batch=4, prior=(0.5, 0.5)):
+        return adgm_train.judge(
+            fabric("32-true"), net, images, y, alpha=1.0, heat=1.0, predict_samples=3, prior=prior, batch=batch, seed=0
+        )
+
+    rows = [judge(4), judge(11)]
     assert torch.allclose(rows[0][1], rows[1][1], atol=1e-6)
     assert rows[0][0] == pytest.approx(rows[1][0], rel=1e-4)
     assert torch.allclose(rows[0][1].sum(1), torch.ones(11))
+    moved = judge(prior=(0.8, 0.2))[1]  # the odds times 0.8 / 0.2
+    assert torch.allclose(moved[:, 0] / moved[:, 1], 4 * rows[0][1][:, 0] / rows[0][1][:, 1], rtol=1e-4)
 
 
 def test_loss_that_is_not_finite_stops_with_place_and_cure(data, tmp_path):
@@ -366,7 +371,7 @@ def test_stage_writes_what_evaluate_reads(data, tmp_path):
     from stages.adgm import run
 
     paths = {"model": tmp_path / "model", "predictions": tmp_path / "p.parquet", "report": tmp_path / "report"}
-    chosen = {k: v for k, v in FIT.items() if k != "scale"}
+    chosen = {k: v for k, v in FIT.items() if k not in ("scale", "prior")}
     given = {"records": data / "records.parquet", "store": data / "stores" / "17", "split": data / "split.parquet"}
     run(classes=3, labels=3, size=17, epochs=1, state=tmp_path / "state", **given, **paths, **chosen)
     with pytest.raises(ValueError, match="holds images of 17 px, not of adgm.size = 21"):
