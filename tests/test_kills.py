@@ -20,6 +20,7 @@ import pytest
 from cxr.checkpoints import states
 from cxr.files import sha256, write_json, write_table
 from cxr.labels import CLASSES, FINDINGS, SLUGS
+from cxr.records import COLUMNS
 from cxr.store import write_store
 from tests.closure import ROOT
 
@@ -53,13 +54,16 @@ def data(tmp_path_factory) -> Path:
     truth = rng.integers(0, 2, (n, len(FINDINGS))).astype(np.float32)
     truth[24:26] = [[0], [1]]  # both kinds of every finding among the validation images
     records = split.drop(columns="split").assign(projection="frontal", class_name=[CLASSES[i % 3] for i in range(n)])
-    write_table(root / "records.parquet", records.assign(**{f: truth[:, k] for k, f in enumerate(FINDINGS)}))
+    records = records.assign(**{f: truth[:, k] for k, f in enumerate(FINDINGS)})
+    both = dict.fromkeys((*COLUMNS["chexpert"], *COLUMNS["rsna"]))
+    write_table(root / "records.parquet", records.reindex(columns=list(both)))
     table = split.assign(projection="frontal")
     kinds = {"target": truth, "weight": np.ones_like(truth), "truth": truth}
     table = table.assign(**{f"{kind}.{s}": v[:, k] for kind, v in kinds.items() for k, s in enumerate(SLUGS)})
     write_table(root / "u_zeroes.parquet", table)
     write_table(root / "split.parquet", split)
-    write_json(root / "split.json", {"by": "patient", "sha256": "0", "select_on": list(SLUGS)})
+    about = {"by": "patient", "sha256": sha256(root / "split.parquet"), "select_on": list(SLUGS)}
+    write_json(root / "split.json", about)
     for size in (16, 17, 32):
         images = rng.integers(0, 256, (n, size, size), dtype=np.uint8)
         write_store(root / "stores" / str(size), images, split[["image_id"]])
