@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr.sections import GRID, policy_name, too_few, verdict
+from cxr.sections import GRID, effect, policy_name, too_few, verdict
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,10 @@ def test_a_policy_without_a_short_name_keeps_its_own():
 def test_grids_are_cut_as_they_are_made():
     source = (Path(__file__).parents[1] / "cxr/dcgan.py").read_text(encoding="utf-8")  # importing it takes torch
     assert re.search(rf"^GRID = {GRID}\b", source, re.MULTILINE)
+
+
+def test_what_two_trainings_differ_in_is_not_the_generated_images_doing():
+    row = {"difference": 0.07, "low": 0.04, "high": 0.1, "p_holm": 0.0001}
+    assert effect(row, 159) == "a gain, between one training of each"
+    assert "no X-ray of it was generated" in effect(row, 0) and "gain" not in effect(row, 0)
+    assert effect(row | {"low": -0.1}, 0) == "no difference shown"
