@@ -53,7 +53,8 @@ def areas(run: Artefacts, split: str) -> tuple[pd.DataFrame, Rows]:
     return table, Rows(table, path, "evaluate", "model", "finding")
 
 
-def _named(row: dict) -> str:
+def named(row: dict) -> str:
+    """The finding's name, or what its mean is over."""
     return f"Mean of {row['findings']:.0f} findings" if row["finding"] == "macro" else row["finding"]
 
 
@@ -84,7 +85,7 @@ def baseline(run: Artefacts) -> dict:
     for name in (*FINDINGS, "macro"):
         found = {p: by[p, name] for p in run.policies}
         one = found[run.final_policy]
-        row = {"finding": _named(one), "positives": one["positives"], "n": one["n"]}
+        row = {"finding": named(one), "positives": one["positives"], "n": one["n"]}
         row |= {f"auc_{p}": estimate(r) for p, r in found.items()}
         row |= {f"floor_{p}": estimate(by[f"floor_{p}", name]) for p in run.policies}
         row |= {f"paper_{p}": papers.mean_auc(p) if name == "macro" else papers.TABLE_2[name][p] for p in PRINTED}
@@ -245,7 +246,7 @@ def final(run: Artefacts) -> dict:
     for name in (*FINDINGS, "macro"):
         pair, before, after = compare[name], by[run.final_policy, name], by["final", name]
         printed = papers.TABLE_3.get(name)
-        row = {"finding": _named(after), "positives": after["positives"], "n": after["n"]}
+        row = {"finding": named(after), "positives": after["positives"], "n": after["n"]}
         row |= {"baseline": estimate(before), "final": estimate(after)}
         row |= {"floor": estimate(by[f"floor_{run.final_policy}", name]), "detectable": pair["detectable"]}
         difference = Estimate(pair["difference"], pair["low"], pair["high"])
@@ -284,9 +285,14 @@ def final(run: Artefacts) -> dict:
         f"ROC curves of the rare findings, baseline and final under {policy_name(run.final_policy)} (the paper\u2019s "
         "Figure 8), and of sex, age and view alone.",
     )
-    made = {name: _planned(run)["findings"][slug(name)]["generated"] for name in rare}
+    plan = _planned(run)["findings"]
     answers = [
-        {"name": name, **compare[name], "n": by["final", name]["n"], "verdict": effect(compare[name], made[name])}
+        {
+            "name": name,
+            **compare[name],
+            "n": by["final", name]["n"],
+            "verdict": effect(compare[name], plan[slug(name)]["generated"]),
+        }
         | {"change": Estimate(*(compare[name][k] for k in ("difference", "low", "high")), _why(by["final", name]))}
         for name in rare
     ]

@@ -11,7 +11,7 @@ from cxr import figures
 from cxr.artefacts import Artefacts, Rows, csv
 from cxr.labels import finding
 from cxr.page import Column, Estimate, Table
-from cxr.sections import plot, too_few
+from cxr.sections import named, plot, too_few
 
 FORMS = {"raw": "as given", "prior": "prior shift", "calibrated": "calibrated"}
 ERRORS = tuple(f"{n}_{form}{end}" for n in ("brier", "ece") for form in FORMS for end in ("", "_low", "_high"))
@@ -35,10 +35,6 @@ def why(row: dict, number: float, few: str = "") -> str:
     if math.isfinite(fitted["positives"]) and min(fitted.values()) < min(row["positives"], row["negatives"]):
         return f"{too_few(fitted)} on validation"
     return too_few(row)
-
-
-def named(row: dict) -> str:
-    return f"Mean of {row['findings']:.0f} findings" if row["finding"] == "macro" else row["finding"]
 
 
 def _shown(run: Artefacts) -> list[str]:

@@ -15,8 +15,8 @@ from cxr import figures
 from cxr.artefacts import Artefacts, Rows, csv
 from cxr.labels import FINDINGS, finding
 from cxr.page import Column, Estimate, Table
-from cxr.sections import areas, estimate, plot, policy_name, verdict
-from cxr.sections_calibration import calibration, named, operating, part, why
+from cxr.sections import areas, estimate, named, plot, policy_name, verdict
+from cxr.sections_calibration import calibration, operating, part, why
 
 ABOVE = ("model", "finding", "positives", "floor", "auc", "difference", "low", "high", "detectable", "p_holm")
 NUMBERS = ("auc", "fnr", "offset")
