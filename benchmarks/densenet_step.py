@@ -22,6 +22,7 @@ from benchmarks.timing import Line, agree, compared, main
 from cxr import classifier
 from cxr.batches import Images
 from cxr.labels import SLUGS
+from cxr.objectives import CrossEntropy
 from cxr.runtime import fabric
 
 TOLERANCE = 2e-3  # of two losses, relative, after an update: Adam's first step magnifies rounding
@@ -40,7 +41,8 @@ def ours(machine, net, table: pd.DataFrame, images: Images, checkpoints, batch: 
     settings = {"crop_min": 1.0, "flip": 0.0, "rotate": 0.0} | augment
     return classifier.fit(
         machine, net, table, images, table, images, checkpoints,
-        label="benchmark", select_on=[], epochs=1, batch=batch, lr=lr, average=0.0, seed=0, **settings,
+        objective=CrossEntropy(), label="benchmark", select_on=[], epochs=1, batch=batch, lr=lr, average=0.0,
+        seed=0, **settings,
     )  # fmt: skip
 
 

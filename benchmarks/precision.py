@@ -18,6 +18,7 @@ from benchmarks.steps import Silent
 from benchmarks.timing import Line, agree, main
 from cxr import classifier
 from cxr.metrics import auc
+from cxr.objectives import CrossEntropy
 from cxr.runtime import fabric
 
 AUC_DIFFERENCE = 0.01
@@ -32,7 +33,8 @@ def trained(precision: str, folder: Path, size: int, n: int, epochs: int, batch:
     started = time.perf_counter()
     net, _, _ = classifier.fit(
         machine, classifier.build("none", 0), labels, images, few_labels, few, Silent(), label=precision, select_on=[],
-        epochs=epochs, batch=batch, lr=1e-3, average=0.0, crop_min=0.9, flip=0.0, rotate=0.0, seed=0,
+        objective=CrossEntropy(), epochs=epochs, batch=batch, lr=1e-3, average=0.0, crop_min=0.9, flip=0.0,
+        rotate=0.0, seed=0,
     )  # fmt: skip
     took = time.perf_counter() - started
     scores = classifier.predict(machine, net, held_out)

@@ -2,7 +2,7 @@
 final model alike.
 
 Loss: binary cross-entropy over the findings, sum(w * bce) / sum(w) over a batch, where the policy's weight w masks a
-label (0) out.
+label (0) out (cxr/objectives.py, which has the control arms' too).
 Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept
 (PAPER 1, section 4). What is validated and kept is a running average of the weights (cxr/average.py); with decay 0 it
 is the paper's, the weights as they are. A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so
@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cxr import weights
@@ -90,12 +89,6 @@ def _imagenet() -> dict[str, torch.Tensor]:
         ) from None
 
 
-def masked_bce(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy of N x K logits, weighted mean; 0 where every weight is 0."""
-    losses = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-    return (losses * weight).sum() / weight.sum().clamp(min=1e-8)
-
-
 def columns(table: pd.DataFrame, kind: str) -> np.ndarray:
     """N x K float32 of one kind of column (target | weight | truth | score) in the order of the findings."""
     return table[[f"{kind}.{name}" for name in SLUGS]].to_numpy(np.float32, copy=True)
@@ -140,6 +133,29 @@ def validation(scores: np.ndarray, table: pd.DataFrame, select_on: Sequence[str]
     return float(loss), mean
 
 
+def _draw(n: int, batch: int, seed: int, total: int, lead: np.ndarray | None) -> Callable[[int], torch.Tensor]:
+    """Step number -> the rows of its batch: one permutation after the other of the n rows, whole batches alone (what is
+    left of one is in another place in the next); with `lead`, of those rows first and then of the others.
+    """
+    pools, starts = [torch.arange(n)], [0]
+    if lead is not None:
+        first = torch.zeros(n, dtype=torch.bool)
+        first[torch.as_tensor(lead)] = True
+        pools, starts = [pools[0][first], pools[0][~first]], [0, round(total * len(lead) / n)]
+    latest: dict[tuple[int, int], torch.Tensor] = {}
+
+    def rows_at(step: int) -> torch.Tensor:
+        which = int(step >= starts[-1]) if lead is not None else 0
+        pool = pools[which]
+        number, place = divmod(step - starts[which], max(1, len(pool) // batch))
+        if (which, number) not in latest:
+            latest.clear()
+            latest[which, number] = pool[order(len(pool), seed, 1 + 2 * which, number)]
+        return latest[which, number][place * batch : (place + 1) * batch]
+
+    return rows_at
+
+
 def fit(
     fabric: Fabric,
     net: Classifier,
@@ -149,6 +165,7 @@ def fit(
     valid_images: Images,
     checkpoints: Checkpoints,
     *,
+    objective: nn.Module,
     label: str,
     select_on: Sequence[str],
     epochs: int,
@@ -159,17 +176,24 @@ def fit(
     flip: float,
     rotate: float,
     seed: int,
+    epoch_images: int | None = None,
+    lead: np.ndarray | None = None,
 ) -> tuple[Classifier, pd.DataFrame, int]:
     """Train; returns (the net with the best epoch's weights, history, best epoch from 1).
 
     train, valid: label tables whose rows are the images, in order. history: epoch, train_loss, valid_loss,
     valid_macro_auc, one row an epoch. The best epoch has the highest mean validation AUC over `select_on`; where that
     list is empty, the lowest validation loss.
+    epoch_images: that an epoch counts, whole batches of them; the training images by default. lead: N of the rows of
+    `train` that the training begins with, alone, for the share of all its steps that they are of the rows; the others
+    follow, alone.
     Raises ValueError when the loss is no longer finite.
     """
-    steps = max(1, len(train) // batch)  # what is left of a permutation is in another place the next epoch
+    steps = max(1, (epoch_images or len(train)) // batch)
+    rows_at = _draw(len(train), batch, seed, epochs * steps, lead)
     optimiser = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.999), fused=True)
     model, optimiser = fabric.setup(net, optimiser)
+    objective = objective.to(fabric.device)
     averaged = copy_of(net)
     target = torch.from_numpy(columns(train, "target")).to(fabric.device)
     weight = torch.from_numpy(columns(train, "weight")).to(fabric.device)
@@ -179,6 +203,7 @@ def fit(
     if state := checkpoints.load(epochs * steps):
         net.load_state_dict(state["net"])
         averaged.load_state_dict(state["average"])
+        objective.load_state_dict(state["objective"])
         restore(optimiser, state["optimiser"])
         history, best, (epoch, step, total) = state["history"], state["best"], state["position"]
 
@@ -186,6 +211,7 @@ def fit(
         return {
             "net": net.state_dict(),
             "average": averaged.state_dict(),
+            "objective": objective.state_dict(),
             "optimiser": optimiser.state_dict(),
             "history": history,
             "best": best,
@@ -198,10 +224,9 @@ def fit(
     with checkpoints, Progress(label, epochs * steps * batch) as progress:
         progress.skip((epoch * steps + step) * batch)
         while epoch < epochs:
-            permutation = order(len(train), seed, 1, epoch)
             model.train()
             while step < steps:
-                chosen = permutation[step * batch : (step + 1) * batch]
+                chosen = rows_at(epoch * steps + step)
                 geometry = affine(
                     len(chosen), generator(seed, 2, epoch, step), flip=flip, rotate=rotate, crop=(crop_min, 1.0)
                 )
@@ -209,7 +234,8 @@ def fit(
                 chosen, geometry = chosen[mine], geometry[mine]
                 x = warp(train_images.gather(chosen), geometry, train_images.size)
                 rows = chosen.to(fabric.device)
-                loss = masked_bce(model(x), target[rows], weight[rows])
+                done = (epoch * steps + step) / (epochs * steps)
+                loss = objective(model(x), target[rows], weight[rows], done)
                 optimiser.zero_grad(set_to_none=True)
                 fabric.backward(loss)
                 optimiser.step()

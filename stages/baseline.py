@@ -1,7 +1,8 @@
 """baseline: paper 1's DenseNet121 on one label table; writes weights, history and the predictions for validation and
 test patients.
 
-stages/final.py is this same command on the enriched table: nothing but the table differs.
+stages/final.py is this same command on the enriched table: nothing but the table differs. stages/study.py is it on a
+control arm's.
 
     python -m stages.baseline --table data/labels/u_zeroes.parquet --store data/stores/chexpert/224 --split
     data/splits/chexpert.parquet ...
@@ -26,6 +27,7 @@ def run(
     predictions: Annotated[Path, Option()],
     history: Annotated[Path, Option()],
     synthetic: Annotated[Path | None, Option(help="store of the table's synthetic images")] = None,
+    arm: Annotated[Path | None, Option(help="JSON of a control arm: its objective and length")] = None,
     size: Annotated[int, Option(min=32, max=1024)] = 224,
     epochs: Annotated[int, Option(min=1)] = 3,
     batch: Annotated[int, Option(min=2)] = 16,
@@ -42,15 +44,17 @@ def run(
     rotate: Annotated[float, Option(min=0.0, max=45.0, help="degrees")] = 5.0,
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
+    trial: Annotated[int | None, Option(min=0, help="of several trainings of one arm: takes the seed's place")] = None,
     checkpoint_minutes: Annotated[
         float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="between two saves of the training state")
     ] = 5.0,
     state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
 ) -> None:
     """Train the classifier on one label table and predict its validation and test images."""
+    import numpy as np
     import pandas as pd
 
-    from cxr import classifier
+    from cxr import classifier, objectives
     from cxr.batches import Images
     from cxr.files import atomic, read_table, write_table
     from cxr.labels import COLUMNS, SLUGS
@@ -59,6 +63,7 @@ def run(
     from cxr.store import open_store
     from cxr.weights import save
 
+    seed = seed if trial is None else trial
     rows = read_table(table, columns=COLUMNS)
     splits, about = read_split(split, "chexpert", select_on=list)
     if view != "all":
@@ -69,8 +74,9 @@ def run(
             raise ValueError(f"{table}: no {name} image with classifier.view = {view}; choose another view or split")
     guard(parts["train"], splits, by=about["by"], what=str(table))
 
+    spec = objectives.read(arm) if arm else objectives.BASELINE
     machine = fabric(precision)
-    folders = [stores / str(size)] + ([synthetic] if synthetic else [])
+    folders = [stores / str(size)] + ([synthetic] if synthetic and (spec["images"] or not arm) else [])
     opened = [open_store(folder) for folder in folders]
     images = {
         name: Images(opened if name == "train" else opened[:1], part["image_id"], machine.device)
@@ -83,11 +89,14 @@ def run(
         "seed": seed, "select_on": about["select_on"],
     }  # fmt: skip
     inputs = {"table": table, "split": split, "store": folders[0]}
-    inputs |= {"synthetic": synthetic} if synthetic else {}
+    inputs |= {"synthetic": folders[1]} if folders[1:] else {}
     inputs |= {} if start in ("imagenet", "none") else {"weights": Path(start)}
-    params = {"size": size, "view": view, "weights": weights} | settings
-    label = f"{model.parent.name}@{model.name}" if model.parent.name == "baseline" else model.name
+    params = {"size": size, "view": view, "weights": weights, "arm": spec} | settings
+    if spec["lead"] or spec["objective"] == "auc_margin":  # a schedule over the whole: another length starts afresh
+        params["epochs"] = epochs
+    label = f"{model.parent.name}@{model.name}" if model.parent.name in ("baseline", "study") else model.name
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state)
+    labels = (classifier.columns(parts["train"], kind) for kind in ("target", "weight"))
     trained, curve, best = classifier.fit(
         machine,
         net,
@@ -96,6 +105,9 @@ def run(
         parts["valid"],
         images["valid"],
         checkpoints,
+        objective=objectives.objective(spec, *labels),
+        epoch_images=spec["epoch_images"],
+        lead=np.flatnonzero(parts["train"]["synthetic"]) if spec["lead"] else None,
         label=label,
         epochs=epochs,
         **settings,

@@ -82,8 +82,8 @@ def test_a_brighter_batch_is_refused():
 
 
 def test_another_loss_is_refused(monkeypatch):
-    whole = densenet_step.classifier.masked_bce
-    monkeypatch.setattr(densenet_step.classifier, "masked_bce", lambda *a: 1.01 * whole(*a))
+    whole = densenet_step.CrossEntropy.forward
+    monkeypatch.setattr(densenet_step.CrossEntropy, "forward", lambda *a: 1.01 * whole(*a))
     with pytest.raises(Difference):
         list(densenet_step.lines(True))
 

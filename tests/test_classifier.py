@@ -13,6 +13,7 @@ from cxr import classifier, weights
 from cxr.batches import Images
 from cxr.checkpoints import Checkpoints
 from cxr.labels import SLUGS
+from cxr.objectives import CrossEntropy
 from cxr.runtime import fabric
 from cxr.store import open_store, write_store
 
@@ -20,15 +21,13 @@ from cxr.store import open_store, write_store
 def test_masked_labels_do_not_move_the_loss():
     generator = torch.Generator().manual_seed(0)
     logits, target = torch.randn(6, 14, generator=generator), torch.rand(6, 14, generator=generator).round()
-    everything = torch.ones(6, 14)
-    assert torch.isclose(
-        classifier.masked_bce(logits, target, everything), F.binary_cross_entropy_with_logits(logits, target)
-    )
+    everything, loss = torch.ones(6, 14), CrossEntropy()
+    assert torch.isclose(loss(logits, target, everything, 0.0), F.binary_cross_entropy_with_logits(logits, target))
     mask = everything.clone()
     mask[:, 3] = 0
     expected = F.binary_cross_entropy_with_logits(logits[:, mask[0] > 0], target[:, mask[0] > 0])
-    assert torch.isclose(classifier.masked_bce(logits, target, mask), expected)
-    assert torch.equal(classifier.masked_bce(logits, 1 - target, mask * 0), torch.tensor(0.0))
+    assert torch.isclose(loss(logits, target, mask, 0.0), expected)
+    assert torch.equal(loss(logits, 1 - target, mask * 0, 0.0), torch.tensor(0.0))
 
 
 def test_auc_is_scikit_learns_with_ties_and_the_uncertain_left_out():
@@ -81,6 +80,7 @@ def train(data, folder, epochs, **changes):
     (train_table, train_images), (valid_table, valid_images) = data
     torch.manual_seed(0)
     settings = {
+        "objective": CrossEntropy(),
         "select_on": ["no_finding"],
         "batch": 16,
         "lr": 1e-2,

@@ -1,0 +1,61 @@
+"""The control arms of the GAN question: what else than a trained GAN could explain a gain of the enriched table.
+
+Each arm is the baseline's classifier, settings, validation and test patients; it differs from the baseline in its
+training table, in its objective or in its number of steps, and from the arm `gan` (paper 1's final model) in one thing:
+
+baseline        the real images, the baseline's own number of steps
+baseline_steps  the real images, as many steps as `gan` (as every arm below)
+oversampling    real positives drawn again, as many as `gan` adds, with all their own labels
+pos_weight      the positives' loss weighted so that they count like the target prevalence
+auc_margin      the AUC margin loss (Yuan et al. 2021) in the second half of the steps
+gan             the generated images of `balance`
+gan_untrained   the same rows, images of the generators with their initial weights: does any extra image do it?
+blurred         the same rows, real positives through the GAN's size and back: does lost resolution alone do it?
+pretrained      the generated images first, the real ones after (as RoentGen-v2's authors do, arXiv 2508.16783)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr.files import read_json
+
+ARMS = (
+    *("baseline", "baseline_steps", "oversampling", "pos_weight", "auc_margin"),
+    *("gan", "gan_untrained", "blurred", "pretrained"),
+)
+GENERATOR = ("size", "z_dim", "width", "channels", "seed")  # of a GAN's JSON, what dcgan.build takes
+
+
+def known(arm: str) -> str:
+    """The arm's name. Raises ValueError, with the choices, for another."""
+    if arm not in ARMS:
+        raise ValueError(f"unknown arm {arm!r} in study.arms: choose from {', '.join(ARMS)}")
+    return arm
+
+
+def again(finding: str, n: int, train: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """n rows of `train` that are certain positives of the finding, none a second time before every one was used once.
+
+    Raises ValueError when n rows are wanted of none.
+    """
+    having = train[train[f"truth.{finding}"] == 1].sort_values("image_id", ignore_index=True)
+    if n and having.empty:
+        raise ValueError(f"{finding}: no certain positive to draw again; take it out of rare.findings")
+    rng = np.random.default_rng([seed, *finding.encode()])
+    passes = [rng.permutation(len(having)) for _ in range(-(-n // len(having)))] if n else [np.array([], int)]
+    return having.iloc[np.concatenate(passes)[:n]].reset_index(drop=True)
+
+
+def untrained(folder: Path, n: int, seed: int) -> Iterator[np.ndarray]:
+    """n images, S x S uint8, of the generator in `folder` as it was before its first step."""
+    from cxr import dcgan
+
+    meta = read_json(folder / "generator.json", f"gan@{folder.name}", dict.fromkeys(GENERATOR, int))
+    g, _ = dcgan.build(*(meta[key] for key in GENERATOR))
+    for start in range(0, n, 1024):
+        yield from dcgan.generate(g, min(1024, n - start), meta["z_dim"], seed, 4, start, device="cpu")

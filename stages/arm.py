@@ -1,0 +1,85 @@
+"""arm: the training table, the extra images and the objective of one control arm of the GAN question (cxr/arms.py).
+
+python -m stages.arm --arm oversampling --balanced data/balanced --gans models/gan --stores data/stores/chexpert --split
+data/splits/chexpert.parquet --out data/arms/oversampling ...
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from stages.cli import main, read_split
+
+
+def run(
+    arm: Annotated[str, Option(help="of cxr/arms.py")],
+    balanced: Annotated[Path, Option(help="folder that balance wrote: table.parquet, plan.json, images/")],
+    gans: Annotated[Path, Option(help="folder of the GANs")],
+    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
+    split: Annotated[Path, Option()],
+    out: Annotated[Path, Option(help="folder for table.parquet, arm.json and, where there are any, images/")],
+    size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],
+    gan_size: Annotated[int, Option(help="the GAN's image size")],
+    gan_view: Annotated[Literal["frontal", "lateral", "all"], Option(help="projections that the GAN learnt from")],
+    view: Annotated[Literal["frontal", "lateral", "all"], Option(help="the classifier's view")] = "all",
+    seed: Annotated[int, Option(min=0, help="of balance")] = 0,
+) -> None:
+    """Make the table and the images of one control arm."""
+    import pandas as pd
+
+    from cxr import arms
+    from cxr.balance import prevalence, synthetic_rows
+    from cxr.files import atomic, read_json, read_table, write_json, write_table
+    from cxr.images import resize
+    from cxr.labels import COLUMNS
+    from cxr.objectives import BASELINE
+    from cxr.splits import guard
+    from cxr.store import open_store, write_store
+
+    arms.known(arm)
+    whole = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
+    plan = read_json(balanced / "plan.json", "balance", {"target_prevalence": float, "findings": {...: dict}})
+    splits, about = read_split(split, "chexpert")
+    real, extra = whole[~whole["synthetic"]], whole[whole["synthetic"]].reset_index(drop=True)
+    train = real[(real["split"] == "train") & ((real["projection"] == view) | (view == "all"))]
+    guard(train, splits, by=about["by"], what=str(balanced / "table.parquet"))
+    wanted = {name: part["generated"] for name, part in plan["findings"].items()}
+    learnt = train[(train["projection"] == gan_view) | (gan_view == "all")]
+
+    spec = BASELINE | {"arm": arm, "split_sha256": about["sha256"]}
+    rows, images = real, None
+    if arm != "baseline":
+        seen = (extra["projection"] == view) | (view == "all")
+        spec["epoch_images"] = len(train) + int(seen.sum())
+    if arm in ("pos_weight", "auc_margin"):
+        spec |= {"objective": arm, "prevalence": plan["target_prevalence"], "rare": sorted(wanted)}
+    if arm == "oversampling":
+        drawn = [arms.again(name, n, learnt, seed) for name, n in wanted.items()]
+        rows = pd.concat([real, *drawn], ignore_index=True)
+    if arm in ("gan", "gan_untrained", "blurred", "pretrained"):
+        rows, packed = whole, open_store(balanced / "images")
+        images = (packed.images[i] for i in packed.rows(extra["image_id"]))
+    if arm == "gan_untrained":
+        images = (resize(image, size) for name, n in wanted.items() for image in arms.untrained(gans / name, n, seed))
+    if arm == "blurred":
+        source = open_store(stores / str(gan_size))
+        chosen = pd.concat([arms.again(name, n, learnt, seed) for name, n in wanted.items()])["image_id"]
+        images = (resize(source.images[i], size) for i in source.rows(chosen))
+    if arm == "pretrained":
+        # Alone, rows that are positive and nothing else teach only to say yes: each finding is the others' negative.
+        blocks = [synthetic_rows(name, n, "one_hot", train, None) for name, n in wanted.items()]
+        rows, spec["lead"] = pd.concat([real, *blocks], ignore_index=True), True
+    spec["images"] = len(extra) if images is not None else 0
+    with atomic(out) as folder:
+        folder.mkdir()
+        write_table(folder / "table.parquet", rows)
+        if images is not None:
+            write_store(folder / "images", images, extra[["image_id"]])
+        write_json(folder / "arm.json", spec)
+    reached = ", ".join(f"{name} {prevalence(rows, name):.1%}" for name in wanted)
+    print(f"arm: {arm}: {int((rows['split'] == 'train').sum()):,} training rows, {reached} positive")
+
+
+if __name__ == "__main__":
+    main(run)
