@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
+# What takes longest starts first, so that no test process waits at the end for another.
+LONGEST = ("test_dag", "test_kills", "test_remote", "test_download", "test_dcgan", "test_adgm", "test_classifier")
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
