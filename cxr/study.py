@@ -6,13 +6,13 @@ seed). An arm's AUC is the mean over seeds, its interval a bootstrap over patien
 standard deviation over seeds. A difference is paired: seed by seed, and in the same draws of patients. Its standard
 error holds both parts as in the analysis of several readers and cases, with trainings for readers (Obuchowski and
 Rockette 1995, degrees of freedom of Hillis 2007): with S seeds, s the standard deviation of the S paired differences,
-P the patients' variance of their mean and E the part of s^2 that these patients alone explain,
+C the covariance over patients of two of them, and P the patients' variance of their mean,
 
-    variance = P + max(0, s^2 - E) / S,    degrees of freedom = (S - 1) variance^2 / (s^2 / S)^2.
+    variance = max(P, s^2 / S + max(0, C)),    degrees of freedom = (S - 1) variance^2 / (s^2 / S)^2.
 
-P + s^2 / S would count E twice: the noise of the patients' draw that two trainings do not share is in both. One seed
-says nothing of trainings: no combined interval, no p. Two say little: where trainings differ more than patients, equal
-arms are told apart at 0.05 about one time in eight. From three on it is one in twenty.
+P + s^2 / S would count twice the noise of the patients' draw that two trainings do not share. One seed says nothing of
+trainings: no combined interval, no p. Two say little: where trainings differ more than patients, equal arms are told
+apart at 0.05 about one time in eight. From three on it is one in twenty.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ def combine(differences: np.ndarray, replicates: np.ndarray) -> Combined:
     if drawn.shape[1] < 2 or np.isnan(differences).any():
         return Combined(math.nan, math.nan)
     patients = drawn.mean(axis=0).var(ddof=1)
-    explained = (drawn.var(axis=1, ddof=1).mean() - patients) * seeds / (seeds - 1)
-    spread = differences.var(ddof=1)
-    variance = patients + max(0.0, spread - explained) / seeds
-    df = (seeds - 1) * variance**2 / (spread / seeds) ** 2 if spread > 0 else math.inf
+    shared = (seeds * patients - drawn.var(axis=1, ddof=1).mean()) / (seeds - 1)
+    own = differences.var(ddof=1) / seeds
+    variance = max(patients, own + max(0.0, shared))
+    df = (seeds - 1) * (variance / own) ** 2 if own > 0 else math.inf
     return Combined(math.sqrt(variance), df)
 
 

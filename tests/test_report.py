@@ -178,7 +178,8 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "balanced": root / "balanced/plan.json",
         "metrics": root / "metrics.json",
     }
-    lists = {"policies": POLICIES, "findings": rare, "classes": [2, 3] if labels else [], "labels": labels}
+    lists = {"arms": [], "seeds": [0]}
+    lists |= {"policies": POLICIES, "findings": rare, "classes": [2, 3] if labels else [], "labels": labels}
     return options | lists | {"final_policy": "u_zeroes", "params": params}
 
 

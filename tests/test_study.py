@@ -47,17 +47,20 @@ def made():
 
 
 def test_patients_and_trainings_combine_by_hand():
-    # Differences 1 and 3: s^2 = 2. Replicates whose noise is shared: P = 2, nothing explained, so 2 + 2 / 2 = 3 on
+    # Differences 1 and 3: s^2 = 2. Replicates whose noise is shared: P = C = 2, so 2 / 2 + 2 = 3 on
     # (2 - 1) 3^2 / 1^2 = 9 degrees of freedom; t(9) at 0.975 is 2.262.
     shared = combine(np.array([1.0, 3.0]), np.array([[-1.0, 1.0], [1.0, 3.0]]))
     assert (shared.error**2, shared.df) == pytest.approx((3, 9))
     assert shared.interval(2, 0.95) == pytest.approx((2 - 2.2622 * math.sqrt(3), 2 + 2.2622 * math.sqrt(3)), abs=1e-3)
-    # Replicates whose noise is each training's own: variances 4/3 each, of the mean 2/3, so that E = 4/3 and
-    # 2/3 + (2 - 4/3) / 2 = 1 on 1 degree of freedom: t of 1 is 0.75 from 0.
+    # Replicates whose noise is each training's own: variances 4/3 each, of the mean P = 2/3, so that C = 0: the
+    # variance is 2 / 2 = 1 on 1 degree of freedom.
     own = combine(np.array([1.0, 3.0]), np.array([[0.0, 0, 2, 2], [2.0, 4, 2, 4]]))
     assert (own.error**2, own.df) == pytest.approx((1, 1))
     assert own.p(1.0) == pytest.approx(0.5)  # a t of one degree of freedom is Cauchy's: 1/4 in each tail beyond 1
     assert own.detectable(0.95, 0.75) == pytest.approx(math.tan(0.475 * math.pi) + 1)
+    # Noise of opposite sign, C < 0, is not taken off: there are no fewer degrees of freedom than seeds less one.
+    opposed = combine(np.array([1.0, 3.0]), np.array([[-1.0, 1.0], [1.0, -1.0]]))
+    assert (opposed.error**2, opposed.df) == pytest.approx((1, 1))
     # Trainings that differ less than the patients explain: the patients' part alone, never less.
     assert combine(np.array([2.0, 2.1]), np.array([[0.0, 0, 2, 2], [2.0, 4, 2, 4]])).error ** 2 == pytest.approx(2 / 3)
 
