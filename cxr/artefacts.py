@@ -32,6 +32,8 @@ class Artefacts:
     metrics: Path
     policies: list[str]
     findings: list[str]
+    arms: list[str]
+    seeds: list[int]
     classes: list[int]
     labels: list[int]
     final_policy: str
@@ -73,6 +75,7 @@ TEXT = (
     "model", "finding", "split", "which", "true", "predicted", "class_name", "remark", "dataset", "check", "severity",
     "examples", "advice", "image_id", "path", "reason", "place", "quantity", "stated", "needs", "says", "recomputed",
     "verdict", "kind", "why", "attribute", "group", "form", "view",
+    "arm", "reference", "control",
 )  # fmt: skip
 SHARES = (
     "auc",
@@ -80,6 +83,7 @@ SHARES = (
     "balanced_accuracy",
     "majority_share",
     "macro_auc",
+    "valid_auc",
     "p",
     "p_holm",
     "baseline",

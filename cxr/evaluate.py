@@ -51,7 +51,7 @@ class Areas(NamedTuple):
     replicates: np.ndarray
 
 
-def _areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -> Areas:
+def model_areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -> Areas:
     truth, score = values(table, "truth"), values(table, "score")
     known = np.minimum((truth == 1).sum(axis=0), (truth == 0).sum(axis=0)) >= max(settings.min_positives, 1)
     area = np.full(len(SLUGS), np.nan)
@@ -62,7 +62,7 @@ def _areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -> Are
     return Areas(known, area, replicates)
 
 
-def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+def mean_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Mean over the known findings (axis 0), NaN where one of them is: it is always a mean over the same findings."""
     return values[known].mean(axis=0) if known.any() else np.full(values.shape[1:], np.nan)
 
@@ -86,7 +86,7 @@ def judge(
         owners = any_model.loc[at, "patient_id"]
         draws, patients[split] = metrics.draw_patients(owners, settings.replicates, settings.seed), owners.nunique()
         for model, table in models.items():
-            areas[model, split] = _areas(table[at], draws, settings)
+            areas[model, split] = model_areas(table[at], draws, settings)
             rows += _auc_rows(model, split, table[at], areas[model, split], patients[split], settings)
             if split == "test":
                 curves += _curves(model, table[at], areas[model, split].known)
@@ -119,10 +119,10 @@ def _auc_rows(
              "negatives": negatives, "auc": areas.area[k], "low": low, "high": high, "patients": patients,
              "missing": missing if areas.known[k] else None, "findings": None}
         )  # fmt: skip
-    low, high, missing = metrics.interval(_mean(areas.replicates, areas.known), settings.confidence)
+    low, high, missing = metrics.interval(mean_known(areas.replicates, areas.known), settings.confidence)
     rows.append(
         {"model": model, "finding": "macro", "split": split, "n": len(table), "positives": None, "negatives": None,
-         "auc": float(_mean(areas.area, areas.known)), "low": low, "high": high, "patients": patients,
+         "auc": float(mean_known(areas.area, areas.known)), "low": low, "high": high, "patients": patients,
          "missing": missing if areas.known.any() else None, "findings": int(areas.known.sum())}
     )  # fmt: skip
     return rows
@@ -156,8 +156,8 @@ def _compare(
              "final": second.area[k], "difference": test.difference, "low": low, "high": high, "detectable": least,
              "z": test.z, "p": test.p}
         )  # fmt: skip
-    ours, theirs = _mean(second.area, second.known), _mean(first.area, first.known)
-    gain = _mean(second.replicates, second.known) - _mean(first.replicates, first.known)
+    ours, theirs = mean_known(second.area, second.known), mean_known(first.area, first.known)
+    gain = mean_known(second.replicates, second.known) - mean_known(first.replicates, first.known)
     low, high, _ = metrics.interval(gain, settings.confidence)
     rows.append(
         {"finding": "macro", "positives": None, "baseline": float(theirs), "final": float(ours),

@@ -329,6 +329,47 @@ def forest(rows: pd.DataFrame, label: str = "difference in AUC, final \u2212 bas
     return figure
 
 
+@_styled
+def study(rows: pd.DataFrame, arms: Mapping[str, str], control: str) -> Figure:
+    """Differences of a study's arms from the best control, a panel per finding, a line per arm.
+
+    rows: panel, arm, difference, low, high (patients: thick), total_low, total_high (and trainings: thin; NaN: none);
+    arms: arm -> its name on the figure. The control stands hollow at zero, the baseline as a dotted line.
+    """
+    panels = list(dict.fromkeys(rows["panel"]))
+    columns = min(max(len(panels), 1), 4)
+    lines = max(1, -(-len(panels) // columns))
+    figure, axes = _grid(lines, columns, 0.75 + 0.17 * len(arms), sharex=True, sharey=True)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    ends = ["low", "high", "total_low", "total_high"]
+    reach = np.nanmax(np.abs(rows[ends].to_numpy(float)), initial=0.02) * 1.06
+    y = dict(zip(arms, range(len(arms))[::-1], strict=True))
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        mine = rows[rows["panel"] == panel]
+        ax.axvline(0, color=INK, linewidth=0.8)
+        for row in mine.itertuples():
+            clear = row.total_low > 0 or row.total_high < 0
+            colour = COLOURS[0] if clear else GREY
+            if row.arm == "baseline" and control != "baseline" and np.isfinite(row.difference):
+                ax.axvline(row.difference, color=COLOURS[1], linewidth=0.9, linestyle=":")
+            ax.hlines(y[row.arm], row.total_low, row.total_high, color=colour, linewidth=0.8)
+            ax.hlines(y[row.arm], row.low, row.high, color=colour, linewidth=2.6)
+            if row.arm == control:
+                ax.plot(0, y[row.arm], "o", markersize=4, markerfacecolor="white", markeredgecolor=INK)
+            else:
+                ax.plot(row.difference, y[row.arm], "|", color=colour, markersize=7, markeredgewidth=1.3)
+            if not np.isfinite(row.difference):
+                ax.annotate("n/a", (0, y[row.arm]), (4, 0), textcoords="offset points", va="center", color=GREY)
+        ax.set(title=panel, xlim=(-reach, reach), ylim=(-0.7, len(arms) - 0.3))
+        ax.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
+        ax.set_yticks(list(y.values()), list(arms.values()))
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+    figure.supxlabel("difference in AUC, arm \u2212 best control", fontsize=7.5)
+    return figure
+
+
 ADGM_PANELS = {"acc": "accuracy", "ce": "classification loss", "L": "L", "U": "U", "J": "J\u03b1"}
 
 

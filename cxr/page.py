@@ -118,9 +118,11 @@ def missing(value) -> bool:
     return value is None or (not isinstance(value, str) and bool(pd.isna(value)))
 
 
-def number(value: float, kind: str) -> str:
-    """One number as a column of this kind shows it: 12,345, 12.3 %, 0.812, +0.021, <0.001."""
-    if kind == "count":
+def number(value: float, kind: str, decimals: int | None = None) -> str:
+    """One number as a column of this kind shows it: 12,345, 12.3 %, 0.812, +0.021, <0.001. decimals: of a "number"."""
+    if kind == "number" and decimals is not None:
+        text = f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: no minus before a zero
+    elif kind == "count":
         text = f"{round(value):,}"
     elif kind == "share":
         text = f"{100 * value:.1f} %" if value == 0 or abs(value) >= 0.0005 else f"{100 * value:.2g} %"
@@ -137,11 +139,17 @@ def number(value: float, kind: str) -> str:
     return text.replace("-", MINUS)
 
 
+def carried(estimate: Estimate) -> int | None:
+    """The decimals that a value with an interval carries: those of two digits of the interval's width."""
+    width = math.nan if missing(estimate.low) or missing(estimate.high) else estimate.high - estimate.low
+    return max(0, 1 - math.floor(math.log10(width))) if width > 0 else None
+
+
 def interval(estimate: Estimate, kind: str) -> str:
     """'[0.780, 0.841]', or '' where there is none."""
     if missing(estimate.low) or missing(estimate.high):
         return ""
-    bounds = [number(v, kind) for v in (estimate.low, estimate.high)]
+    bounds = [number(v, kind, carried(estimate)) for v in (estimate.low, estimate.high)]
     if kind == "share":
         bounds[0] = bounds[0].removesuffix(" %")
     return f"[{', '.join(bounds)}]"
@@ -152,7 +160,7 @@ def cell(value, kind: str) -> Markup:
     if isinstance(value, Estimate):
         if missing(value.value):
             return Markup('<span class="na">n/a{}</span>').format(f" \u2014 {value.why}" if value.why else "")
-        shown = Markup('<span class="v">{}</span>').format(number(value.value, kind))
+        shown = Markup('<span class="v">{}</span>').format(number(value.value, kind, carried(value)))
         bounds = interval(value, kind)
         return shown + Markup(' <span class="ci">{}</span>').format(bounds) if bounds else shown
     if isinstance(value, Counted) and not missing(value.value):

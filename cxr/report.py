@@ -19,6 +19,7 @@ from cxr.sections_adgm import adgm
 from cxr.sections_audit import audit
 from cxr.sections_data import data
 from cxr.sections_fidelity import fidelity
+from cxr.sections_study import study
 from cxr.sections_trust import trust
 
 TITLE = "Two chest X-ray studies, run as one pipeline"
@@ -27,6 +28,7 @@ CONTENTS = (
     ("baseline", "Baseline"),
     ("gan", "Generated X-rays"),
     ("final", "Final classifier"),
+    ("study", "Does the GAN help?"),
     ("trust", "Metadata, calibration, subgroups"),
     ("adgm", "Few labels"),
     ("audit", "The papers\u2019 own numbers"),
@@ -45,6 +47,7 @@ def gather(run: Artefacts) -> dict:
         "gan": gan(run),
         "fidelity": fidelity(run),
         "final": final(run),
+        "study": study(run),
         "trust": trust(run),
         "adgm": adgm(run),
         "audit": audit(run),
@@ -119,6 +122,7 @@ def previews(context: dict) -> dict[str, bytes]:
         "roc": context["baseline"]["roc_figure"],
         "final_roc": context["final"]["roc_figure"],
         "differences": context["final"]["forest_figure"],
+        "study": context["study"]["forest_figure"],
         "reliability": context["trust"]["reliability_figure"],
         "adgm_accuracy": context["adgm"]["accuracy_figure"],
     }

@@ -7,6 +7,7 @@ As cxr/sections.py: the names that the template uses, nothing computed anew.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from cxr.artefacts import Artefacts, image
 from cxr.files import read_json
@@ -17,10 +18,10 @@ SPREAD = dict.fromkeys(("mean", "low", "high"), float)
 COUNTS = ("real", "patients", "generated", "held_out", "held_out_patients", "half", "replicates", "scales")
 SPACE = dict.fromkeys(("generated_median", "held_out_median", "duplicates", "held_out_duplicates"), float)
 SPACE |= dict.fromkeys(("membership_auc", "membership_low", "membership_high"), float)
-COPIES = dict.fromkeys(("duplicates", "duplicates_low", "duplicates_high"), float)
+COPIES = ("duplicates", "duplicates_low", "duplicates_high")  # a share with its interval, or None where not judged
 SHAPE = dict.fromkeys(COUNTS, int) | {
     "quality": {...: {"generated": SPREAD, "floor": SPREAD, "difference": SPREAD, "told_apart": bool}},
-    "memorisation": {"duplicates": object, "spaces": {...: SPACE}},
+    "memorisation": dict.fromkeys(COPIES, object) | {"spaces": {...: SPACE}},
 }
 MEASURES = {
     "fid": ("FID", "lower is better"),
@@ -39,10 +40,7 @@ def fidelity(run: Artefacts) -> dict:
         path = folder / "fidelity.json"
         found = read_json(path, stage, SHAPE)
         told = found["memorisation"]
-        copies = Estimate(math.nan, why="no held-out X-ray")
-        if told["duplicates"] is not None:
-            copies = Estimate(*(read_json(path, stage, {"memorisation": COPIES})["memorisation"][k] for k in COPIES))
-        answers.append({"name": name, **found, "copies": copies, **_answer(found)})
+        answers.append({"name": name, **found, "copies": _copies(told, path, stage), **_answer(found)})
         quality += _measures(name, found)
         for space, row in told["spaces"].items():
             memory.append({"finding": name, "space": space, **row})
@@ -58,6 +56,17 @@ def fidelity(run: Artefacts) -> dict:
         "quality": _quality(quality) if quality else None,
         "memory": _memory(memory) if memory else None,
     }
+
+
+def _copies(told: dict, path: Path, stage: str) -> Estimate:
+    if told["duplicates"] is None:
+        return Estimate(math.nan, why="no held-out X-ray")
+    for key in COPIES:
+        if not isinstance(told[key], int | float):
+            raise ValueError(
+                f"{path}: memorisation.{key} is {told[key]!r}, not of type float; `dvc repro -f {stage}` makes it again"
+            )
+    return Estimate(*(told[key] for key in COPIES))
 
 
 def _answer(found: dict) -> dict:

@@ -157,12 +157,13 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
         *(Column(n, title, kind, head_) for n, title, kind, head_ in (
             ("auc", "AUC", "auc", "AUC"), ("auc_gap", "gap", "difference", "AUC"),
             ("fnr", "missed", "share", "false negative rate"), ("fnr_gap", "gap", "difference", "false negative rate"),
-            ("offset", "offset", "difference", "calibration"))),
+            ("offset", "offset", "difference", "calibration"), ("offset_gap", "gap", "difference", "calibration"))),
     ]  # fmt: skip
     notes = [
         f"Gap: the group less all the others, {run.level} intervals over patients, not corrected for the number of "
         f"groups. Missed: positives below the threshold set for everybody at {run.sensitivity} sensitivity on "
-        "validation. Offset: mean calibrated probability less the share of positives. A mean is over the findings with "
+        "validation. Offset: mean calibrated probability less the share of positives; its gap is how much more "
+        "a group\u2019s risk is overstated than everybody else\u2019s. A mean is over the findings with "
         "enough positives in that group, a gap\u2019s over those with enough outside it, too, so means of different "
         "groups are not of the same findings.",
     ]

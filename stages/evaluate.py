@@ -1,5 +1,5 @@
 """Tables and metrics from predictions and tables alone: AUCs, baseline against final, the metadata-only floor,
-calibration, operating points, subgroups, ROC curves, the ADGM's accuracy.
+calibration, operating points, subgroups, ROC curves, the ADGM's accuracy, the study's control arms.
 
 python -m stages.evaluate --predictions models/predictions --out reports/evaluate --metrics reports/metrics.json
 """
@@ -37,6 +37,8 @@ def run(
         3000,
         4000,
     ),
+    arms: Annotated[list[str], Option(help="the study's control arms; none: no study")] = (),
+    seeds: Annotated[list[int], Option(min=0, help="of the study: one training for each arm and seed")] = (0,),
     view: Annotated[
         Literal["frontal", "lateral", "all"], Option(help="the classifier's: training images that count")
     ] = "all",
@@ -55,7 +57,7 @@ def run(
     seed: Annotated[int, Option(min=0, help="of the draws of patients")] = 0,
 ) -> None:
     """Judge the predictions of the classifiers and of the ADGM."""
-    from cxr import floor, subgroups, trust
+    from cxr import floor, study, subgroups, trust
     from cxr.evaluate import Settings, judge, judge_adgm, summary
     from cxr.files import atomic, read_table, write_json, write_table
     from cxr.labels import COLUMNS, POLICIES, finding
@@ -68,6 +70,7 @@ def run(
             raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
     if final_policy not in policies:
         raise ValueError(f"no baseline under final_policy {final_policy!r} to compare with: add it to policies")
+    study.check(arms, seeds)
     paths = {policy: predictions / "baseline" / f"{policy}.parquet" for policy in policies}
     paths["final"] = predictions / "final.parquet"
     models = {}
@@ -75,6 +78,12 @@ def run(
         stage = "final" if name == "final" else f"baseline@{name}"
         models[name] = read_classifier(path, stage)
         same_images(path, models[name], paths[policies[0]], models[policies[0]])
+    trainings = {}
+    for arm in arms:
+        for number in seeds:
+            path = predictions / "study" / f"{arm}-{number}.parquet"
+            trainings[arm, number] = read_classifier(path, f"study@{arm}-{number}")
+            same_images(path, trainings[arm, number], paths[policies[0]], models[policies[0]])
     runs, files = {}, {}
     for k in classes:
         for n in labels:
@@ -101,16 +110,20 @@ def run(
     judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
     tables |= trust.tables(pair, judged, trained, true, settings)
     tables["subgroups"] = subgroups.table(pair | {own: floors[own]}, judged, who, settings)
+    shown = summary(tables, policies, final_policy, findings) | trust.summary(tables, own, final_policy)
+    if trainings:
+        compared = study.judge_study(trainings, findings, settings)
+        tables, shown = tables | compared, shown | study.summary(compared)
     if runs:
         rsna, split = load(rsna_records, "rsna"), read_table(rsna_split, "split@rsna", ("image_id", "split"))
         seen = rsna[rsna["image_id"].isin(split.loc[split["split"] == "train", "image_id"])]
         who = floor.people(rsna_records, rsna, next(iter(runs.values()))["image_id"])
         tables["adgm_floor"] = subgroups.adgm(runs, {k: floor.classes(seen, who, k) for k in classes}, who, settings)
-    with atomic(out) as folder, atomic(metrics) as shown:
+    with atomic(out) as folder, atomic(metrics) as file:
         folder.mkdir()
         for name, table in tables.items():
             write_table(folder / f"{name}.csv", table)
-        write_json(shown, summary(tables, policies, final_policy, findings) | trust.summary(tables, own, final_policy))
+        write_json(file, shown)
     few = tables["auc"].query("model == 'final' and split == 'test' and auc.isna() and finding != 'macro'")
     if len(few):
         counts = ", ".join(f"{row.finding} ({row.positives}, {row.negatives})" for row in few.itertuples())

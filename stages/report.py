@@ -36,6 +36,8 @@ def run(
         "lung_lesion",
         "consolidation",
     ),
+    arms: Annotated[list[str], Option(help="the study's control arms; none: no study")] = (),
+    seeds: Annotated[list[int], Option(min=0, help="of the study: one training for each arm and seed")] = (0,),
     classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (2, 3),
     labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (4000,),
     final_policy: Annotated[str, Option(help="of final, and of the baseline to compare")] = "u_zeroes",
@@ -55,7 +57,7 @@ def run(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
             gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
             policies=list(policies), findings=list(findings), classes=list(classes), labels=list(labels),
-            final_policy=final_policy, params=shown,
+            arms=list(arms), seeds=list(seeds), final_policy=final_policy, params=shown,
         )
     )  # fmt: skip
     write(context, out, tables, previews)

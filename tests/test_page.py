@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -33,6 +34,20 @@ def test_intervals():
     assert interval(Estimate(0.1, -0.02, 0.2), "difference") == "[\u22120.020, +0.200]"
     assert interval(Estimate(0.8, 0.75, 0.84), "share") == "[75.0, 84.0 %]"
     assert interval(Estimate(0.8), "auc") == ""
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        (Estimate(46.078514, 27.733471, 69.133857), "46 [28, 69]"),
+        (Estimate(0.090354, 0.032402, 0.165735), "0.09 [0.03, 0.17]"),
+        (Estimate(-0.0004, -0.06, 0.0602), "0.00 [\u22120.06, 0.06]"),
+        (Estimate(1234.5, 1230.2, 1236.1), "1,234.5 [1,230.2, 1,236.1]"),
+        (Estimate(0.25, 0.25, 0.25), "0.25 [0.25, 0.25]"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_interval_carries(estimate, shown):
+    assert re.sub("<.*?>", "", cell(estimate, "number")) == shown
 
 
 def test_cells_are_escaped():

@@ -178,7 +178,8 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "balanced": root / "balanced/plan.json",
         "metrics": root / "metrics.json",
     }
-    lists = {"policies": POLICIES, "findings": rare, "classes": [2, 3] if labels else [], "labels": labels}
+    lists = {"arms": [], "seeds": [0]}
+    lists |= {"policies": POLICIES, "findings": rare, "classes": [2, 3] if labels else [], "labels": labels}
     return options | lists | {"final_policy": "u_zeroes", "params": params}
 
 
@@ -459,7 +460,7 @@ def test_table3_says_what_evaluate_found(made):
 def test_generated_xrays_are_judged_in_a_sentence_and_two_tables(made):
     text = Page(made[2]).text
     assert (
-        "Pneumonia: KID 0.25 [0.125, 0.375] against 0 [\u22120.0625, 0.0625] between real X-rays: "
+        "Pneumonia: KID 0.25 [0.12, 0.38] against 0.00 [\u22120.06, 0.06] between real X-rays: "
         "worse than real ones ; duplicates of training X-rays 2.5 % [0.7, 8.7 %] 80 generated, 80 real of 60 "
         "patients in halves of 40, 20 held out"
     ) in text
@@ -474,15 +475,23 @@ def test_what_could_not_be_judged_of_generated_xrays_is_said(made, tmp_path):
     shutil.copytree(made[0].fidelity / "pneumonia", tmp_path / "pneumonia")
     path = tmp_path / "pneumonia/fidelity.json"
     found = json.loads(path.read_text()) | {"quality": {}, "half": 0}
-    found["memorisation"] = {"duplicates": None, "spaces": {}}
+    found["memorisation"] = dict.fromkeys(("duplicates", "duplicates_low", "duplicates_high")) | {"spaces": {}}
     write_json(path, found)
     html = page.render(gather(made[0]) | {"fidelity": fidelity(run), "tables": "tables"})
     said = "too few patients for two halves : not known ; duplicates of training X-rays n/a \u2014 no held-out X-ray"
     assert said in Page(html).text
-    found["memorisation"] = {"duplicates": "few", "spaces": {}}
+    found["memorisation"]["duplicates"] = "few"
     write_json(path, found)
     with pytest.raises(ValueError, match=r"memorisation.duplicates.*of type float; `dvc repro -f fidelity@pneumonia`"):
         fidelity(run)
+
+
+def test_a_groups_calibration_gap_is_on_the_page(made):
+    theirs = pd.read_csv(made[3] / "evaluate/subgroups.csv").query("model == 'final' and finding == 'macro'")
+    gaps = theirs.query("attribute != 'all'")["offset_gap"]
+    ours = pd.read_csv(made[3] / "tables/subgroups.csv")
+    assert np.allclose(ours["offset_gap"][1:], gaps, equal_nan=True) and gaps.notna().sum() > 3
+    assert page.number(gaps.iloc[0], "difference") in Page(made[2]).text
 
 
 def test_previews(made):
