@@ -32,6 +32,7 @@ class Artefacts:
     metrics: Path
     policies: list[str]
     findings: list[str]
+    generators: list[str]
     classes: list[int]
     labels: list[int]
     final_policy: str

@@ -40,7 +40,9 @@ def drawings() -> dict:
         "ages": figures.ages(ages),
         "roc": figures.roc(CURVES, AREAS, ["Edema"], {"a": "A", "b": "B"}),
         "training": figures.training({"a": history("train_loss", "valid_loss", "valid_macro_auc")}),
-        "gan": figures.gan({"Edema": history("loss_g", "loss_d", "d_real", "d_fake")}),
+        "gan": figures.gan(
+            {"Edema": history("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")}, {"Edema": 2}
+        ),
         "forest": figures.forest(FOREST),
         "adgm_curves": figures.adgm_curves({"10 labels": history(*panels)}),
         "adgm_latent": figures.adgm_latent({"10 labels": history("KL_z", "KL_a", "active_z", "active_a")}),
