@@ -79,7 +79,7 @@ def vectors(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     or a label table, whose truth it reads.
     """
     columns = [finding(name) if finding(name) in table else f"truth.{name}" for name in names]
-    return (table[columns] == 1).to_numpy(np.float32)
+    return np.array(table[columns] == 1, np.float32)
 
 
 def kept_back(patients: Sequence[str], share: float, seed: int) -> np.ndarray:

@@ -84,6 +84,17 @@ def test_synthetic_labels(how):
         assert (rows["target.edema"] == 1).all()  # the only real pneumonia has edema too
 
 
+def test_labels_are_drawn_from_images_with_one_of_the_findings():
+    table, rng = real_table(), np.random.default_rng(0)
+    assert set(balance.sources(["pneumonia"], 50, table, rng)["image_id"]) == {"a"}
+    drawn = balance.sources(["pneumonia", "edema"], 50, table, rng)
+    assert set(drawn["image_id"]) == {"a", "b"}
+    rows = balance.synthetic_rows("pneumonia", 50, "sampled", drawn, known=False)
+    assert (rows["target.pneumonia"].to_numpy() == drawn["target.pneumonia"].to_numpy()).all()
+    with pytest.raises(ValueError, match="fracture: no real training image of the classifier's view"):
+        balance.sources(["fracture"], 5, table, rng)
+
+
 def test_columns_are_those_of_the_label_table():
     rows = balance.synthetic_rows("pneumonia", 2, "masked")
     assert list(rows.columns) == [*real_table().columns, "synthetic"]

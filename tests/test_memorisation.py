@@ -130,8 +130,8 @@ def cohort(tmp_path_factory):
 
 JUDGE = "--generator pneumonia --records records.parquet --stores stores --split split.parquet --gan gan/pneumonia "
 JUDGE += "--classifier u_zeroes --report fidelity/pneumonia --replicates 40"
-BALANCE = "--findings pneumonia --generators pneumonia --table table.parquet --gans gan --split split.parquet --fidelity fidelity --out out "
-BALANCE += "--size 32 --target_prevalence 0.3"
+BALANCE = "--findings pneumonia --generators pneumonia --table table.parquet --gans gan --split split.parquet "
+BALANCE += "--fidelity fidelity --out out --size 32 --target_prevalence 0.3"
 
 
 @pytest.fixture
