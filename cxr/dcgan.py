@@ -150,7 +150,7 @@ def generate(
     for start in range(0, n, batch):
         # Each block has its own key: image i is the same however many are asked for.
         z = torch.randn(batch, z_dim, 1, 1, generator=generator(*key, start))[: n - start]
-        y = None if labels is None else torch.from_numpy(labels[start : start + batch]).float()
+        y = None if labels is None else torch.tensor(labels[start : start + batch]).float()
         made.append(to_gray(net(beside_noise(z, y).to(device))))
     return np.concatenate(made) if made else np.zeros((0, 1, 1), np.uint8)
 

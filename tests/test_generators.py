@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -57,11 +59,21 @@ def test_each_presets_generators_serve_its_findings_and_the_paper_keeps_the_last
     assert paper["stop_diversity"] == paper["patience"] == paper["label_smoothing"] == 0 and not paper["spectral_norm"]
 
 
-def test_dvc_makes_one_instance_a_generator():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for name in ("gan", "fidelity"):
-        assert stages[name]["foreach"] == "${gan_runs.generators}"
-        assert "gan_runs" not in stages[name]["do"].get("params", []) and "${rare}" not in stages[name]["do"]["cmd"]
+@pytest.mark.parametrize("names", [["pneumonia", "lung_lesion"], [PAIR], [PAIR, "fracture"]])
+def test_dvc_has_one_instance_a_generator_and_no_instance_knows_the_others(tmp_path, names):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["gan_runs"]["generators"] = names
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    shutil.copy(ROOT / ".dvc/config", tmp_path / ".dvc")
+    listed = subprocess.run([*dvc, "stage", "list", "--name-only"], cwd=tmp_path, check=True, capture_output=True)
+    found = listed.stdout.decode().split()
+    for stage in ("gan", "fidelity"):
+        assert [n for n in found if n.startswith(f"{stage}@")] == [f"{stage}@{name}" for name in names]
+        instance = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["do"]
+        assert "gan_runs" not in instance["params"] and "${rare}" not in instance["cmd"]
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.floats(0, 0.5), st.integers(0, 3))
