@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, SymmetricalLogLocator
 from PIL import Image
 
 WIDTH = 7.2
@@ -286,6 +286,10 @@ def gan(histories: Mapping[str, pd.DataFrame], kept: Mapping[str, int]) -> Figur
         axes[2, k].set_ylim(0, max(1.1, 1.05 * float(history["diversity"].max())))
         if len(pairs) > 3 and history["kid"].notna().any():
             axes[3, k].axhline(0, color=PALE, linewidth=0.8, zorder=0)
+            axes[3, k].set_yscale("symlog", linthresh=0.1)  # from hundreds down to about 0, where it may be negative
+            axes[3, k].yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=0.1))
+            axes[3, k].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes[3, k].set_ylim(min(-0.02, 1.3 * history["kid"].min()), 1.5 * max(0.1, history["kid"].max()))
         axes[-1, k].set_xlabel("epoch")
         _epochs(axes[-1, k], history["epoch"].max())
     for row, (label, lines) in enumerate(pairs):
