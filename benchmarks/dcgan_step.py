@@ -18,8 +18,8 @@ from benchmarks.classifier_input import store
 from benchmarks.plain_data import Files, endless, loader
 from benchmarks.steps import Silent, timed
 from benchmarks.timing import Line, agree, compared, main
-from cxr import dcgan
-from cxr.batches import Images, affine
+from cxr import dcgan, dcgan_train
+from cxr.batches import Images, affine, order
 from cxr.runtime import fabric, generator
 
 LR, BETA1, Z = 2e-4, 0.5, 100
@@ -27,7 +27,7 @@ TOLERANCE = 2e-3  # of two losses, relative; the generator's is after the discri
 
 
 def ours(machine, images: Images, checkpoints, *, batch: int, width: int, channels: int = 3):
-    return dcgan.fit(
+    return dcgan_train.fit(
         machine, images, checkpoints, label="benchmark", epochs=1, batch=batch, lr=LR, beta1=BETA1, z_dim=Z,
         width=width, channels=channels, flip=0.0, sample_every=1, seed=0,
     )  # fmt: skip
@@ -90,12 +90,12 @@ class Plain:
 def agreement(machine, images: Images, batch: int, width: int) -> str:
     """One update of either from the same weights, images and noise: both losses must be equal. Raises Difference."""
     few = Images(images.stores, images.stores[0].index["image_id"][:batch], machine.device)
-    *_, history, _ = ours(machine, few, Silent(), batch=batch, width=width)
+    history = ours(machine, few, Silent(), batch=batch, width=width).history
     plain = Plain(images.size, width, 3, machine.device)
     stream = generator(0, 2, 0, 0)
     affine(batch, stream)  # what the loop draws before its noise
     noise = torch.randn(batch, Z, 1, 1, generator=stream)
-    gray = few.gather(dcgan.order(batch, 0, 1, 0)).to(torch.float32) / 255
+    gray = few.gather(order(batch, 0, 1, 0)).to(torch.float32) / 255
     theirs = np.array(plain.step((gray * 2 - 1).expand(-1, 3, -1, -1), noise))
     mine = history[["loss_d", "loss_g"]].to_numpy()[0]
     return agree(float(np.abs(mine / theirs - 1).max()), TOLERANCE, "relative difference of D's loss, and of G's after")

@@ -16,19 +16,13 @@ pretrained      the generated images first, the real ones after (as RoentGen-v2'
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-
-from cxr.files import read_json
 
 ARMS = (
     *("baseline", "baseline_steps", "oversampling", "pos_weight", "auc_margin"),
     *("gan", "gan_untrained", "blurred", "pretrained"),
 )
-GENERATOR = ("size", "z_dim", "width", "channels", "seed")  # of a GAN's JSON, what dcgan.build takes
 
 
 def known(arm: str) -> str:
@@ -49,13 +43,3 @@ def again(finding: str, n: int, train: pd.DataFrame, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng([seed, *finding.encode()])
     passes = [rng.permutation(len(having)) for _ in range(-(-n // len(having)))] if n else [np.array([], int)]
     return having.iloc[np.concatenate(passes)[:n]].reset_index(drop=True)
-
-
-def untrained(folder: Path, n: int, seed: int) -> Iterator[np.ndarray]:
-    """n images, S x S uint8, of the generator in `folder` as it was before its first step."""
-    from cxr import dcgan
-
-    meta = read_json(folder / "generator.json", f"gan@{folder.name}", dict.fromkeys(GENERATOR, int))
-    g, _ = dcgan.build(*(meta[key] for key in GENERATOR))
-    for start in range(0, n, 1024):
-        yield from dcgan.generate(g, min(1024, n - start), meta["z_dim"], seed, 4, start, device="cpu")

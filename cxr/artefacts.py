@@ -34,6 +34,7 @@ class Artefacts:
     findings: list[str]
     arms: list[str]
     seeds: list[int]
+    generators: list[str]
     classes: list[int]
     labels: list[int]
     final_policy: str

@@ -51,23 +51,47 @@ def solve(positives: dict[str, int], n: int, target_prevalence: float) -> dict[s
     return dict.fromkeys(positives, 0)
 
 
-def synthetic_rows(finding: str, n: int, labels: str, real: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def sources(findings: list[str], n: int, real: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """n random real training rows, with repeats, of images certainly positive for at least one of the findings
+    (slugs). Raises ValueError where there is none.
+    """
+    having = real[(real[[f"truth.{name}" for name in findings]] == 1).any(axis=1)]
+    if having.empty:
+        raise ValueError(
+            f"{' and '.join(findings)}: no real training image of the classifier's view to take labels from; "
+            "set balance.labels to masked, or take it out of rare.findings"
+        )
+    return having.iloc[rng.integers(len(having), size=n)]
+
+
+def check(labels: str, mode: str, generator: str) -> None:
+    """Raises ValueError for labels that a generator's images can't carry."""
+    if mode == "pooled" and labels == "masked":
+        raise ValueError(
+            f"balance.labels = masked, but the pooled generator {generator} makes X-rays of no known finding: "
+            "set balance.labels to sampled or one_hot (the paper's reading), or gan.mode to conditional"
+        )
+
+
+def synthetic_rows(
+    finding: str, n: int, labels: str, drawn: pd.DataFrame | None = None, *, known: bool = True
+) -> pd.DataFrame:
     """Label rows for n synthetic images of one finding (a slug), as in the label table, with synthetic = True.
 
     labels: masked - only the own finding counts in the loss (weight 1, target 1), the other 13 have weight 0;
     one_hot - the other 13 count as absent (the paper's reading; a false negative wherever the image shows more);
-    sampled - targets and weights of a random real training image with that finding.
+    sampled - targets and weights of `drawn`, n real training rows. known: the image is made to show the finding; a
+    pooled generator's is not, and sampled labels then stay as drawn.
     """
     assert labels in LABELLINGS, labels
     target = np.zeros((n, len(SLUGS)), np.float32)
     weight = np.zeros_like(target) if labels == "masked" else np.ones_like(target)
     if labels == "sampled":
-        having = real[real[f"truth.{finding}"] == 1]
-        rows = rng.integers(len(having), size=n)
-        target = having[[f"target.{s}" for s in SLUGS]].to_numpy(np.float32)[rows]
-        weight = having[[f"weight.{s}" for s in SLUGS]].to_numpy(np.float32)[rows]
-    k = SLUGS.index(finding)
-    target[:, k] = weight[:, k] = 1
+        target = drawn[[f"target.{s}" for s in SLUGS]].to_numpy(np.float32, copy=True)
+        weight = drawn[[f"weight.{s}" for s in SLUGS]].to_numpy(np.float32, copy=True)
+    if known or labels != "sampled":
+        k = SLUGS.index(finding)
+        target[:, k] = weight[:, k] = 1
     name = [f"synthetic/{finding}/{i:06d}" for i in range(n)]
     head = pd.DataFrame({"image_id": name, "patient_id": name, "split": "train", "projection": "frontal"}).astype(
         object

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cxr.kid import kid
+
 MEASURES = ("fid", "kid", "precision", "recall", "ms_ssim")
 LARGEST = 1000  # images of a set: KID's and the neighbours' matrices grow with the square of it
 PAIRS = 100  # of images for one MS-SSIM
@@ -44,22 +46,6 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     both = np.linalg.svd(fa @ fb.T, compute_uv=False).sum()
     gap = a.mean(0) - b.mean(0)
     return float(max(gap @ gap + (fa**2).sum() + (fb**2).sum() - 2 * both, 0.0))
-
-
-def kid(a: np.ndarray, b: np.ndarray) -> float:
-    """Kernel distance: unbiased squared MMD under k(x, y) = (x'y / D + 1)^3. Expected 0 for two sets of one kind, so
-    that it may be negative.
-    """
-    a, b = np.asarray(a, float), np.asarray(b, float)
-
-    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / x.shape[1] + 1) ** 3
-
-    def within(x: np.ndarray) -> float:
-        k = kernel(x, x)
-        return (k.sum() - np.trace(k)) / (len(x) * (len(x) - 1))
-
-    return float(within(a) + within(b) - 2 * kernel(a, b).mean())
 
 
 def precision_recall(real: np.ndarray, made: np.ndarray, k: int = NEIGHBOURS) -> tuple[float, float]:

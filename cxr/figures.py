@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, SymmetricalLogLocator
 from PIL import Image
 
 WIDTH = 7.2
@@ -255,30 +255,46 @@ def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 @_styled
-def gan(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Losses of generator and discriminator, and below them the discriminator's mean answers, a column per finding.
+def gan(histories: Mapping[str, pd.DataFrame], kept: Mapping[str, int]) -> Figure:
+    """Losses of generator and discriminator, below them the discriminator's mean answers, the generator's diversity
+    and, where one was measured, its KID; a column per generator, an upright line at the epoch whose state was kept.
 
-    histories: name -> epoch, loss_g, loss_d, d_real, d_fake.
+    histories: name -> epoch, loss_g, loss_d, d_real, d_fake, kid, diversity (NaN where nobody looked). kept: name ->
+    epoch.
     """
-    pairs = (
-        (("loss_g", "generator", COLOURS[1]), ("loss_d", "discriminator", COLOURS[0])),
-        (("d_real", "on real", COLOURS[2]), ("d_fake", "on generated", COLOURS[3])),
-    )
+    pairs = [
+        ("loss", (("loss_g", "generator", COLOURS[1]), ("loss_d", "discriminator", COLOURS[0]))),
+        ("D's answer", (("d_real", "on real", COLOURS[2]), ("d_fake", "on generated", COLOURS[3]))),
+        ("diversity", (("diversity", "", COLOURS[1]),)),
+    ]
+    if any(history["kid"].notna().any() for history in histories.values()):
+        pairs.append(("KID", (("kid", "", COLOURS[1]),)))
     columns = max(len(histories), 1)
-    figure, axes = _grid(2, columns, 1.45, width=min(WIDTH, 2.7 * columns + 0.4), sharex="col")
+    figure, axes = _grid(len(pairs), columns, 1.3, width=min(WIDTH, 2.7 * columns + 0.4), sharex="col")
     for k, (name, history) in enumerate(histories.items()):
-        for row, lines in enumerate(pairs):
+        for ax, (_, lines) in zip(axes[:, k], pairs, strict=True):
             for column, _, colour in lines:
-                _line(axes[row, k], history["epoch"], history[column], colour, linewidth=1.1)
+                seen = history[history[column].notna()]
+                _line(ax, seen["epoch"], seen[column], colour, linewidth=1.1)
+            ax.axvline(kept[name], color=PALE, linewidth=0.8, zorder=0)
         axes[0, k].set(
             title=name, ylim=(0, max(1.0, 1.05 * float(np.nanpercentile(history[["loss_g", "loss_d"]], 99.5))))
         )
         axes[1, k].axhline(0.5, color=PALE, linewidth=0.8, zorder=0)
-        axes[1, k].set(ylim=(0, 1), xlabel="epoch")
-        _epochs(axes[1, k], history["epoch"].max())
-    for row, (label, lines) in enumerate(zip(("loss", "D's answer"), pairs, strict=True)):
+        axes[1, k].set(ylim=(0, 1))
+        axes[2, k].axhline(1, color=PALE, linewidth=0.8, zorder=0)
+        axes[2, k].set_ylim(0, max(1.1, 1.05 * float(history["diversity"].max())))
+        if len(pairs) > 3 and history["kid"].notna().any():
+            axes[3, k].axhline(0, color=PALE, linewidth=0.8, zorder=0)
+            axes[3, k].set_yscale("symlog", linthresh=0.1)  # from hundreds down to about 0, where it may be negative
+            axes[3, k].yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=0.1))
+            axes[3, k].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes[3, k].set_ylim(min(-0.02, 1.3 * history["kid"].min()), 1.5 * max(0.1, history["kid"].max()))
+        axes[-1, k].set_xlabel("epoch")
+        _epochs(axes[-1, k], history["epoch"].max())
+    for row, (label, lines) in enumerate(pairs):
         axes[row, 0].set_ylabel(label)
-        if histories:
+        if histories and len(lines) > 1:
             ends = [
                 (histories[name]["epoch"].iloc[-1], histories[name][c].iloc[-1], t, colour) for c, t, colour in lines
             ]

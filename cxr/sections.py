@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr import figures, papers
+from cxr import figures, generators, papers
 from cxr.artefacts import Artefacts, Rows, csv, image
 from cxr.files import read_json
 from cxr.labels import FINDINGS, finding, slug
 from cxr.page import Column, Estimate, Picture, Table, data_uri, number, xray_uri
+from cxr.sections_gan import kept
 
 AUC = ("model", "finding", "split", "n", "positives", "negatives", "auc", "low", "high", "patients", "findings")
 COMPARE = ("finding", "positives", "baseline", "final", "difference", "low", "high", "detectable", "p", "p_holm")
@@ -163,28 +164,34 @@ def _strip(grids: list[tuple[int, Path]], stage: str) -> Picture:
 
 def gan(run: Artefacts) -> dict:
     """Figures 6 and 7 of the paper and the plan of the balancing: real beside generated X-rays, losses, counts."""
-    shown, histories, pair = [], {}, None
-    for name in map(finding, run.findings):
-        stage, folder = f"gan@{slug(name)}", run.gan / slug(name)
-        grids = _grids(folder, stage)
-        histories[name] = csv(folder / "history.csv", stage, ("epoch", "loss_d", "loss_g", "d_real", "d_fake"))
-        real, last = (_tiles(image(path, stage), 5, 3) for path in (folder / "real.png", grids[-1][1]))
-        pair = pair or (real, last)
-        made = f"Generated, after epoch {grids[-1][0]:,}"
+    shown, histories, epochs, pair = [], {}, {}, None
+    for generator in dict.fromkeys(generators.of(name, run.generators) for name in run.findings):
+        stage, folder = f"gan@{generator}", run.gan / generator
+        name = ", ".join(map(finding, generators.members(generator)))
+        grids = dict(_grids(folder, stage))
+        epochs[name], text, histories[name] = kept(folder, stage)
+        if epochs[name] not in grids:
+            raise ValueError(f"{folder}: no grid of epoch {epochs[name]}; `dvc repro -f {stage}` makes it again")
+        real, best = (_tiles(image(path, stage), 5, 3) for path in (folder / "real.png", grids[epochs[name]]))
+        pair = pair or (real, best)
+        made = f"Generated, after epoch {epochs[name]:,}"
         shown.append(
             {
                 "name": name,
+                "kept": text,
                 "real": Picture("Real, training patients", xray_uri(real, 900), f"Real X-rays, {name}", 48, xray=True),
-                "generated": Picture(made, xray_uri(last, 900), f"Generated X-rays, {name}", 48, xray=True),
-                "strip": _strip(grids, stage),
+                "generated": Picture(made, xray_uri(best, 900), f"Generated X-rays, {name}", 48, xray=True),
+                "strip": _strip(list(grids.items()), stage),
             }
         )
     losses = histories and plot(
-        figures.gan(histories),
+        figures.gan(histories, epochs),
         "Losses of generator and discriminator (the paper\u2019s Figure 7), and below them the discriminator\u2019s "
         "mean answer on real and on generated X-rays. One half on both: neither is ahead, which also holds for a GAN "
-        "that has learned nothing.",
-        "GAN losses by epoch",
+        "that has learned nothing. Diversity: how much two generated X-rays differ, as a share of two real ones; near "
+        "0 the generator makes one X-ray over and over. KID: against real X-rays that it was not trained on. Upright "
+        "line: the epoch kept.",
+        "GAN losses, diversity and KID by epoch",
         min(100, 45 * len(histories)),
     )
     return {"findings": shown, "losses": losses, "plan": _plan(run), "pair": pair}

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from cxr import generators
 from cxr.artefacts import Artefacts, image
 from cxr.files import read_json
-from cxr.labels import finding, slug
+from cxr.labels import finding
 from cxr.page import Column, Estimate, Picture, Table, xray_uri
 
 SPREAD = dict.fromkeys(("mean", "low", "high"), float)
@@ -36,7 +37,8 @@ def fidelity(run: Artefacts) -> dict:
     """One answer a finding, the table of measures, that of memorisation, the worst pairs. Nothing without findings."""
     answers, quality, memory, pairs = [], [], [], []
     for key in run.findings:
-        name, stage, folder = finding(key), f"fidelity@{slug(finding(key))}", run.fidelity / slug(finding(key))
+        name, stage = finding(key), f"fidelity@{generators.of(key, run.generators)}"
+        folder = generators.folder(run.fidelity, key, run.generators)
         path = folder / "fidelity.json"
         found = read_json(path, stage, SHAPE)
         told = found["memorisation"]

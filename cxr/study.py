@@ -26,11 +26,11 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from cxr import metrics
+from cxr.arms import known
 from cxr.evaluate import Settings, mean_known, model_areas, numbers, without_empty
 from cxr.labels import FINDINGS, slug
 
 CONTROLS = ("baseline", "baseline_steps", "oversampling", "pos_weight", "auc_margin", "blurred")  # no generated image
-ARMS = (*CONTROLS, "gan", "gan_untrained", "pretrained")
 REFERENCES = ("baseline", "best control")
 
 Trainings = Mapping[tuple[str, int], pd.DataFrame]  # (arm, seed) -> predictions
@@ -39,8 +39,7 @@ Trainings = Mapping[tuple[str, int], pd.DataFrame]  # (arm, seed) -> predictions
 def check(arms: Sequence[str], seeds: Sequence[int]) -> None:
     """Raise ValueError for an arm that is none, for one named twice, and for arms without a seed."""
     for arm in arms:
-        if arm not in ARMS:
-            raise ValueError(f"unknown arm {arm!r} in study.arms: choose from {', '.join(ARMS)}")
+        known(arm)
     for name, values in (("arms", arms), ("seeds", seeds)):
         if twice := [v for v in values if list(values).count(v) > 1]:
             raise ValueError(f"study.{name} names {twice[0]!r} twice: name it once")

@@ -15,7 +15,8 @@ from stages.cli import main, read_split
 def run(
     arm: Annotated[str, Option(help="of cxr/arms.py")],
     balanced: Annotated[Path, Option(help="folder that balance wrote: table.parquet, plan.json, images/")],
-    gans: Annotated[Path, Option(help="folder of the GANs")],
+    gans: Annotated[Path, Option(help="folder with one folder a generator")],
+    generators: Annotated[list[str], Option(help="slugs, or several joined by + where findings share a generator")],
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
     split: Annotated[Path, Option()],
     out: Annotated[Path, Option(help="folder for table.parquet, arm.json and, where there are any, images/")],
@@ -31,19 +32,25 @@ def run(
     from cxr import arms
     from cxr.balance import prevalence, synthetic_rows
     from cxr.files import atomic, read_json, read_table, write_json, write_table
+    from cxr.generators import of
     from cxr.images import resize
     from cxr.labels import COLUMNS
     from cxr.objectives import BASELINE
+    from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import open_store, write_store
+    from cxr.synthesis import synthesise
 
     arms.known(arm)
     whole = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
-    plan = read_json(balanced / "plan.json", "balance", {"target_prevalence": float, "findings": {...: dict}})
+    plan = read_json(
+        balanced / "plan.json", "balance", {"target_prevalence": float, "labels": str, "findings": {...: dict}}
+    )
     splits, about = read_split(split, "chexpert")
     real, extra = whole[~whole["synthetic"]], whole[whole["synthetic"]].reset_index(drop=True)
     train = real[(real["split"] == "train") & ((real["projection"] == view) | (view == "all"))]
     guard(train, splits, by=about["by"], what=str(balanced / "table.parquet"))
+    labels = plan["labels"]
     wanted = {name: part["generated"] for name, part in plan["findings"].items()}
     learnt = train[(train["projection"] == gan_view) | (gan_view == "all")]
 
@@ -61,14 +68,18 @@ def run(
         rows, packed = whole, open_store(balanced / "images")
         images = (packed.images[i] for i in packed.rows(extra["image_id"]))
     if arm == "gan_untrained":
-        images = (resize(image, size) for name, n in wanted.items() for image in arms.untrained(gans / name, n, seed))
+        made = (
+            synthesise(fabric("32-true"), gans / of(name, generators), name, n, labels, train, seed, trained=False)[0]
+            for name, n in wanted.items()
+        )
+        images = (resize(image, size) for finding in made for image in finding)
     if arm == "blurred":
         source = open_store(stores / str(gan_size))
         chosen = pd.concat([arms.again(name, n, learnt, seed) for name, n in wanted.items()])["image_id"]
         images = (resize(source.images[i], size) for i in source.rows(chosen))
     if arm == "pretrained":
         # Alone, rows that are positive and nothing else teach only to say yes: each finding is the others' negative.
-        blocks = [synthetic_rows(name, n, "one_hot", train, None) for name, n in wanted.items()]
+        blocks = [synthetic_rows(name, n, "one_hot") for name, n in wanted.items()]
         rows, spec["lead"] = pd.concat([real, *blocks], ignore_index=True), True
     spec["images"] = len(extra) if images is not None else 0
     with atomic(out) as folder:

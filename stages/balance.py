@@ -12,17 +12,16 @@ from typer import Option
 
 from stages.cli import main, read_split
 
-GENERATOR = dict.fromkeys(("size", "z_dim", "width", "channels", "images", "epochs"), int) | {"split_sha256": str}
-
 JUDGED = {"generator_sha256": str, "generated": int, "memorisation": {"duplicates": object}}
 
 
 def run(
-    findings: Annotated[list[str], Option(help="slugs of the findings to balance; each has a GAN")],
+    findings: Annotated[list[str], Option(help="slugs of the findings to balance; each has a generator")],
+    generators: Annotated[list[str], Option(help="slugs, or several joined by + where findings share a generator")],
     table: Annotated[Path, Option(help="label table of the final model's policy")],
-    gans: Annotated[Path, Option(help="folder with one GAN's folder a finding")],
+    gans: Annotated[Path, Option(help="folder with one folder a generator")],
     split: Annotated[Path, Option()],
-    fidelity: Annotated[Path, Option(help="folder with what fidelity found of each finding's generator")],
+    fidelity: Annotated[Path, Option(help="folder with what fidelity found of each generator")],
     out: Annotated[Path, Option(help="folder for table.parquet, plan.json and images/")],
     size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],
     view: Annotated[
@@ -41,18 +40,18 @@ def run(
     seed: Annotated[int, Option(min=0)] = 0,
 ) -> None:
     """Plan, generate and write the enriched training table."""
-    import numpy as np
     import pandas as pd
 
-    from cxr import balance, dcgan
-    from cxr.files import Progress, atomic, read_json, read_table, write_json, write_table
+    from cxr import balance
+    from cxr import generators as serving
+    from cxr.files import Progress, atomic, read_table, write_json, write_table
     from cxr.images import resize
     from cxr.labels import COLUMNS
     from cxr.labels import finding as official
     from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import write_store
-    from cxr.weights import load_into
+    from cxr.synthesis import read, synthesise
 
     for name in findings:
         official(name)
@@ -60,19 +59,17 @@ def run(
     splits, about = read_split(split, "chexpert")
     train = rows[(rows["split"] == "train") & ((rows["projection"] == view) | (view == "all"))]
     guard(train, splits, by=about["by"], what=str(table))
-    gan = {name: read_json(gans / name / "generator.json", f"gan@{name}", GENERATOR) for name in findings}
+    made_by = {name: serving.of(name, generators) for name in findings}
+    gan = {name: read(gans / g) for name, g in made_by.items()}
     for name, meta in gan.items():
-        if min(meta[key] for key in ("z_dim", "width", "channels")) < 1:
-            raise ValueError(
-                f"{gans / name / 'generator.json'}: no net has such sizes; `dvc repro -f gan@{name}` makes it again"
-            )
+        g = made_by[name]
         if meta["split_sha256"] != about["sha256"]:
             raise ValueError(
-                f"{gans / name}: was trained on another split, so held-out patients may be in it; run gan@{name} again"
+                f"{gans / g}: was trained on another split, so held-out patients may be in it; run gan@{g} again"
             )
-        _refuse_memorisers(
-            name, gans / name / "generator.safetensors", fidelity / name / "fidelity.json", max_duplicates
-        )
+        balance.check(labels, meta["mode"], g)
+        judged = serving.folder(fidelity, name, generators) / "fidelity.json"
+        _refuse_memorisers(name, g, gans / g / "generator.safetensors", judged, max_duplicates)
     positives = {name: int((train[f"target.{name}"] == 1).sum()) for name in findings}
     wanted = balance.solve(positives, len(train), target_prevalence)
 
@@ -80,16 +77,11 @@ def run(
     blocks, images = [rows], []
     with Progress("balance", sum(wanted.values())) as progress:
         for name, n in wanted.items():
-            meta = gan[name]
-            g, _ = dcgan.build(meta["size"], meta["z_dim"], meta["width"], meta["channels"], seed)
-            load_into(g, gans / name / "generator.safetensors")
-            g = machine.setup(g)
-            for start in range(0, n, 1024):
-                made = dcgan.generate(g, min(1024, n - start), meta["z_dim"], seed, 4, start, device=machine.device)
-                images += [resize(image, size) for image in made]
-                progress.update(len(made))
-            rng = np.random.default_rng([seed, *name.encode()])
-            blocks.append(balance.synthetic_rows(name, n, labels, train, rng))
+            made, rows_made = synthesise(machine, gans / made_by[name], name, n, labels, train, seed)
+            blocks.append(rows_made)
+            for image in made:
+                images.append(resize(image, size))
+                progress.update(1)
     whole = pd.concat(blocks, ignore_index=True)
     index = whole.loc[whole["synthetic"], ["image_id"]].reset_index(drop=True)
     seen = whole[(whole["projection"] == view) | (view == "all")]
@@ -128,13 +120,13 @@ def run(
         )
 
 
-def _refuse_memorisers(name: str, generator: Path, path: Path, most: float) -> None:
+def _refuse_memorisers(name: str, made_by: str, generator: Path, path: Path, most: float) -> None:
     """Raises ValueError when more than `most` of what the generator makes replays training images, or when what
     fidelity wrote is of another generator. A generator that could not be judged is named.
     """
     from cxr.files import read_json, sha256
 
-    stage = f"fidelity@{name}"
+    stage = f"fidelity@{made_by}"
     judged = read_json(path, stage, JUDGED)
     if judged["generator_sha256"] != sha256(generator):
         raise ValueError(f"{path}: judges another generator than {generator}; `dvc repro -f {stage}` judges this one")

@@ -1,6 +1,6 @@
-"""fidelity: how good the generated X-rays of one finding are, and whether they replay training images.
+"""fidelity: how good the X-rays of one generator are, finding by finding, and whether they replay training images.
 
-python -m stages.fidelity --finding lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert
+python -m stages.fidelity --generator lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert
 --split data/splits/chexpert.parquet --gan models/gan/lung_lesion --classifier models/baseline/u_zeroes --report
 reports/fidelity/lung_lesion
 """
@@ -13,27 +13,29 @@ from typer import Option
 from stages.cli import main, read_split
 
 NET = {"size": int, "split_sha256": str}
-GENERATOR = NET | dict.fromkeys(("z_dim", "width", "channels"), int) | {"view": str}
+GENERATOR = NET | dict.fromkeys(("z_dim", "width", "channels", "seed"), int) | {"view": str, "holdout": float}
+GENERATOR |= {"mode": str}
 PAIRS = 10
 
 
 def run(
-    finding: Annotated[str, Option(help="a finding's slug, such as lung_lesion")],
+    generator: Annotated[str, Option(help="a finding's slug, such as lung_lesion, or several joined by +")],
     records: Annotated[Path, Option()],
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
     split: Annotated[Path, Option()],
-    gan: Annotated[Path, Option(help="folder of the finding's generator")],
+    gan: Annotated[Path, Option(help="folder of the generator")],
     classifier: Annotated[Path, Option(help="folder of the model.safetensors whose features are compared")],
-    report: Annotated[Path, Option(help="folder for fidelity.json, halves.csv and worst_pairs.png")],
+    report: Annotated[
+        Path, Option(help="folder for fidelity.json, halves.csv and worst_pairs.png, or one of each finding")
+    ],
     replicates: Annotated[int, Option(min=20, help="random halves of the real images")] = 100,
     seed: Annotated[int, Option(min=0)] = 0,
 ) -> None:
-    """Compare generated with real X-rays of one finding."""
-    import numpy as np
+    """Compare generated with real X-rays of each finding that the generator serves."""
     import pandas as pd
     from PIL import Image
 
-    from cxr import dcgan, fidelity, labels, memorisation
+    from cxr import dcgan, fidelity, generators
     from cxr.classifier import build
     from cxr.features import features
     from cxr.files import atomic, read_json, sha256, write_json, write_table
@@ -43,73 +45,110 @@ def run(
     from cxr.store import open_store
     from cxr.weights import load_into
 
-    name = labels.finding(finding)
+    findings = generators.members(generator)
     table = load(records, "chexpert")
     splits, about = read_split(split, "chexpert")
-    meta = read_json(gan / "generator.json", f"gan@{finding}", GENERATOR)
+    meta = read_json(gan / "generator.json", f"gan@{generator}", GENERATOR)
     judge = read_json(classifier / "model.json", f"baseline@{classifier.name}", NET)
-    for folder, made_with, stage in ((gan, meta, f"gan@{finding}"), (classifier, judge, f"baseline@{classifier.name}")):
+    made_by = ((gan, meta, f"gan@{generator}"), (classifier, judge, f"baseline@{classifier.name}"))
+    for folder, made_with, stage in made_by:
         if made_with["split_sha256"] != about["sha256"]:
             raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
-    shown = table[(table[name] == 1) & ((table["projection"] == meta["view"]) | (meta["view"] == "all"))]
+    shown = generators.positives(table, findings, meta["view"])
     shown = shown.merge(splits[["image_id", "split"]], on="image_id").sort_values("image_id", ignore_index=True)
     train, held_out = (
         shown[mine].reset_index(drop=True) for mine in (shown["split"] == "train", shown["split"] != "train")
     )
     # Under split.by = image a patient may be on both sides; a reference is of patients that the generator never saw.
     held_out = held_out[~held_out["patient_id"].isin(train["patient_id"])].reset_index(drop=True)
-    guard(train, splits, by=about["by"], what=f"fidelity@{finding}")
-    if len(train) < 2:
-        raise ValueError(f"{finding}: {len(train)} real training images; take it out of rare.findings")
+    guard(train, splits, by=about["by"], what=f"fidelity@{generator}")
+    # Training patients that the GAN was selected by, not trained on: real X-rays, but no copies can come from them.
+    train["seen"] = ~generators.kept_back(train["patient_id"], meta["holdout"], meta["seed"])
+    vectors = generators.vectors(train, findings)
+    for name, present in zip(findings, vectors.T, strict=True):
+        if present.sum() < 2:
+            raise ValueError(f"{name}: {int(present.sum())} real training images; take it out of rare.findings")
 
     machine = fabric("32-true")
     store = open_store(stores / str(meta["size"]))
-    g, _ = dcgan.build(meta["size"], meta["z_dim"], meta["width"], meta["channels"], seed)
+    conditional = meta["mode"] == "conditional"
+    g, _ = dcgan.build(
+        meta["size"], meta["z_dim"], meta["width"], meta["channels"], seed, labels=len(findings) if conditional else 0
+    )
     load_into(g, gan / "generator.safetensors")
     net = build("none", seed)
     load_into(net, classifier / "model.safetensors")
     g, net = g.to(machine.device), net.to(machine.device)
-    images = {
-        "train": store.images[store.rows(train["image_id"])],
-        "held_out": store.images[store.rows(held_out["image_id"])],
-        "made": dcgan.generate(g, len(train), meta["z_dim"], seed, 5, device=machine.device),
+    real = {
+        part: store.images[store.rows(rows["image_id"])] for part, rows in (("train", train), ("held_out", held_out))
     }
-    seen = {part: features(net, x, judge["size"]) for part, x in images.items()}
+    known = {part: features(net, x, judge["size"]) for part, x in real.items()}
+    results = []
+    for k, name in enumerate(findings):
+        mine = vectors[:, k] == 1
+        key = (seed, 5) if len(findings) == 1 else (seed, 5, k)
+        y = vectors[mine] if conditional else None
+        made = dcgan.generate(g, int(mine.sum()), meta["z_dim"], *key, device=machine.device, labels=y)
+        images = real | {"made": made}
+        seen = known | {"made": features(net, made, judge["size"])}
+        results.append(_judged(name, train, mine, held_out, images, seen, replicates, seed))
+        results[-1][0].update(
+            generator_sha256=sha256(gan / "generator.safetensors"),
+            split_sha256=about["sha256"],
+            scales=fidelity.scales(meta["size"]),
+        )
+    with atomic(report) as folder:
+        folder.mkdir()
+        for found, rows, picture in results:
+            place = folder if len(findings) == 1 else folder / found["finding"]
+            place.mkdir(exist_ok=True)
+            write_json(place / "fidelity.json", found)
+            halves = pd.DataFrame(rows, columns=["replicate", "which", "n", *fidelity.MEASURES])
+            write_table(place / "halves.csv", halves)
+            Image.fromarray(picture).save(place / "worst_pairs.png")
+    for found, *_ in results:
+        told = found["memorisation"]["duplicates"]
+        copied = "not judged, no held-out image" if told is None else f"{told:.1%}"
+        print(f"fidelity@{found['finding']}: {found['generated']:,} generated, duplicates of training images: {copied}")
+
+
+def _judged(name, train, mine, held_out, images, seen, replicates, seed) -> tuple[dict, list[dict], object]:
+    """(what is said of one finding's generated images, rows of the random halves, the worst pairs as a picture).
+
+    images, seen: pixels and features of train, held_out and made. Quality is judged against the finding's own training
+    images (`mine`), copies against all that the generator was trained on.
+    """
+    import numpy as np
+
+    from cxr import dcgan, fidelity, memorisation
+
+    own, trained_on, made = np.flatnonzero(mine), train["seen"].to_numpy(), images["made"]
+    rng = np.random.default_rng([seed, *name.encode()])
+    rows = fidelity.compare(
+        seen["train"][own], seen["made"], images["train"][own], made,
+        train["patient_id"].to_numpy(object)[own], replicates=replicates, rng=rng,
+    )  # fmt: skip
+    images, seen = (parts | {"train": parts["train"][trained_on]} for parts in (images, seen))
     spaces = {part: {"features": seen[part], "pixels": memorisation.pixels(x)} for part, x in images.items()}
     mirrored = memorisation.pixels(images["train"][:, :, ::-1])
     spaces["train"]["pixels"] = np.concatenate([spaces["train"]["pixels"], mirrored])
-
-    rng = np.random.default_rng([seed, *finding.encode()])
-    rows = fidelity.compare(
-        seen["train"], seen["made"], images["train"], images["made"], train["patient_id"].to_numpy(object),
-        replicates=replicates, rng=rng,
-    )  # fmt: skip
-    people = [part["patient_id"].to_numpy(object) for part in (train, held_out)]
+    people = [part["patient_id"].to_numpy(object) for part in (train[trained_on], held_out)]
     told, pairs = memorisation.judge(*spaces.values(), *people, rng)
+    worst = pairs[:, :PAIRS]
+    picture = dcgan.grid(np.concatenate([made[worst[0]], images["train"][worst[1]]]), worst.shape[1])
     result = {
-        "finding": finding,
-        "generator_sha256": sha256(gan / "generator.safetensors"),
-        "split_sha256": about["sha256"],
-        "real": len(train),
-        "patients": int(train["patient_id"].nunique()),
-        "generated": len(images["made"]),
+        "finding": name,
+        "real": len(own),
+        "patients": int(train["patient_id"].iloc[own].nunique()),
+        "generated": len(made),
         "held_out": len(held_out),
         "held_out_patients": int(held_out["patient_id"].nunique()),
         "half": min((row["n"] for row in rows), default=0),
         "replicates": len(rows) // 2,
-        "scales": fidelity.scales(meta["size"]),
         "quality": fidelity.summary(rows),
         "memorisation": told,
     }
-    worst = pairs[:, :PAIRS]
-    picture = dcgan.grid(np.concatenate([images["made"][worst[0]], images["train"][worst[1]]]), worst.shape[1])
-    with atomic(report) as folder:
-        folder.mkdir()
-        write_json(folder / "fidelity.json", result)
-        write_table(folder / "halves.csv", pd.DataFrame(rows, columns=["replicate", "which", "n", *fidelity.MEASURES]))
-        Image.fromarray(picture).save(folder / "worst_pairs.png")
-    copied = "not judged, no held-out image" if told["duplicates"] is None else f"{told['duplicates']:.1%}"
-    print(f"fidelity@{finding}: {len(images['made']):,} generated, duplicates of training images: {copied}")
+    return result, rows, picture
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""gan: a DCGAN for one rare finding, trained on training patients' certain positives (label 1) only.
+"""gan: a DCGAN for one rare finding, or for several, trained on training patients' certain positives (label 1) only.
 
-python -m stages.gan --finding lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert --split
-data/splits/chexpert.parquet ...
+python -m stages.gan --generator lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert
+--split data/splits/chexpert.parquet ...
 """
 
 from pathlib import Path
@@ -14,12 +14,15 @@ from stages.training import training_state
 
 
 def run(
-    finding: Annotated[str, Option(help="a finding's slug, such as lung_lesion")],
+    generator: Annotated[str, Option(help="a finding's slug, such as lung_lesion; several joined by + share one net")],
     records: Annotated[Path, Option()],
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
     split: Annotated[Path, Option()],
     model: Annotated[Path, Option(help="folder for generator and discriminator")],
-    report: Annotated[Path, Option(help="folder for history.csv and the pictures")],
+    report: Annotated[Path, Option(help="folder for history.csv, kept.json and the pictures")],
+    mode: Annotated[
+        Literal["per_finding", "pooled", "conditional"], Option(help="what several findings of one net mean to it")
+    ] = "per_finding",
     size: Annotated[int, Option(help="16, 32, 64, 128, 256 or 512")] = 128,
     epochs: Annotated[int, Option(min=1)] = 1000,
     batch: Annotated[int, Option(min=2)] = 64,
@@ -30,7 +33,21 @@ def run(
     channels: Annotated[Literal[1, 3], Option(help="3 is the paper's; X-rays are gray")] = 1,
     view: Annotated[Literal["frontal", "lateral", "all"], Option(help="projections trained on")] = "frontal",
     flip: Annotated[float, Option(min=0.0, max=1.0)] = 0.0,
-    sample_every: Annotated[int, Option(min=1, help="epochs between sample grids")] = 50,
+    sample_every: Annotated[int, Option(min=1, help="epochs between two looks at the generator")] = 50,
+    average: Annotated[
+        float, Option(min=0.0, max=0.9999, help="decay of the running average of the generator's weights; 0: none")
+    ] = 0.0,
+    select: Annotated[Literal["last", "kid"], Option(help="which looked-at generator is kept")] = "last",
+    holdout: Annotated[
+        float, Option(min=0.0, max=0.5, help="share of the training patients kept back for KID; of no use to last")
+    ] = 0.0,
+    patience: Annotated[int, Option(min=0, help="looks without a better KID before training stops; 0: never")] = 0,
+    stop_diversity: Annotated[
+        float, Option(min=0.0, max=1.0, help="share of the real X-rays' diversity below which it stops; 0: never")
+    ] = 0.0,
+    label_smoothing: Annotated[float, Option(min=0.0, max=0.5, help="of the discriminator's real labels")] = 0.0,
+    spectral_norm: Annotated[bool, Option(help="of the discriminator's weights")] = False,
+    diffaugment: Annotated[str, Option(help="none, or some of color,translation,cutout")] = "none",
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
     checkpoint_minutes: Annotated[
@@ -38,64 +55,84 @@ def run(
     ] = 5.0,
     state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
 ) -> None:
-    """Train the DCGAN of one finding."""
+    """Train the DCGAN of one generator."""
     import numpy as np
     from PIL import Image
 
-    from cxr import dcgan, labels
+    from cxr import dcgan, dcgan_train, generators
+    from cxr import diffaugment as augmentation
     from cxr.batches import Images
-    from cxr.files import atomic, write_table
+    from cxr.files import atomic, write_json, write_table
     from cxr.records import load
     from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
 
-    name = labels.finding(finding)
+    findings = generators.check(generator, mode)
     dcgan.levels(size)
+    augmentation.parse(diffaugment)
+    if select == "kid" and not holdout:
+        raise ValueError(
+            "gan.select = kid needs X-rays to judge by: set gan.holdout, to 0.2 say, or gan.select to last"
+        )
+    if select == "last":  # nothing is kept back, and there is no best state to stop with
+        holdout, patience = 0.0, 0
     table = load(records, "chexpert")
     splits, about = read_split(split, "chexpert")
     training = splits.loc[splits["split"] == "train", "image_id"]
-    chosen = table[table["image_id"].isin(training) & (table[name] == 1)]
-    if view != "all":
-        chosen = chosen[chosen["projection"] == view]
+    chosen = generators.positives(table[table["image_id"].isin(training)], findings, view)
+    guard(chosen, splits, by=about["by"], what=f"gan@{generator}")
+    back = generators.kept_back(chosen["patient_id"], holdout, seed)
+    judged, chosen = (chosen[part].reset_index(drop=True) for part in (back, ~back))
     if len(chosen) < 2:
         raise ValueError(
-            f"{finding}: {len(chosen)} certain positives among the training patients' {view} images, "
-            "a GAN needs some hundreds; "
-            "take it out of rare.findings"
+            f"{generator}: {len(chosen)} certain positives among the training patients' {view} images, "
+            "a GAN needs some hundreds; take it out of rare.findings and gan_runs.generators"
         )
-    chosen = chosen.sort_values("image_id", ignore_index=True)
-    guard(chosen, splits, by=about["by"], what=f"gan@{finding}")
+    if select == "kid" and len(judged) < 2:
+        raise ValueError(
+            f"{generator}: gan.holdout = {holdout:g} keeps back {len(judged)} of {len(back)} images, and KID needs 2; "
+            "raise it, or set gan.select to last"
+        )
 
     machine = fabric(precision)
     store = open_store(stores / str(size))
-    images = Images([store], chosen["image_id"], machine.device)
+    images, reference = (Images([store], part["image_id"], machine.device) for part in (chosen, judged))
     settings = {
         "batch": batch, "lr": lr, "beta1": beta1, "z_dim": z_dim, "width": width, "channels": channels, "flip": flip,
-        "seed": seed,
+        "seed": seed, "average": average, "patience": patience, "stop_diversity": stop_diversity,
+        "label_smoothing": label_smoothing, "spectral_norm": spectral_norm,
     }  # fmt: skip
-    # sample_every decides which pictures the state holds, so it is part of the fingerprint.
-    params = {"size": size, "view": view, "finding": finding, "sample_every": sample_every} | settings
+    facts = {"size": size, "view": view, "findings": findings, "mode": mode, "select": select, "holdout": holdout}
+    facts |= {"diffaugment": diffaugment} | settings
+    # sample_every decides which generators are looked at, so it is part of the fingerprint.
+    params = {"sample_every": sample_every} | facts
     inputs = {"records": records, "split": split, "store": store.folder}
-    checkpoints = training_state(__file__, f"gan@{finding}", machine, inputs, params, checkpoint_minutes, state)
-    g, d, curve, grids = dcgan.fit(
-        machine, images, checkpoints, label=f"gan@{finding}", epochs=epochs, sample_every=sample_every, **settings
-    )
+    checkpoints = training_state(__file__, f"gan@{generator}", machine, inputs, params, checkpoint_minutes, state)
+    made = dcgan_train.fit(
+        machine, images, checkpoints, label=f"gan@{generator}", epochs=epochs, sample_every=sample_every,
+        vectors=generators.vectors(chosen, findings) if mode == "conditional" else None,
+        kept_back=reference if select == "kid" else None, augment=diffaugment, **settings,
+    )  # fmt: skip
     if not machine.is_global_zero:
         return
-    meta = {"net": "DCGAN", "finding": finding, "size": size, "epochs": epochs, "view": view} | settings
+    meta = {"net": "DCGAN", "generator": generator, "epochs": epochs} | facts
     meta |= {"images": len(chosen), "patients": int(chosen["patient_id"].nunique()), "split_sha256": about["sha256"]}
+    kept = {"mode": mode, "select": select, "average": average, "epoch": made.epoch, "epochs": epochs}
+    kept |= {"stopped_at": made.epochs if made.stopped else None, "why": made.stopped, "kept_back": len(judged)}
+    meta |= {name: kept[name] for name in ("epoch", "stopped_at")}
     rows = store.rows(chosen["image_id"])
     real = np.sort(np.random.default_rng(seed).permutation(rows)[: dcgan.GRID**2])
     with atomic(model) as nets, atomic(report) as shown:
         nets.mkdir()
-        save(nets / "generator.safetensors", g.state_dict(), meta)
-        save(nets / "discriminator.safetensors", d.state_dict(), meta)
+        save(nets / "generator.safetensors", made.g.state_dict(), meta)
+        save(nets / "discriminator.safetensors", made.d.state_dict(), meta)
         shown.mkdir()
-        write_table(shown / "history.csv", curve)
+        write_table(shown / "history.csv", made.history)
+        write_json(shown / "kept.json", kept)
         Image.fromarray(dcgan.grid(store.images[real])).save(shown / "real.png")
-        for epoch, picture in grids.items():
+        for epoch, picture in made.grids.items():
             Image.fromarray(picture).save(shown / f"grid-{epoch:04d}.png")
 
 

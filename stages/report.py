@@ -19,8 +19,8 @@ def run(
     splits: Annotated[Path, Option(help="folder of the splits")],
     stores: Annotated[Path, Option(help="folder of the stores, with rejected.csv per dataset")],
     history: Annotated[Path, Option(help="folder of the classifiers' training curves")],
-    gan: Annotated[Path, Option(help="folder of the GANs' grids and losses, one per finding")],
-    fidelity: Annotated[Path, Option(help="folder of what fidelity found, one per finding")],
+    gan: Annotated[Path, Option(help="folder of the GANs' grids and losses, one per generator")],
+    fidelity: Annotated[Path, Option(help="folder of what fidelity found, one per generator")],
     balanced: Annotated[Path, Option(help="plan.json of balance")],
     adgm: Annotated[Path, Option(help="folder of the ADGMs' curves and samples")],
     models: Annotated[Path, Option(help="folder of the models")],
@@ -31,7 +31,12 @@ def run(
     tables: Annotated[Path, Option(help="folder of the page's tables as CSV")],
     previews: Annotated[Path, Option(help="folder of the page's main figures as PNG")],
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
-    findings: Annotated[list[str], Option(help="findings that have a GAN")] = (
+    findings: Annotated[list[str], Option(help="findings that have a generator")] = (
+        "pneumonia",
+        "lung_lesion",
+        "consolidation",
+    ),
+    generators: Annotated[list[str], Option(help="slugs, or several joined by +")] = (
         "pneumonia",
         "lung_lesion",
         "consolidation",
@@ -56,8 +61,8 @@ def run(
         Artefacts(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
             gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
-            policies=list(policies), findings=list(findings), classes=list(classes), labels=list(labels),
-            arms=list(arms), seeds=list(seeds), final_policy=final_policy, params=shown,
+            policies=list(policies), findings=list(findings), generators=list(generators), arms=list(arms),
+            seeds=list(seeds), classes=list(classes), labels=list(labels), final_policy=final_policy, params=shown,
         )
     )  # fmt: skip
     write(context, out, tables, previews)

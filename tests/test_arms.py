@@ -13,6 +13,7 @@ from dvc.repo import Repo
 
 from cxr import arms, balance, dcgan, objectives
 from cxr.classifier import _draw
+from cxr.images import resize
 from cxr.labels import COLUMNS, SLUGS
 from cxr.objectives import AucMargin, CrossEntropy
 from cxr.store import open_store, write_store
@@ -40,20 +41,25 @@ def made(tmp_path_factory):
     real = pd.concat([head, *blocks], axis=1)[list(COLUMNS)].assign(synthetic=False)
     for size in (16, 32):
         write_store(at / "stores" / str(size), rng.integers(0, 255, (n, size, size), np.uint8), head[["image_id"]])
-    extra = [balance.synthetic_rows(name, k, "masked", real, rng) for name, k in RARE.items()]
+    extra = [balance.synthetic_rows(name, k, "masked") for name, k in RARE.items()]
     whole = pd.concat([real, *extra], ignore_index=True)
     (at / "balanced").mkdir()
     whole.to_parquet(at / "balanced/table.parquet")
     made = whole.loc[whole["synthetic"], ["image_id"]].reset_index(drop=True)
     write_store(at / "balanced/images", rng.integers(0, 255, (len(made), 32, 32), np.uint8), made)
-    plan = {"target_prevalence": 0.2, "findings": {name: {"generated": k} for name, k in RARE.items()}}
+    plan = {
+        "target_prevalence": 0.2,
+        "labels": "masked",
+        "findings": {name: {"generated": k} for name, k in RARE.items()},
+    }
     (at / "balanced/plan.json").write_text(json.dumps(plan))
     for name in RARE:
         (at / "gans" / name).mkdir(parents=True)
         g, _ = dcgan.build(16, 8, 4, 1, 3)
         with torch.no_grad():
             next(g.parameters()).add_(1)  # as if trained
-        meta = {"size": 16, "z_dim": 8, "width": 4, "channels": 1, "seed": 3}
+        meta = {"size": 16, "z_dim": 8, "width": 4, "channels": 1, "seed": 3, "images": 9, "epochs": 1}
+        meta |= {"split_sha256": "", "mode": "per_finding"}
         save(at / "gans" / name / "generator.safetensors", g.state_dict(), meta)
     head[["image_id", "patient_id", "split"]].to_parquet(at / "split.parquet")
     from cxr.files import sha256
@@ -68,7 +74,7 @@ def made(tmp_path_factory):
 def make(at, name):
     stage.run(
         arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at / "split.parquet",
-        out=at / "arms" / name, size=32, gan_size=16, gan_view="frontal", view="all", seed=0,
+        out=at / "arms" / name, size=32, gan_size=16, generators=list(RARE), gan_view="frontal", view="all", seed=0,
     )  # fmt: skip
 
 
@@ -115,13 +121,11 @@ def test_arms_with_images_differ_from_the_gans_in_the_images_alone(made):
         assert theirs.index["image_id"].equals(images.index["image_id"])
         assert not np.array_equal(theirs.images, images.images)
     untrained = dcgan.build(16, 8, 4, 1, 3)[0]
-    expected = dcgan.generate(untrained, 3, 8, 0, 4, 0, device="cpu")
-    assert np.array_equal(np.stack(list(arms.untrained(at / "gans/lung_lesion", 3, 0))), expected)
+    expected = [resize(image, 32) for image in dcgan.generate(untrained, 6, 8, 0, 4, 0, device="cpu")]
+    assert np.array_equal(of(at, "gan_untrained")[1].images[:6], expected)
 
 
 def test_blurred_images_are_real_training_positives_of_the_finding(made):
-    from cxr.images import resize
-
     at, real, _ = made
     _, images, _ = of(at, "blurred")
     small = open_store(at / "stores/16")

@@ -69,7 +69,8 @@ def real_table() -> pd.DataFrame:
 
 @pytest.mark.parametrize("how", balance.LABELLINGS)
 def test_synthetic_labels(how):
-    rows = balance.synthetic_rows("pneumonia", 5, how, real_table(), np.random.default_rng(0))
+    drawn = balance.sources(["pneumonia"], 5, real_table(), np.random.default_rng(0))
+    rows = balance.synthetic_rows("pneumonia", 5, how, drawn)
     assert rows["synthetic"].all() and rows["image_id"].is_unique and (rows["split"] == "train").all()
     assert (rows["target.pneumonia"] == 1).all() and (rows["weight.pneumonia"] == 1).all()
     assert rows[[c for c in rows if c.startswith("truth.")]].isna().all(axis=None)  # never scored
@@ -83,8 +84,19 @@ def test_synthetic_labels(how):
         assert (rows["target.edema"] == 1).all()  # the only real pneumonia has edema too
 
 
+def test_labels_are_drawn_from_images_with_one_of_the_findings():
+    table, rng = real_table(), np.random.default_rng(0)
+    assert set(balance.sources(["pneumonia"], 50, table, rng)["image_id"]) == {"a"}
+    drawn = balance.sources(["pneumonia", "edema"], 50, table, rng)
+    assert set(drawn["image_id"]) == {"a", "b"}
+    rows = balance.synthetic_rows("pneumonia", 50, "sampled", drawn, known=False)
+    assert (rows["target.pneumonia"].to_numpy() == drawn["target.pneumonia"].to_numpy()).all()
+    with pytest.raises(ValueError, match="fracture: no real training image of the classifier's view"):
+        balance.sources(["fracture"], 5, table, rng)
+
+
 def test_columns_are_those_of_the_label_table():
-    rows = balance.synthetic_rows("pneumonia", 2, "masked", real_table(), np.random.default_rng(0))
+    rows = balance.synthetic_rows("pneumonia", 2, "masked")
     assert list(rows.columns) == [*real_table().columns, "synthetic"]
 
 
@@ -101,14 +113,14 @@ def gans(tmp_path):
     about = {"by": "patient", "sha256": sha256(tmp_path / "split.parquet")}
     write_json(tmp_path / "split.json", about)
     made = {"size": 16, "z_dim": 4, "width": 4, "channels": 1}
-    meta = made | {"images": 4, "epochs": 1, "split_sha256": about["sha256"]}
+    meta = made | {"images": 4, "epochs": 1, "split_sha256": about["sha256"], "mode": "per_finding"}
     generator, _ = dcgan.build(**made, seed=0)
     (tmp_path / "gan" / "pneumonia").mkdir(parents=True)
     weights.save(tmp_path / "gan" / "pneumonia" / "generator.safetensors", generator.state_dict(), meta)
     judged = {"generator_sha256": sha256(tmp_path / "gan/pneumonia/generator.safetensors"), "generated": 4}
     write_json(tmp_path / "fidelity/pneumonia/fidelity.json", judged | {"memorisation": {"duplicates": 0.0}})
     options = {"findings": "pneumonia", "table": "table.parquet", "gans": "gan", "split": "split.parquet"}
-    options |= {"fidelity": "fidelity"}
+    options |= {"fidelity": "fidelity", "generators": "pneumonia"}
     words = [word for key, name in options.items() for word in (f"--{key}", name)]
     return [*words, "--out", "out", "--size", "32", "--target_prevalence", "0.3"]
 

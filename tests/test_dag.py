@@ -206,7 +206,8 @@ def changed(folder: Path, **settings):
 
 
 def test_another_rare_finding_trains_one_gan_more(repository):
-    with changed(repository, rare__findings=["pneumonia", "lung_lesion", "consolidation"]):
+    names = ["pneumonia", "lung_lesion", "consolidation"]
+    with changed(repository, rare__findings=names, gan_runs__generators=names):
         names = set(json.loads(dvc(repository, "status", "--json")))  # a dry repro stops at what is not made yet
     assert {n for n in names if n.startswith(("gan@", "fidelity@"))} == {"gan@consolidation", "fidelity@consolidation"}
     assert not {name for name in names if name.startswith(("baseline", "adgm", "resize", "label"))}
@@ -217,7 +218,9 @@ def test_another_rare_finding_trains_one_gan_more(repository):
     [
         ({"data__chexpert": "/no/such/place"}, "download@chexpert", "/no/such/place"),
         ({"arms__policies": ["u_zeroes", "u_maybe"]}, "label@u_maybe", "unknown policy 'u_maybe': choose from"),
-        ({"rare__findings": ["pneumonia", "dragon"]}, "gan@dragon", "unknown finding 'dragon': choose from"),
+        ({"gan_runs__generators": ["pneumonia", "dragon"]}, "gan@dragon", "unknown finding 'dragon': choose from"),
+        ({"gan__mode": "pooled"}, "gan@pneumonia", "gan.mode = pooled, but gan_runs.generators has pneumonia alone"),
+        ({"rare__findings": ["edema"]}, "balance", "edema, of which gan_runs.generators has no generator"),
         ({"balance__target_prevalence": 0.6}, "balance", "can't be reached for 2 findings at once"),
         ({"balance__max_duplicates": 2}, "balance", "'--max-duplicates'"),
         ({"balance__labels": "guess"}, "balance", "'guess' is not one of"),

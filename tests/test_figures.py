@@ -20,6 +20,9 @@ FOREST = pd.DataFrame(
 )
 
 
+GAN = ("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")
+
+
 def history(*columns: str) -> pd.DataFrame:
     return pd.DataFrame({"epoch": EPOCHS} | {c: np.linspace(1, 0.2 + 0.1 * k, 5) for k, c in enumerate(columns)})
 
@@ -40,7 +43,9 @@ def drawings() -> dict:
         "ages": figures.ages(ages),
         "roc": figures.roc(CURVES, AREAS, ["Edema"], {"a": "A", "b": "B"}),
         "training": figures.training({"a": history("train_loss", "valid_loss", "valid_macro_auc")}),
-        "gan": figures.gan({"Edema": history("loss_g", "loss_d", "d_real", "d_fake")}),
+        "gan": figures.gan(
+            {"Edema": history("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")}, {"Edema": 2}
+        ),
         "forest": figures.forest(FOREST),
         "adgm_curves": figures.adgm_curves({"10 labels": history(*panels)}),
         "adgm_latent": figures.adgm_latent({"10 labels": history("KL_z", "KL_a", "active_z", "active_a")}),
@@ -61,8 +66,14 @@ def test_the_same_numbers_give_the_same_bytes(drawn):
 
 def test_nothing_to_draw_is_no_error():
     empty = pd.DataFrame(columns=AREAS.columns)
-    for figure in (figures.roc(CURVES, empty, ["Edema"], {"a": "A"}), figures.gan({}), figures.training({})):
+    for figure in (figures.roc(CURVES, empty, ["Edema"], {"a": "A"}), figures.gan({}, {}), figures.training({})):
         assert figures.svg(figure)
+
+
+def test_a_gan_that_nobody_judged_has_no_kid_panel():
+    whole = history(*GAN)
+    shown = [len(figures.gan({"a": h}, {"a": 5}).axes) for h in (whole, whole.assign(kid=np.nan))]
+    assert shown == [4, 3]
 
 
 def texts(figure) -> list[str]:

@@ -85,7 +85,7 @@ def command(stage: str, data: Path, folder: Path, epochs: int, minutes: float = 
         words += f"--predictions {outs}/p.parquet --history {outs}/h.csv --size 32 --batch 8 --lr 1e-3 "
         words += f"--synthetic {data}/synthetic" if stage == "final" else ""
     elif stage == "gan":
-        words += f"--finding pneumonia --records {data}/records.parquet --stores {data}/stores --model {outs}/gan "
+        words += f"--generator pneumonia --records {data}/records.parquet --stores {data}/stores --model {outs}/gan "
         words += f"--report {outs}/report --size 16 --width 4 --batch 4 --sample_every 2"
     else:
         words += f"--classes 2 --labels 4 --records {data}/records.parquet --store {data}/stores/17 --model {outs}/m "

@@ -118,6 +118,7 @@ def cohort(tmp_path_factory):
     write_store(folder / "stores" / str(SIZE), images, head[["image_id"]])
     made = {"size": SIZE, "z_dim": 4, "width": 4, "channels": 1}
     meta = made | {"images": TRAIN, "epochs": 1, "view": "frontal", "split_sha256": about["sha256"]}
+    meta |= {"mode": "per_finding", "holdout": 0.0, "seed": 0}
     generator, _ = dcgan.build(**made, seed=0)
     (folder / "gan/pneumonia").mkdir(parents=True)
     weights.save(folder / "gan/pneumonia/generator.safetensors", generator.state_dict(), meta)
@@ -127,10 +128,10 @@ def cohort(tmp_path_factory):
     return folder
 
 
-JUDGE = "--finding pneumonia --records records.parquet --stores stores --split split.parquet --gan gan/pneumonia "
+JUDGE = "--generator pneumonia --records records.parquet --stores stores --split split.parquet --gan gan/pneumonia "
 JUDGE += "--classifier u_zeroes --report fidelity/pneumonia --replicates 40"
-BALANCE = "--findings pneumonia --table table.parquet --gans gan --split split.parquet --fidelity fidelity --out out "
-BALANCE += "--size 32 --target_prevalence 0.3"
+BALANCE = "--findings pneumonia --generators pneumonia --table table.parquet --gans gan --split split.parquet "
+BALANCE += "--fidelity fidelity --out out --size 32 --target_prevalence 0.3"
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def stage(cohort, tmp_path, monkeypatch, capsys):
 def generator_that_gives(images, noise: float = 0.0):
     """In place of dcgan.generate: the images in turn, with noise of that many grey levels."""
 
-    def generate(net, n, z_dim, *key, device, batch=64):
+    def generate(net, n, z_dim, *key, device, batch=64, labels=None):
         rng = np.random.default_rng(0)
         chosen = images[np.arange(n) % len(images)].astype(float)
         return (chosen + rng.normal(0, noise, chosen.shape)).clip(0, 255).astype(np.uint8)

@@ -148,7 +148,12 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         e = np.arange(1, 41)
         curves = {"epoch": e, "loss_d": 0.7 + 0.2 * rng.random(40), "loss_g": 2 - 0.02 * e + 0.4 * rng.random(40)}
         curves |= {"d_real": 0.7 + 0.05 * rng.random(40), "d_fake": 0.3 + 0.05 * rng.random(40)}
+        looked = np.where((e == 1) | (e % 10 == 0), 1.0, np.nan)
+        curves |= {"kid": looked * (0.5 + (e - 30) ** 2 / 100), "diversity": looked * e / 50}
         write_table(root / "gan" / name / "history.csv", pd.DataFrame(curves))
+        kept = {"mode": "per_finding", "select": "kid", "average": 0.99, "epoch": 30, "epochs": 90, "kept_back": 20}
+        kept |= {"stopped_at": 40, "why": "no better KID in 1 looks"}
+        write_json(root / "gan" / name / "kept.json", kept)
         xray_grid(rng, 6).save(root / "gan" / name / "real.png")
         for epoch in (1, 10, 20, 30, 40):
             xray_grid(rng, 90 / epoch + 8).save(root / "gan" / name / f"grid-{epoch:04d}.png")
@@ -178,8 +183,15 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "balanced": root / "balanced/plan.json",
         "metrics": root / "metrics.json",
     }
-    lists = {"arms": [], "seeds": [0]}
-    lists |= {"policies": POLICIES, "findings": rare, "classes": [2, 3] if labels else [], "labels": labels}
+    lists = {
+        "policies": POLICIES,
+        "findings": rare,
+        "generators": rare,
+        "arms": [],
+        "seeds": [0],
+        "classes": [2, 3] if labels else [],
+        "labels": labels,
+    }
     return options | lists | {"final_policy": "u_zeroes", "params": params}
 
 
@@ -233,6 +245,7 @@ def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
     options = {f.name: getattr(run, f.name) for f in dataclasses.fields(run)}
     options |= {
         "findings": ["pneumonia"],
+        "generators": ["pneumonia"],
         "classes": [2],
         "labels": [50],
         "params": run.metrics.with_name("params.yaml"),

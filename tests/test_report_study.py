@@ -22,7 +22,7 @@ RARE = ["pneumonia", "lung_lesion", "consolidation"]
 
 def judged(folder, signals=SIGNALS, seeds=(0, 1, 2)):
     """The study's tables in a folder, and what the section reads of a run."""
-    order = list(study.ARMS)
+    order = list(arms.ARMS)
     trainings = {(arm, s): training(10 * order.index(arm) + s, v) for arm, v in signals.items() for s in seeds}
     names = ["Pneumonia", "Lung Lesion", "Consolidation"]
     for name, table in study.judge_study(trainings, names, evaluate.Settings(replicates=60)).items():
@@ -61,7 +61,7 @@ def test_a_gain_is_said_in_one_sentence_with_its_interval_and_stands_on_top(made
 
 
 def test_every_arm_is_explained(made, run):  # noqa: F811
-    assert set(ARMS) == set(study.ARMS)
+    assert set(ARMS) == set(arms.ARMS)
     text = Page(shown(made, section(run))).text
     for arm in SIGNALS:
         assert "{} : {}".format(*ARMS[arm]) in text, arm

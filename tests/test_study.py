@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from cxr import metrics
+from cxr.arms import ARMS
 from cxr.evaluate import Settings
 from cxr.labels import SLUGS
-from cxr.study import ARMS, CONTROLS, best_control, check, combine, judge_study, summary
+from cxr.study import CONTROLS, best_control, check, combine, judge_study, summary
 from stages import evaluate
 from stages.cli import main
 from tests.test_evaluate import folder, models, stage, words  # noqa: F401  (folder and models are fixtures)
