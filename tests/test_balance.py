@@ -113,7 +113,7 @@ def gans(tmp_path):
     about = {"by": "patient", "sha256": sha256(tmp_path / "split.parquet")}
     write_json(tmp_path / "split.json", about)
     made = {"size": 16, "z_dim": 4, "width": 4, "channels": 1}
-    meta = made | {"images": 4, "epochs": 1, "split_sha256": about["sha256"], "mode": "per_finding"}
+    meta = made | {"images": 4, "epochs": 1, "seed": 0, "split_sha256": about["sha256"], "mode": "per_finding"}
     generator, _ = dcgan.build(**made, seed=0)
     (tmp_path / "gan" / "pneumonia").mkdir(parents=True)
     weights.save(tmp_path / "gan" / "pneumonia" / "generator.safetensors", generator.state_dict(), meta)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import evaluate, figures, page, study
+from cxr import arms, evaluate, figures, page, study
 from cxr.files import write_table
 from cxr.report import gather
 from cxr.report import tables as tables_of
