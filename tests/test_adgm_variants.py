@@ -130,7 +130,7 @@ def test_control_losses_by_hand():
     assert semi.consistency(log_q, teacher).item() == pytest.approx((2 * 0.04 + 2 * 0.09) / 6)
 
 
-def steps_of(data, tmp_path, monkeypatch, variant):
+def steps_of(where, tmp_path, monkeypatch, variant):
     """The first step's labelled images as `variant` sees them, and the net that it starts from."""
     seen, built = [], []
     build = adgm_train.build
@@ -142,7 +142,7 @@ def steps_of(data, tmp_path, monkeypatch, variant):
         return net
 
     monkeypatch.setattr(adgm_train, "build", kept)
-    fit(data, Checkpoints(tmp_path / variant, {}), 1, variant=variant)
+    fit(where, Checkpoints(tmp_path / variant, {}), 1, variant=variant)
     return seen[0][: FIT["batch"]], built[0], len(seen[0])
 
 
