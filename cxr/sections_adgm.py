@@ -105,9 +105,9 @@ def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
         labels = min(run.labels)
         row = compare["supervised", classes, labels, "accuracy"]
         if row["low"] > 0:
-            verdict = "yes, it gains"
+            verdict = "a gain is shown"
         elif row["high"] < 0:
-            verdict = "no, it loses"
+            verdict = "a loss is shown"
         else:
             verdict = "no gain is shown"
         over = "patients; one label draw, so another may differ" if row["draws"] == 1 else "patients and label draws"

@@ -22,7 +22,7 @@ NAMES = {
     "mean_teacher": "mean teacher",
 }
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-SCORES |= {"macro_auc": "AUC, one against rest"}
+SCORES |= {"macro_auc": "AUC"}  # one class against the rest, mean over the classes
 KINDS = {"accuracy": "share", "balanced_accuracy": "share", "macro_f1": "auc", "macro_auc": "auc"}
 TOLD = "validation images"
 
@@ -46,12 +46,14 @@ def over_draws(run: Artefacts, arms: Rows, by: Rows, models: Mapping[Run, dict],
         rows.append({"task": f"{classes} classes", "variant": "sex, age and view alone", "n": alone["n"]})
         rows[-1]["macro_auc"] = Estimate(alone["auc"])
         curve = dict(papers.ADGM_CURVE.get(classes, ()))
-        for r in [r for r in every if r.classes == classes and r.draw == min(run.draws)]:
+        mine = [r for r in every if r.classes == classes and r.draw == min(run.draws)]
+        for r in sorted(mine, key=lambda r: r.labels):
             arm, one, model = arms[r[:3]], by[(*r, "last")], models[r]
             row = {"task": _task(classes, r.labels), "variant": NAMES[r.variant], "n": one["n"]}
             row |= {"patients": one["patients"], "labelled": model["n_labelled"], "draws": arm["draws"]}
             row |= {"unlabelled": None if r.variant == "supervised" else model["n_unlabelled"]}
-            row |= {name: _estimate(arm, name) for name in SCORES} | {"accuracy_sd": arm["accuracy_sd"]}
+            row |= {name: _estimate(arm, name) for name in ("accuracy", "macro_auc")}
+            row |= {name: arm[name] for name in ("balanced_accuracy", "macro_f1", "accuracy_sd")}
             row |= {"majority_share": one["majority_share"]}
             rows.append(row | {"paper": None if r.variant in CONTROLS else curve.get(r.labels)})
     columns = [
@@ -65,7 +67,7 @@ def over_draws(run: Artefacts, arms: Rows, by: Rows, models: Mapping[Run, dict],
         Column("accuracy", f"accuracy and {run.level} interval", "share", TOLD),
         Column("accuracy_sd", "SD over draws", "share", TOLD),
         *(Column(name, SCORES[name], KINDS[name], TOLD) for name in list(SCORES)[1:]),
-        Column("draws", "label draws", "count"),
+        Column("draws", "draws", "count"),
         Column("paper", "paper", "share"),
     ]
     notes = [
@@ -92,12 +94,12 @@ def compared(run: Artefacts, compare: Rows, lead: str, others: Sequence[str]) ->
     columns = [
         Column("control", f"{NAMES[lead]}"),
         Column("task", "classes, labels per class"),
-        Column("draws", "label draws", "count"),
+        Column("draws", "draws", "count"),
         Column("patients", "interval over patients", "difference", "accuracy"),
         Column("sd", "SD over draws", "difference", "accuracy"),
         Column("accuracy", "interval over both", "difference", "accuracy"),
         Column("p", "p", "p", "accuracy"),
-        *(Column(name, SCORES[name], "difference", "over both") for name in list(SCORES)[1:]),
+        *(Column(name, SCORES[name], "difference", "over both") for name in ("balanced_accuracy", "macro_auc")),
     ]
     notes = [
         f"Paired by label draw and patient, {run.level} intervals. Over both: variance over patients plus variance "
