@@ -3,10 +3,11 @@
 Generative model P = p(y) p(z) p(a|z,y,x) p(x|z,y), inference model Q = q(a|x) q(y|a,x) q(z|a,y,x): equations 1-11 of
 Cerri & Fraccaro, "Semi-supervised chest X-ray pneumonia classification using auxiliary deep generative models", after
 Maaloe et al. 2016. The nets and the bound are here, the training in cxr/adgm_train.py. Sizes are those of the paper's
-published code. What differs from it, on purpose:
+published code, whose own bound is cxr/adgm_published.py. What differs from it, on purpose:
 
 - eq. 10 is printed with the wrong sign: J is minimised, so - alpha log q(y|a,x) is added;
 - log sigma^2 is free, where the code's softplus keeps every sigma at 1 or more; a smooth bound keeps it finite;
+- the encoders see centred pixels, and the decoder starts near their scale;
 - one draw of a serves q(y|a,x), the bound and the classification loss; the K labels of an image share its z noise;
 - x passes each convolutional trunk once: the labels that the unlabelled bound sums over meet it in the dense layers.
 
@@ -81,9 +82,10 @@ class Gaussian(NamedTuple):
         square = (value - self.mu) ** 2 * torch.exp(-self.log_var)
         return -0.5 * (square + self.log_var + math.log(2 * math.pi)).flatten(1).sum(1)
 
-    def kl_standard(self) -> Tensor:
-        """KL(N(mu, sigma^2) || N(0, I)) per row, in nats."""
-        return 0.5 * (self.mu**2 + torch.exp(self.log_var) - self.log_var - 1).flatten(1).sum(1)
+    def kl_standard(self, least: float = 0.0) -> Tensor:
+        """KL(N(mu, sigma^2) || N(0, I)) per row, in nats; least: what each unit counts for at least (free bits)."""
+        units = self.mu**2 + torch.exp(self.log_var) - self.log_var - 1
+        return 0.5 * (units.clamp(min=2 * least) if least else units).flatten(1).sum(1)
 
     def rows(self, index: Tensor) -> Gaussian:
         return Gaussian(self.mu[index], self.log_var[index])
@@ -111,9 +113,10 @@ class Trunk(nn.Sequential):
             ]
         super().__init__(*layers, nn.Flatten())
         self.features = CHANNELS * maps[-1] ** 2
+        self.mean, self.spread = MEAN, SPREAD
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward((x - MEAN) / SPREAD)
+        return super().forward((x - self.mean) / self.spread)
 
 
 class Encoder(nn.Module):
@@ -126,10 +129,12 @@ class Encoder(nn.Module):
         self.mu = nn.Linear(256, out)
         self.log_var = nn.Linear(256, out)
 
+    gaussian = staticmethod(Gaussian.of)  # from a net's two outputs; cxr/adgm_published.py has another
+
     def forward(self, features: Tensor, *given: Tensor) -> Gaussian:
         """features: R x F, this net's trunk applied to x; given: R x ... each."""
         h = self.dense(torch.cat([features, *given], dim=1))  # R x 256
-        return Gaussian.of(self.mu(h), self.log_var(h))
+        return self.gaussian(self.mu(h), self.log_var(h))
 
 
 class Classifier(nn.Module):
@@ -171,11 +176,13 @@ class Decoder(nn.Module):
         self.mu_log_var.weight.data *= 0.1
         self.mu_log_var.bias.data = torch.tensor([MEAN, 2 * math.log(SPREAD)])
 
+    gaussian = staticmethod(Gaussian.of)
+
     def forward(self, z: Tensor, y: Tensor) -> Gaussian:
         """z: R x Z, y: R x K one-hot -> a distribution over R x 1 x H x W."""
         h = self.dense(torch.cat([z, y], dim=1)).unflatten(1, (CHANNELS, self.maps[0], self.maps[0]))
         h = self.convolutions(h.contiguous(memory_format=torch.channels_last))  # R x C x H/2 x W/2
-        return Gaussian.of(*self.mu_log_var(h).chunk(2, dim=1))
+        return self.gaussian(*self.mu_log_var(h).chunk(2, dim=1))
 
 
 class Terms(NamedTuple):
@@ -195,8 +202,10 @@ class ADGM(nn.Module):
     """The five networks and the bound.
 
     size: side of the images (decoder_maps says which). likelihood_weight: what the log-likelihood, summed over an
-    image's pixels, is multiplied by against the divergences, in (0, 1]: 1 is the true bound, 1 / 225^2 the paper's
-    code. Raises ValueError for a size that does not fit.
+    image's pixels, is multiplied by against the divergences, in (0, 1]: 1 is the true bound. free_bits: nats that each
+    unit of z costs in the bound even when it carries less, so that there is no gain in emptying it (Kingma et al. 2016,
+    Improved variational inference with inverse autoregressive flow, section C.8; per image instead of per minibatch).
+    use_z: without, z is 0 and costs nothing: p(x|y), p(a|y,x). Raises ValueError for a size that does not fit.
     """
 
     def __init__(
@@ -208,20 +217,22 @@ class ADGM(nn.Module):
         a_dim: int = 128,
         dropout: float = 0.2,
         likelihood_weight: float = 1.0,
+        free_bits: float = 0.0,
+        use_z: bool = True,
     ) -> None:
         super().__init__()
-        self.size, self.classes, self.z_dim, self.a_dim, self.likelihood_weight = (
-            size,
-            classes,
-            z_dim,
-            a_dim,
-            likelihood_weight,
-        )
+        self.size, self.classes, self.z_dim, self.a_dim = size, classes, z_dim, a_dim
+        self.likelihood_weight, self.free_bits, self.use_z = likelihood_weight, free_bits, use_z
         self.p_x = Decoder(size, z_dim, classes, dropout)  # p(x|z,y)
         self.q_a = Encoder(size, 0, a_dim, dropout)  # q(a|x), eq. 5
         self.q_y = Classifier(size, a_dim, classes, dropout)  # q(y|a,x), eq. 6
         self.q_z = Encoder(size, a_dim + classes, z_dim, dropout)  # q(z|a,y,x), eq. 7
         self.p_a = Encoder(size, z_dim + classes, a_dim, dropout)  # p(a|z,y,x), eq. 3
+
+    @property
+    def noise(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of the standard normal noise that `forward` takes for one image: of a, of z."""
+        return (self.a_dim,), (self.z_dim,)
 
     def features(self, x: Tensor, nets: tuple[str, ...] = TRUNKS) -> dict[str, Tensor]:
         """x: N x 1 x H x W -> each net's own convolutional features of it, N x F."""
@@ -236,15 +247,20 @@ class ADGM(nn.Module):
         likelihood_weight and T the temperature. KL_z = KL(q(z|a,y,x) || N(0,I)) in closed form: the average of the
         sampled log q - log p, with less variance. KL_a = log q(a|x) - log p(a|z,y,x) at the sample: the closed form of
         KL(q(a|x) || p(a|z,y,x)) is another, larger quantity, which averages over values of a that this z was not drawn
-        from. So KL_a can be negative, where z tells of a; KL_z + KL_a cannot, on average.
+        from. So KL_a can be negative, where z tells of a; KL_z + KL_a cannot, on average. Free bits stand in L alone:
+        the KL_z given back is the divergence itself.
         """
-        q_z = self.q_z(f["q_z"], a, y)
-        z = q_z.sample(noise)  # R x Z
+        if self.use_z:
+            q_z = self.q_z(f["q_z"], a, y)
+        else:
+            q_z = Gaussian(torch.zeros_like(noise), torch.zeros_like(noise))
+        z = q_z.sample(noise) if self.use_z else q_z.mu  # R x Z
         KL_z = q_z.kl_standard()
         KL_a = q_a.log_prob(a) - self.p_a(f["p_a"], z, y).log_prob(a)
         log_p_x = self.p_x(z, y).log_prob(x)
         log_p_y = -math.log(self.classes)  # eq. 2, uniform
-        L = -self.likelihood_weight * log_p_x - log_p_y + temperature * (KL_z + KL_a)  # eq. 8
+        paid = q_z.kl_standard(self.free_bits) if self.free_bits and self.use_z else KL_z
+        L = -self.likelihood_weight * log_p_x - log_p_y + temperature * (paid + KL_a)  # eq. 8
         return L, KL_z, KL_a, q_z.mu
 
     def forward(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature: float = 1.0) -> Terms:
@@ -267,6 +283,12 @@ class ADGM(nn.Module):
         U = (log_q.exp() * (L_u + log_q)).sum(1)  # eq. 9: sum_y q(y|a,x) L(x,y), less the entropy of q(y|a,x)
         ce = F.nll_loss(log_q_y[:n_l], y, reduction="none")
         return Terms(L[:n_l], U, ce, KL_z[:n_l], KL_a[:n_l], mu_z[:n_l], q_a.mu[:n_l], log_q_y[:n_l])
+
+    def measure(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature) -> dict[str, Tensor]:
+        """Of each image, as a labelled one in L and ce and as an unlabelled one in U: the terms by name."""
+        x, noise_a, noise_z = (torch.cat([v, v]) for v in (x, noise_a, noise_z))
+        terms = self(x, y, noise_a, noise_z, temperature)
+        return {name: getattr(terms, name) for name in ("L", "U", "ce", "KL_z", "KL_a", "mu_z", "mu_a")}
 
     def classify(self, x: Tensor, noise: Tensor) -> Tensor:
         """q(y|x), N x K: q(y|a,x) averaged over draws of a. x: N x 1 x H x W; noise: S x N x A from N(0, I)."""

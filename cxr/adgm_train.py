@@ -1,5 +1,5 @@
-"""Training and judging the ADGM (cxr/adgm.py): few labelled images, many unlabelled ones, a validation set that trains
-nothing.
+"""Training the ADGM (cxr/adgm.py), its variants and its control arms: few labelled images, many unlabelled ones, a
+validation set that trains nothing.
 
 A step takes `batch` labelled and `batch` unlabelled images; an epoch is one pass over the unlabelled ones, in which the
 labelled are cycled, reshuffled at each pass. Adam; the divergences' temperature rises linearly from 0 to 1 over
@@ -15,80 +15,36 @@ Shapes: N images (N_l labelled, N_u unlabelled), K classes, Z latent, A auxiliar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn import functional as F
 
-from cxr.adgm import ADGM, active_units, objective
+from cxr.adgm import ADGM, objective
+from cxr.adgm_judge import TERMS, judge
+from cxr.adgm_published import Published, warmup
+from cxr.adgm_runs import CONTROLS
 from cxr.average import copy_of, follow
-from cxr.batches import Images, affine, in_order, order, warp
+from cxr.batches import Images, affine, cycled, order, warp
 from cxr.checkpoints import Checkpoints
 from cxr.files import Progress
-from cxr.labels import CLASS_NAMES, CLASSES
 from cxr.runtime import generator, restore, seeded
+from cxr.semi import Discriminative, Semi, consistency, pseudo_label
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-TERMS = ("L", "U", "ce", "J", "acc")
+SEMI = Semi()
 CHECK_EVERY = 50  # steps between looks at whether the loss is finite: a look waits for the GPU
-
-
-def assign(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: int, seed: int) -> pd.DataFrame:
-    """image_id, patient_id, split, label (index into CLASS_NAMES[classes]), role: labelled, unlabelled, valid.
-
-    Of each class `labels` training images are drawn; a larger draw under the same seed holds the smaller one.
-    Raises ValueError when a class has fewer, when nothing is left unlabelled, or when there is no validation image.
-    """
-    if "class_name" not in records:
-        raise ValueError("the records have no column class_name; the ADGM trains on RSNA's records")
-    names = list(CLASS_NAMES[classes])
-    table = split.merge(records[["image_id", "class_name"]], on="image_id", how="left", validate="one_to_one")
-    unknown = ~table["class_name"].isin(CLASSES)
-    if unknown.any():
-        image, value = table.loc[unknown, ["image_id", "class_name"]].iloc[0]
-        raise ValueError(
-            f"image {image!r} has class {value!r}, not one of {', '.join(CLASSES)}; make the records again"
-        )
-    name = table["class_name"]
-    if classes == 2:
-        name = name.where(name == "Normal", "Abnormal")
-    table["label"] = name.map(names.index).astype(np.int64)
-    table = table.sort_values("image_id", ignore_index=True)
-
-    training = table["split"] == "train"
-    counts = [int((training & (table["label"] == k)).sum()) for k in range(classes)]
-    if min(counts) < 2:
-        held = ", ".join(f"{n} {c:,}" for n, c in zip(names, counts, strict=True))
-        raise ValueError(
-            f"a class has fewer than 2 training images ({held}); give more data or lower split.valid_share"
-        )
-    if not (table["split"] == "valid").any():
-        raise ValueError("the split has no validation image; raise split.valid_share")
-
-    table["role"] = np.where(training, "unlabelled", table["split"])
-    for k in range(classes):
-        candidates = np.flatnonzero(training & (table["label"] == k))
-        drawn = np.random.default_rng([seed, k]).permutation(candidates)[: min(labels, counts[k] * 9 // 10)]
-        table.loc[drawn, "role"] = "labelled"
-    parts = [table[table["role"] == role] for role in ("labelled", "unlabelled", "valid")]
-    return pd.concat(parts, ignore_index=True)[["image_id", "patient_id", "split", "label", "role"]]
 
 
 def temperature(epochs_done: float, warmup_epochs: float) -> float:
     """The weight of KL_z and KL_a: linear from 0 to 1 over warmup_epochs, then 1."""
     return min(1.0, epochs_done / warmup_epochs) if warmup_epochs > 0 else 1.0
-
-
-def cycled(n: int, batch: int, step: int, *key: int) -> torch.Tensor:
-    """Batch number `step`, over all epochs, of n things cycled endlessly, in a new order at each pass: int64."""
-    first, last = step * batch // n, ((step + 1) * batch - 1) // n
-    passes = torch.cat([order(n, *key, number) for number in range(first, last + 1)])
-    return passes[step * batch - first * n :][:batch]
 
 
 @dataclass
@@ -104,49 +60,23 @@ class Trained:
     alpha: float
 
 
-@torch.no_grad()
-def judge(
-    fabric: Fabric,
-    net: ADGM,
-    images: Images,
-    y: torch.Tensor,
-    *,
-    alpha: float,
-    heat: float,
-    predict_samples: int,
-    prior: Sequence[float],
-    batch: int,
-    seed: int,
-    after: Callable[[], None] = lambda: None,
-) -> tuple[dict[str, float], torch.Tensor]:
-    """One pass over the validation images: (the history's validation columns, probabilities N x K on the CPU).
-
-    Each image counts as a labelled one in L and ce and as an unlabelled one in U. The noise is the same at every call.
-    heat: temperature. prior: the classes' shares among the images to be predicted; probabilities are moved to them from
-    the equal shares of the labelled draw and of eq. 2's p(y), by Bayes' rule: q(y|x) prior(y), normalised. after:
-    called after every batch.
+def fixed(variant: str, classes: int, size: int) -> dict:
+    """The settings that a variant has of its own, whatever was asked for: the paper's text knows no weight of the
+    likelihood, no free bits, no average of weights and no class shares; its code has its own weight and one draw of a.
     """
-    net.eval()
-    stream = generator(seed, 5)
-    noise_a, noise_z = (torch.randn(len(images), d, generator=stream) for d in (net.a_dim, net.z_dim))
-    draws = torch.randn(predict_samples, len(images), net.a_dim, generator=stream)  # S x N x A
-    parts, prob = [], []
-    for chosen, x in in_order(images, batch):
-        twice = chosen.repeat(2)
-        x = x.contiguous(memory_format=torch.channels_last)
-        with fabric.autocast():
-            parts.append(
-                net(x.repeat(2, 1, 1, 1), y[chosen], *fabric.to_device((noise_a[twice], noise_z[twice])), heat)
-            )
-            prob.append(net.classify(x, fabric.to_device(draws[:, chosen])).cpu())
-        after()
-    L, U, ce, KL_z, KL_a, mu_z, mu_a, _ = (torch.cat(column).double().cpu() for column in zip(*parts, strict=True))
-    prob = torch.cat(prob) * torch.tensor(prior, dtype=torch.float32)
-    prob = prob / prob.sum(1, keepdim=True)
-    accuracy = float((prob.argmax(1) == y.cpu()).double().mean())
-    L, U, ce, KL_z, KL_a = (float(v.mean()) for v in (L, U, ce, KL_z, KL_a))
-    row = dict(zip([f"valid_{t}" for t in TERMS], [L, U, ce, L + alpha * ce + U, accuracy], strict=True))
-    return row | {"KL_z": KL_z, "KL_a": KL_a, "active_z": active_units(mu_z), "active_a": active_units(mu_a)}, prob
+    if variant not in ("paper", "paper_code"):
+        return {}
+    own = {"likelihood_weight": 1.0, "free_bits": 0.0, "average": 0.0, "prior": [1 / classes] * classes}
+    return own | ({"likelihood_weight": 1 / size**2, "predict_samples": 1} if variant == "paper_code" else {})
+
+
+def build(variant: str, *, likelihood_weight: float, free_bits: float, **sizes) -> ADGM:
+    """The net of a variant (cxr/adgm_runs.py). sizes: size, classes, z_dim, a_dim, dropout."""
+    if variant in CONTROLS:
+        return Discriminative(**sizes)
+    if variant == "paper_code":
+        return Published(**sizes)
+    return ADGM(**sizes, likelihood_weight=likelihood_weight, free_bits=free_bits, use_z=variant != "no_z")
 
 
 def train(
@@ -177,36 +107,47 @@ def train(
     predict_samples: int,
     prior: Sequence[float],
     seed: int,
+    variant: str = "corrected",
+    free_bits: float = 0.0,
+    semi: Semi = SEMI,
 ) -> Trained:
     """Train from the start, or on from the newest checkpoint.
 
     train_images: the labelled images first, in the order of y_labelled, then the unlabelled. prior: as for judge.
-    Raises ValueError when the loss is no longer finite.
+    variant: of cxr/adgm_runs.py, with the settings that `fixed` gives it; semi: of the control arms.
+    Raises ValueError when the loss is no longer finite, or when there is too little to train the variant on.
     """
     n_l, n_u = len(y_labelled), len(train_images) - len(y_labelled)
     alpha = beta * (n_l + n_u) / n_l
     steps = math.ceil(n_u / batch)
+    control, published = variant in CONTROLS, variant == "paper_code"
+    if control and not alpha:
+        raise ValueError(f"adgm.beta = 0 leaves variant {variant} no loss to train on; raise adgm.beta")
+    if published and n_u % batch == 1:  # its batch norm sees unlabelled images alone, and needs two
+        steps -= 1
+        if not steps:
+            raise ValueError("variant paper_code needs two unlabelled images or more; lower adgm_runs.labels")
+    names = ("ce", "unlabelled", "J", "acc") if control else TERMS
     with seeded(seed, 0):
-        net = ADGM(
-            size=train_images.size,
-            classes=classes,
-            z_dim=z_dim,
-            a_dim=a_dim,
-            dropout=dropout,
-            likelihood_weight=likelihood_weight,
-        ).to(memory_format=torch.channels_last)
+        net = build(
+            variant, size=train_images.size, classes=classes, z_dim=z_dim, a_dim=a_dim, dropout=dropout,
+            likelihood_weight=likelihood_weight, free_bits=free_bits,
+        ).to(memory_format=torch.channels_last)  # fmt: skip
     optimiser = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True)
     model, optimiser = fabric.setup(net, optimiser)
-    judged_net = copy_of(net)  # the running average, which is what is judged and kept
+    averaged = copy_of(net)  # the running average, which is what is judged and kept
+    teacher = copy_of(net) if variant == "mean_teacher" else None
     y_l, y_v = (torch.tensor(y, dtype=torch.int64, device=fabric.device) for y in (y_labelled, y_valid))
     history: list[dict] = []
     last = torch.zeros(len(y_v), classes)
     best: dict = {"epoch": 0, "acc": -1.0, "prob": last}
     epoch, step = 0, 0
-    total = torch.zeros(len(TERMS), device=fabric.device)  # of the epoch's steps
+    total = torch.zeros(len(names), device=fabric.device)  # of the epoch's steps
     if state := checkpoints.load(epochs * steps):
         net.load_state_dict(state["net"])
-        judged_net.load_state_dict(state["average"])
+        averaged.load_state_dict(state["average"])
+        if teacher is not None:
+            teacher.load_state_dict(state["teacher"])
         restore(optimiser, state["optimiser"])
         history, best, last, (epoch, step) = state["history"], state["best"], state["last"], state["position"]
         total = state["total"].to(fabric.device)
@@ -215,7 +156,7 @@ def train(
     def look() -> None:
         if not bool(torch.isfinite(total).all()):
             bad = next(i for i, t in enumerate(recent) if not bool(torch.isfinite(t).all()))
-            values = dict(zip(TERMS, recent[bad].tolist(), strict=True))
+            values = dict(zip(names, recent[bad].tolist(), strict=True))
             wrong = ", ".join(f"{name} = {v:g}" for name, v in values.items() if not math.isfinite(v))
             raise ValueError(
                 f"{label}: epoch {epoch + 1}, step {step - len(recent) + bad + 1} of {steps}: {wrong}; "
@@ -225,9 +166,10 @@ def train(
 
     def whole() -> dict:
         look()
-        return {
+        kept = {"teacher": teacher.state_dict()} if teacher is not None else {}
+        return kept | {
             "net": net.state_dict(),
-            "average": judged_net.state_dict(),
+            "average": averaged.state_dict(),
             "optimiser": optimiser.state_dict(),
             "history": history,
             "best": best,
@@ -239,28 +181,55 @@ def train(
     def keep() -> None:
         checkpoints.step(whole, epoch * steps + step)
 
+    def heat_at(epoch: int, step: int) -> float | tuple[float, float]:
+        return warmup(epoch * steps + step) if published else temperature(epoch + step / steps, warmup_epochs)
+
+    def looks(rows: torch.Tensor, *key: int) -> torch.Tensor:
+        """The images at these places, each under one random geometry: N x 1 x H x W."""
+        geometry = affine(len(rows), generator(seed, *key), flip=flip, rotate=rotate, scale=scale, shift=shift)
+        # A supervised training sees the first ones alone, under the same geometry.
+        mine = torch.arange(batch if variant == "supervised" else len(rows))[fabric.global_rank :: fabric.world_size]
+        x = warp(train_images.gather(rows[mine]), geometry[mine], train_images.size)
+        return x.contiguous(memory_format=torch.channels_last), rows[mine]
+
+    def control_loss(x: torch.Tensor, y: torch.Tensor, second: torch.Tensor | None, noise_a: torch.Tensor, heat: float):
+        """(J, its terms) of a control arm; second: the images under the teacher's geometry."""
+        log_q = model(x, noise_a)
+        ce, extra, weight = F.nll_loss(log_q[: len(y)], y), log_q.new_zeros(()), 0.0
+        if variant == "pseudo_label":
+            extra, weight = pseudo_label(log_q[len(y) :], semi.threshold), semi.pseudo_weight
+        elif variant == "mean_teacher":
+            with torch.no_grad(), fabric.autocast():
+                answer = teacher(second, torch.randn_like(noise_a))
+            extra, weight = consistency(log_q, answer), semi.consistency_weight
+        J = alpha * (ce + heat * weight * extra)
+        return J, (ce, extra, J), log_q[: len(y)]
+
     def one_step() -> torch.Tensor:
-        """One update; the batch's means of TERMS, on the device."""
+        """One update; the batch's means of `names`, on the device."""
         labelled = cycled(n_l, batch, epoch * steps + step, seed, 1)
         unlabelled = order(n_u, seed, 2, epoch)[step * batch : (step + 1) * batch]
         rows = torch.cat([labelled, n_l + unlabelled])
-        geometry = affine(
-            len(rows), generator(seed, 3, epoch, step), flip=flip, rotate=rotate, scale=scale, shift=shift
-        )
-        mine = torch.arange(len(rows))[fabric.global_rank :: fabric.world_size]  # several devices share one batch
-        rows, geometry = rows[mine], geometry[mine]
-        x = warp(train_images.gather(rows), geometry, train_images.size).contiguous(memory_format=torch.channels_last)
-        y = y_l[rows[rows < n_l].to(fabric.device)]
+        x, mine = looks(rows, 3, epoch, step)  # several devices share one batch
+        second = looks(rows, 7, epoch, step)[0] if teacher is not None else None
+        y = y_l[mine[mine < n_l].to(fabric.device)]
         with seeded(seed, 4, epoch, step, fabric.global_rank):
-            noise_a, noise_z = (torch.randn(len(x), d, device=fabric.device) for d in (a_dim, z_dim))
-            terms = model(x, y, noise_a, noise_z, temperature(epoch + step / steps, warmup_epochs))
-            J = objective(terms, alpha)
+            noise_a, noise_z = (torch.randn(len(x), *shape, device=fabric.device) for shape in net.noise)
+            heat = heat_at(epoch, step)
+            if control:
+                J, parts, log_q = control_loss(x, y, second, noise_a, heat)
+            else:
+                terms = model(x, y, noise_a, noise_z, heat)
+                J, log_q = objective(terms, alpha), terms.log_q_y
+                parts = (terms.L, terms.U, terms.ce, J)
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(J)
         optimiser.step()
-        follow(judged_net, net, average, epoch * steps + step)
-        right = (terms.log_q_y.argmax(1) == y).float()
-        return torch.stack([v.mean().float() for v in (terms.L, terms.U, terms.ce, J, right)]).detach()
+        follow(averaged, net, average, epoch * steps + step)
+        if teacher is not None:
+            follow(teacher, net, semi.teacher, epoch * steps + step)
+        right = (log_q.argmax(1) == y).float()
+        return torch.stack([v.mean().float() for v in (*parts, right)]).detach()
 
     with checkpoints, Progress(label, epochs * n_u, "unlabelled images") as progress:
         progress.skip(epoch * n_u + min(step * batch, n_u))
@@ -275,11 +244,11 @@ def train(
                 progress.update(min(batch, n_u - (step - 1) * batch))
                 keep()
             look()
-            row = {"epoch": epoch + 1} | dict(zip([f"train_{t}" for t in TERMS], (total / steps).tolist(), strict=True))
-            heat = temperature(epoch + 1, warmup_epochs)
+            row = {"epoch": epoch + 1} | dict(zip([f"train_{t}" for t in names], (total / steps).tolist(), strict=True))
+            heat = heat_at(epoch + 1, 0)
             judged, last = judge(
                 fabric,
-                judged_net,
+                averaged,
                 valid_images,
                 y_v,
                 alpha=alpha,
@@ -290,37 +259,15 @@ def train(
                 seed=seed,
                 after=keep,
             )
-            history.append(row | judged | {"temperature": heat})
+            history.append(row | judged | {"temperature": heat[0] if published else heat})
             if judged["valid_acc"] > best["acc"]:
                 best = {"epoch": epoch + 1, "acc": judged["valid_acc"], "prob": last}
             epoch, step, total = epoch + 1, 0, torch.zeros_like(total)
-            progress.line(
-                f"epoch {epoch}: J {row['train_J']:.4g}, valid J {judged['valid_J']:.4g}, "
-                f"accuracy {row['train_acc']:.3f}, valid {judged['valid_acc']:.3f}, "
-                f"KL_z {judged['KL_z']:.3g} nats, {judged['active_z']} of {z_dim} units of z active"
-            )
+            said = f"epoch {epoch}: J {row['train_J']:.4g}, accuracy {row['train_acc']:.3f}, "
+            said += f"valid {judged['valid_acc']:.3f}"
+            if not control:
+                said += f", valid J {judged['valid_J']:.4g}, KL_z {judged['KL_z']:.3g} nats, "
+                said += f"{judged['active_z']} of {z_dim} units of z active"
+            progress.line(said)
         checkpoints.step(whole, epochs * steps, last=True)
-    return Trained(judged_net, pd.DataFrame(history), last.numpy(), best["prob"].numpy(), best["epoch"], alpha)
-
-
-def collapse(last: pd.Series | dict, z_dim: int, likelihood_weight: float) -> str | None:
-    """One line when z carries nothing after the history's last row: KL_z under 0.1 nats, or no active unit."""
-    if last["KL_z"] >= 0.1 and last["active_z"] > 0:
-        return None
-    return (
-        f"warning: z carries nothing (KL_z {last['KL_z']:.3g} nats, {last['active_z']:.0f} of {z_dim} units active): "
-        f"a supervised network is what classifies; raise adgm.likelihood_weight (now {likelihood_weight:g})"
-    )
-
-
-@torch.no_grad()
-def conditional_means(net: ADGM, columns: int, seed: int) -> np.ndarray:
-    """Means of p(x|z,y) as one uint8 picture: a row per class, a column per z."""
-    net.eval()
-    K, device = net.classes, next(net.parameters()).device
-    z = torch.randn(columns, net.z_dim, generator=generator(seed, 6)).to(device).repeat(K, 1)  # K columns x Z
-    y = torch.eye(K, device=device).repeat_interleave(columns, dim=0)
-    mu = net.p_x(z, y).mu.clamp(0, 1).cpu()  # K columns x 1 x H x W
-    H, W = mu.shape[-2:]
-    picture = mu.view(K, columns, H, W).permute(0, 2, 1, 3).reshape(K * H, columns * W)
-    return (picture * 255).round().to(torch.uint8).numpy()
+    return Trained(averaged, pd.DataFrame(history), last.numpy(), best["prob"].numpy(), best["epoch"], alpha)

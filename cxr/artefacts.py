@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cxr.adgm_runs import Run
 from cxr.files import read_table, unreadable
 
 
@@ -37,6 +38,8 @@ class Artefacts:
     generators: list[str]
     classes: list[int]
     labels: list[int]
+    variants: list[str]
+    draws: list[int]
     final_policy: str
     params: dict
 
@@ -66,17 +69,16 @@ class Artefacts:
         """The folder of a dataset's records: chexpert or rsna."""
         return {"chexpert": self.chexpert, "rsna": self.rsna}[name]
 
-    def adgm_run(self, classes: int, labels: int) -> tuple[Path, Path]:
+    def adgm_run(self, run: Run) -> tuple[Path, Path]:
         """The folders of one ADGM: its reports, its model."""
-        name = f"{classes}-{labels}"
-        return self.adgm / name, self.models / "adgm" / name
+        return self.adgm / run.name, self.models / "adgm" / run.name
 
 
 TEXT = (
     "model", "finding", "split", "which", "true", "predicted", "class_name", "remark", "dataset", "check", "severity",
     "examples", "advice", "image_id", "path", "reason", "place", "quantity", "stated", "needs", "says", "recomputed",
     "verdict", "kind", "why", "attribute", "group", "form", "view",
-    "arm", "reference", "control",
+    "arm", "reference", "control", "variant", "score",
 )  # fmt: skip
 SHARES = (
     "auc",
@@ -85,6 +87,7 @@ SHARES = (
     "majority_share",
     "macro_auc",
     "valid_auc",
+    "macro_f1",
     "p",
     "p_holm",
     "baseline",

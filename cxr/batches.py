@@ -85,6 +85,13 @@ def order(n: int, *key: int) -> torch.Tensor:
     return torch.randperm(n, generator=generator(*key))
 
 
+def cycled(n: int, batch: int, step: int, *key: int) -> torch.Tensor:
+    """Batch number `step`, over all epochs, of n things cycled endlessly, in a new order at each pass: int64."""
+    first, last = step * batch // n, ((step + 1) * batch - 1) // n
+    passes = torch.cat([order(n, *key, number) for number in range(first, last + 1)])
+    return passes[step * batch - first * n :][:batch]
+
+
 def affine(
     n: int,
     stream: torch.Generator,

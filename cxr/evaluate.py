@@ -2,9 +2,9 @@
 
 AUC per finding with a percentile interval from resampled patients, the same draws for every model; the mean over the
 findings (macro) with the interval of the mean; final against the baseline of its policy by DeLong's test,
-Holm-corrected over all findings, beside the patient bootstrap's interval of the difference; ROC curves; the ADGM's
-accuracy, recalls and confusion matrix. A finding with too few positives or negatives has no AUC, keeps its row with
-its n, and is left out of the mean.
+Holm-corrected over all findings, beside the patient bootstrap's interval of the difference; ROC curves. A finding with
+too few positives or negatives has no AUC, keeps its row with its n, and is left out of the mean. The ADGM's are in
+cxr/evaluate_adgm.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import metrics
-from cxr.labels import CLASS_NAMES, FINDINGS, SLUGS, slug
+from cxr.labels import FINDINGS, SLUGS, slug
 from cxr.predictions import values
 
 
@@ -169,46 +169,12 @@ def _compare(
     return table
 
 
-def judge_adgm(runs: Mapping[tuple[int, int], pd.DataFrame], settings: Settings) -> dict[str, pd.DataFrame]:
-    """The tables adgm and confusion of the runs, (classes, labels per class) -> predictions.
-
-    adgm: classes, labels, which ('last' or 'best' epoch), n, patients, accuracy, low, high (patients), wilson_low,
-    wilson_high (images, as printed papers have it), balanced_accuracy, majority_share, macro_auc (one against the
-    rest), recall.<i> of class i.
-    """
-    rows, cells = [], []
-    for (classes, labels), table in runs.items():
-        label = table["label"].to_numpy(np.int64)
-        draws = metrics.draw_patients(table["patient_id"], settings.replicates, settings.seed)
-        for which in ("last", "best"):
-            probability = table[[f"prob_{which}.{i}" for i in range(classes)]].to_numpy()
-            predicted = probability.argmax(axis=1)
-            matrix = metrics.confusion(label, predicted, classes)
-            right, recalls = label == predicted, metrics.recalls(matrix)
-            low, high, _ = metrics.interval(metrics.bootstrap_accuracy(right, draws), settings.confidence)
-            wilson = metrics.wilson(int(right.sum()), len(table), settings.confidence)
-            rows.append(
-                {"classes": classes, "labels": labels, "which": which, "n": len(table), "patients": len(draws.counts),
-                 "accuracy": right.mean(), "low": low, "high": high, "wilson_low": wilson[0], "wilson_high": wilson[1],
-                 "balanced_accuracy": recalls.mean(), "majority_share": matrix.sum(axis=1).max() / len(table),
-                 "macro_auc": metrics.one_against_rest(label, probability)}
-                | {f"recall.{i}": value for i, value in enumerate(recalls)}
-            )  # fmt: skip
-            names = CLASS_NAMES[classes]
-            for (i, j), n in np.ndenumerate(matrix):
-                cells.append((classes, labels, which, names[i], names[j], int(n)))
-    confusion = pd.DataFrame(cells, columns=["classes", "labels", "which", "true", "predicted", "n"])
-    return {"adgm": pd.DataFrame(rows), "confusion": confusion}
-
-
 def summary(tables: Mapping[str, pd.DataFrame], policies: Sequence[str], policy: str, findings: Sequence[str]) -> dict:
     """The few numbers to compare experiments by, rounded to four decimals, on test patients; what has no value is
     absent.
 
     test: images, patients and findings that the mean is over. baseline.<policy> and final: macro_auc, and under the
-    final's policy each of the findings. gain: final less baseline, and the least
-    that could have been shown. adgm.<classes>-<labels>: accuracy after the last
-    epoch.
+    final's policy each of the findings. gain: final less baseline, and the least that could have been shown.
     """
     auc = tables["auc"].query("split == 'test'").set_index(["model", "finding"])
     compare = tables["compare"].set_index("finding")
@@ -225,12 +191,6 @@ def summary(tables: Mapping[str, pd.DataFrame], policies: Sequence[str], policy:
         "final": model("final", named),
         "gain": {key: numbers(compare.loc[name], gains) for key, name in named.items()},
     }
-    if len(tables["adgm"]):
-        last = tables["adgm"].query("which == 'last'")
-        result["adgm"] = {
-            f"{row.classes}-{row.labels}": numbers(row._asdict(), ("accuracy", "low", "high"))
-            for row in last[["classes", "labels", "accuracy", "low", "high"]].itertuples()
-        }
     return without_empty(result)
 
 

@@ -438,13 +438,14 @@ def adgm_latent(histories: Mapping[str, pd.DataFrame]) -> Figure:
 
 @_styled
 def adgm_accuracy(ours: pd.DataFrame, papers: Mapping[int, Sequence[tuple[int, float]]]) -> Figure:
-    """Accuracy against labels per class, one panel per number of classes; the paper's figures 5 and 6.
+    """Accuracy against labels per class, a panel per number of classes, a line per model; the paper's figures 5 and 6.
 
-    ours: classes, labels, which (last, best), accuracy, low, high, majority_share, n. papers: number of classes ->
+    ours: name (of the model), classes, labels, accuracy, low, high, majority_share, n. papers: number of classes ->
     (labels, accuracy) points.
     """
     tasks = sorted(ours["classes"].unique())
-    figure, axes = _grid(1, max(len(tasks), 1), 2.5, width=3.55 * max(len(tasks), 1))
+    figure, axes = _grid(1, max(len(tasks), 1), 2.7, width=3.55 * max(len(tasks), 1))
+    shades = [*COLOURS, INK]
     for ax, classes in zip(axes[0], tasks, strict=False):
         mine = ours[ours["classes"] == classes].sort_values("labels")
         floor = mine["majority_share"].iloc[0]
@@ -462,14 +463,15 @@ def adgm_accuracy(ours: pd.DataFrame, papers: Mapping[int, Sequence[tuple[int, f
                 markerfacecolor="white",
             )
             ends.append((points[-1, 0], points[-1, 1], "the paper", GREY))
-        for which, colour, shift in (("best", COLOURS[4], 1.03), ("last", COLOURS[0], 1 / 1.03)):
-            part = mine[mine["which"] == which]
+        names = list(dict.fromkeys(ours["name"]))
+        for k, name in enumerate(names):
+            part, colour = mine[mine["name"] == name], shades[k % len(shades)]
             if part.empty:
                 continue
-            x = part["labels"] * shift
+            x = part["labels"] * 1.06 ** (k - (len(names) - 1) / 2)  # side by side, so that no interval hides another
             bars = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
             ax.errorbar(x, part["accuracy"], bars, color=colour, fmt="-o", markersize=3.6, linewidth=1.3, elinewidth=1)
-            ends.append((part["labels"].iloc[-1] * 1.08, part["accuracy"].iloc[-1], f"{which} epoch", colour))
+            ends.append((mine["labels"].max() * 1.06 ** (len(names) / 2), part["accuracy"].iloc[-1], name, colour))
         ax.axhline(floor, color=INK, linewidth=0.8, linestyle=":")
         ax.annotate(
             "majority class",

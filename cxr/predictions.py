@@ -29,9 +29,11 @@ def _cure(stage: str) -> str:
     return f"`dvc repro -f {stage}` makes it again"
 
 
-def _read(path: str | os.PathLike, columns: Sequence[str], stage: str) -> pd.DataFrame:
+def _read(path: str | os.PathLike, columns: Sequence[str], stage: str, also: str = "") -> pd.DataFrame:
+    """also: a column that is kept where there is one."""
     columns = [*IDENTITY, *columns]
     table, cure = read_table(path, stage, columns), _cure(stage)
+    columns += [also] if also in table else []
     if not len(table):
         raise ValueError(f"{path}: no rows; {cure}")
     if table[list(IDENTITY)].isna().any(axis=None):
@@ -83,9 +85,11 @@ def read_classifier(path: str | os.PathLike, stage: str) -> pd.DataFrame:
 
 
 def read_adgm(path: str | os.PathLike, classes: int, stage: str) -> pd.DataFrame:
-    """An ADGM's predictions in the order of image_id; each row's probabilities sum to 1."""
+    """An ADGM's predictions in the order of image_id; each row's probabilities sum to 1. Where a column `rows` says how
+    often the split counts an image (splits.file_order), it stands as often.
+    """
     sets = {which: [f"prob_{which}.{i}" for i in range(classes)] for which in ("last", "best")}
-    table = _read(path, ["label", *sets["last"], *sets["best"]], stage)
+    table = _read(path, ["label", *sets["last"], *sets["best"]], stage, "rows")
     cure = _cure(stage)
     wanted = f"a whole number from 0 to {classes - 1}"
     _within(path, table, ["label"], lambda values: np.isin(values, range(classes)), wanted, cure)
@@ -96,6 +100,10 @@ def read_adgm(path: str | os.PathLike, classes: int, stage: str) -> pd.DataFrame
             row = int(wrong.argmax())
             image = table["image_id"][row]
             raise ValueError(f"{path}: prob_{which} of {image!r} sums to {total[row]:.3g}, not to 1; {cure}")
+    if "rows" in table:
+        _within(path, table, ["rows"], lambda n: (n >= 1) & (n == np.floor(n)), "a whole number from 1 on", cure)
+        table = table.loc[table.index.repeat(table["rows"].astype(np.int64))].drop(columns="rows")
+        return table.reset_index(drop=True)
     return table
 
 

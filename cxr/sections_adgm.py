@@ -1,6 +1,7 @@
-"""The report's section on the ADGM (RSNA): accuracy against labels, confusion matrices, training curves, samples.
+"""The report's section on the ADGM (RSNA): does the unlabelled data help, accuracy against labels, what z carries,
+confusion matrices, training curves, samples.
 
-As cxr/sections.py: the names that the template uses, nothing computed anew.
+As cxr/sections.py: the names that the template uses, nothing computed anew but means over label draws.
 """
 
 from __future__ import annotations
@@ -11,125 +12,136 @@ import numpy as np
 import pandas as pd
 
 from cxr import figures, papers
+from cxr.adgm_runs import CONTROLS, GENERATIVE, VARIANTS, Run, leading, runs
 from cxr.artefacts import Artefacts, Rows, csv, image
 from cxr.files import read_json
 from cxr.labels import CLASS_NAMES
-from cxr.page import Column, Estimate, Matrix, Picture, Table, number, xray_uri
+from cxr.page import Estimate, Matrix, Picture, number, xray_uri
 from cxr.sections import plot
+from cxr.sections_adgm_tables import NAMES, carried, compared, every_run, over_draws
 
-SCORES = (
-    "classes",
-    "labels",
-    "which",
-    "n",
-    "accuracy",
-    "low",
-    "high",
-    "balanced_accuracy",
-    "majority_share",
-    "macro_auc",
-)
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
+BOUNDS = tuple(f"{name}_{end}" for name in SCORES for end in ("low", "high"))
+ARMS = ("variant", "classes", "labels", "draws", *SCORES, *BOUNDS, *(f"{name}_sd" for name in SCORES))
+COMPARE = ("control", "classes", "labels", "score", "draws", "difference", "patients_low", "patients_high", "sd")
+COMPARE += ("low", "high", "p")
 PANELS = [f"{part}_{key}" for part in ("train", "valid") for key in figures.ADGM_PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
 MODEL = dict.fromkeys(("epochs", "best_epoch", "n_labelled", "n_unlabelled"), int)
+SAMPLES = {"agreement": float, "samples": int, "real": float, "real_n": int, "reader_images": int}
 
 
 def adgm(run: Artefacts) -> dict:
-    """Figures 3 to 7 of the paper for every number of classes and labels per class. Without runs: nothing."""
-    runs = [(c, n) for c in sorted(run.classes) for n in sorted(run.labels)]
-    if not runs:
-        return {"answers": [], "accuracy": None, "accuracy_figure": None, "table": None, "tasks": []}
+    """The question and its answer, figures 3 to 7 of the paper, variants and control arms. Without runs: nothing."""
+    every = runs(run.variants, run.classes, run.labels, run.draws)
+    if not every:
+        return dict.fromkeys(("accuracy", "accuracy_figure", "table"), None) | {"answers": [], "help": [], "tasks": []}
     path = run.evaluate / "adgm.csv"
-    scores = csv(path, "evaluate", SCORES)
-    by = Rows(scores, path, "evaluate", "classes", "labels", "which")
-    path, keys = run.evaluate / "confusion.csv", ("classes", "labels", "which", "true", "predicted")
+    scores = csv(path, "evaluate", (*Run._fields, "which", "n", *SCORES, *BOUNDS, "majority_share"))
+    by = Rows(scores, path, "evaluate", *Run._fields, "which")
+    path, keys = run.evaluate / "confusion.csv", (*Run._fields, "which", "true", "predicted")
     cells = Rows(csv(path, "evaluate", (*keys, "n")), path, "evaluate", *keys)
-    models = {(c, n): read_json(run.adgm_run(c, n)[1] / "model.json", f"adgm@{c}-{n}", MODEL) for c, n in runs}
-    drawn = figures.adgm_accuracy(scores, papers.ADGM_CURVE)
+    path = run.evaluate / "adgm_arms.csv"
+    arms = Rows(csv(path, "evaluate", ARMS), path, "evaluate", "variant", "classes", "labels")
+    path = run.evaluate / "adgm_compare.csv"
+    compare = Rows(csv(path, "evaluate", COMPARE), path, "evaluate", "control", "classes", "labels", "score")
+    models = {r: read_json(run.adgm_run(r)[1] / "model.json", f"adgm@{r.name}", MODEL) for r in every}
+    histories = {r: _history(run, r) for r in every if r.variant in GENERATIVE}
+    read = {r: read_json(run.adgm_run(r)[0] / "samples.json", f"adgm@{r.name}", SAMPLES) for r in histories}
+
+    lead, draw = leading(run.variants), min(run.draws)
+    first = [r for r in every if (r.variant, r.draw) == (lead, draw)]
+    drawn = figures.adgm_accuracy(_points(every, arms, by), papers.ADGM_CURVE)
+    others = [v for v in VARIANTS if v in run.variants and v != lead]
     return {
         # The fewest and the most labels answer the question; the rest is in the table.
-        "answers": [_answer(by, c, n) for c, n in runs if n in (min(run.labels), max(run.labels))],
+        "answers": [_answer(arms, by, r) for r in first if r.labels in (min(run.labels), max(run.labels))],
+        "help": _help(run, lead, compare),
+        "arms": [f"{NAMES[v]}: {VARIANTS[v]}" for v in (lead, *others)] if others else [],
+        "draws": len(set(run.draws)),
         "accuracy_figure": drawn,
         "accuracy": plot(
             drawn,
-            f"Validation accuracy against labels per class, with {run.level} intervals over patients (the paper\u2019s "
-            "Figures 5 and 6, whose curve is dashed and read off the figure; its validation images are other ones).",
+            f"Validation accuracy after the last epoch against labels per class, mean over {_draws(run)}, with "
+            f"{run.level} intervals over patients. Dashed: the paper\u2019s Figures 5 and 6, read by eye; its "
+            "validation images are other ones.",
             "Accuracy against labels per class",
             100 if len(run.classes) > 1 else 60,
         ),
-        "table": _table(run, by, models, runs),
-        "tasks": [_task(run, c, cells, models) for c in sorted(run.classes)],
+        "table": over_draws(run, arms, by, models, every),
+        "compare": compared(run, compare, lead, others) if others else None,
+        "collapse": carried(run, histories, read),
+        "runs": every_run(run, by, models),
+        "tasks": [_task(run, c, first, cells, histories) for c in sorted(set(run.classes))],
     }
 
 
-def _answer(scores: Rows, classes: int, labels: int) -> dict:
-    row = scores[classes, labels, "last"]
-    if row["low"] > row["majority_share"]:
+def _draws(run: Artefacts) -> str:
+    n = len(set(run.draws))
+    return "one label draw" if n == 1 else f"{n} label draws"
+
+
+def _history(run: Artefacts, one: Run) -> pd.DataFrame:
+    return csv(run.adgm_run(one)[0] / "history.csv", f"adgm@{one.name}", ("epoch", *PANELS, *LATENT))
+
+
+def _points(every: list[Run], arms: Rows, by: Rows) -> pd.DataFrame:
+    """What figures.adgm_accuracy draws."""
+    rows = []
+    for r in [r for r in every if r.draw == min(other.draw for other in every)]:
+        arm, one = arms[r[:3]], by[(*r, "last")]
+        rows.append({"name": NAMES[r.variant], "classes": r.classes, "labels": r.labels, "accuracy": arm["accuracy"],
+                     "low": arm["accuracy_low"], "high": arm["accuracy_high"], "n": one["n"],
+                     "majority_share": one["majority_share"]})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
+    """Does the unlabelled data help? One sentence for each task, at the fewest labels, where it should most."""
+    if "supervised" not in run.variants or lead in CONTROLS:
+        return []
+    found = []
+    for classes in sorted(set(run.classes)):
+        labels = min(run.labels)
+        row = compare["supervised", classes, labels, "accuracy"]
+        if row["low"] > 0:
+            verdict = "a gain is shown"
+        elif row["high"] < 0:
+            verdict = "a loss is shown"
+        else:
+            verdict = "no gain is shown"
+        over = "patients; one label draw, so another may differ" if row["draws"] == 1 else "patients and label draws"
+        found.append(
+            {"classes": classes, "labels": labels, "verdict": verdict, "over": over, "p": row["p"], "name": NAMES[lead],
+             "value": Estimate(row["difference"], row["low"], row["high"], "the two never differ")}
+        )  # fmt: skip
+    return found
+
+
+def _answer(arms: Rows, by: Rows, one: Run) -> dict:
+    row, majority = arms[one[:3]], by[(*one, "last")]["majority_share"]
+    if row["accuracy_low"] > majority:
         verdict = "better than that"
-    elif row["high"] < row["majority_share"]:
+    elif row["accuracy_high"] < majority:
         verdict = "worse than that"
     else:
         verdict = "not shown to be better"
-    value = Estimate(row["accuracy"], row["low"], row["high"])
-    return {
-        "classes": classes,
-        "labels": labels,
-        "n": row["n"],
-        "accuracy": value,
-        "majority": row["majority_share"],
-    } | {"verdict": verdict}
+    value = Estimate(row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+    return {"classes": one.classes, "labels": one.labels, "n": by[(*one, "last")]["n"], "accuracy": value} | {
+        "majority": majority, "verdict": verdict, "name": NAMES[one.variant],
+    }  # fmt: skip
 
 
-def _table(run: Artefacts, scores: Rows, models: dict, runs: list[tuple[int, int]]) -> Table:
-    path = run.evaluate / "adgm_floor.csv"
-    floors = csv(path, "evaluate", ("classes", "labels", "view", "n", "auc")).query("labels.isna() and view == 'all'")
-    floor = Rows(floors, path, "evaluate", "classes")
-    rows = [
-        {"task": f"{c} classes, sex, age and view alone", "n": floor[c]["n"], "macro_auc": floor[c]["auc"]}
-        for c in sorted(run.classes)
-    ]
-    for classes, labels in runs:
-        curve = dict(papers.ADGM_CURVE.get(classes, ()))
-        model = models[classes, labels]
-        for which, epoch in (("last", model["epochs"]), ("best", model["best_epoch"])):
-            row = scores[classes, labels, which] | {"task": f"{classes} classes, {labels:,} labels", "epoch": epoch}
-            row |= {"accuracy": Estimate(row["accuracy"], row["low"], row["high"])}
-            row |= {"labelled": model["n_labelled"], "unlabelled": model["n_unlabelled"]}
-            row |= {"paper": curve.get(labels) if which == "last" else None}
-            rows.append(row)
-    columns = [
-        Column("task", "Classes and labels per class"),
-        Column("which", "state", "text"),
-        Column("epoch", "epoch", "count"),
-        Column("labelled", "labelled", "count", "training images"),
-        Column("unlabelled", "unlabelled", "count", "training images"),
-        Column("n", "n", "count", "validation images"),
-        Column("accuracy", f"accuracy and {run.level} interval", "share", "validation images"),
-        Column("majority_share", "commonest class", "share", "validation images"),
-        Column("balanced_accuracy", "balanced accuracy", "share", "validation images"),
-        Column("macro_auc", "AUC, one against rest", "auc", "validation images"),
-        Column("paper", "paper", "share"),
-    ]
-    notes = [
-        f"Paper: its Figures 5 and 6, read by eye, last epoch, {papers.ADGM_IMAGES:,} images, of which the commonest "
-        "class is 66.3 % (2 classes) and 48.5 % (3 classes)."
-    ]
-    return Table("adgm", "Accuracy of the ADGM on the validation images", columns, rows, notes)
-
-
-def _counts(cells: Rows, classes: int, labels: int, names: list[str]) -> list[list[int]]:
-    return [[int(cells[classes, labels, "last", true, predicted]["n"]) for predicted in names] for true in names]
-
-
-def _task(run: Artefacts, classes: int, cells: Rows, models: dict) -> dict:
-    """One number of classes: matrices beside the paper's, curves of all runs, samples of that with most labels."""
-    labels = sorted(run.labels)
+def _task(run: Artefacts, classes: int, first: list[Run], cells: Rows, histories: dict) -> dict:
+    """One number of classes: matrices beside the paper's and curves of the leading variant's first draw; latent
+    variables and samples of every variant that has them, at the most labels."""
     names = list(CLASS_NAMES[classes])
+    mine = [r for r in first if r.classes == classes]
     matrices = []
-    for n in labels:
-        counts = _counts(cells, classes, n, names)
+    for r in mine:
+        counts = [[int(cells[(*r, "last", true, said)]["n"]) for said in names] for true in names]
         right, total = int(np.trace(counts)), int(np.sum(counts))
-        title = f"{n:,} labels per class, last epoch"
+        title = f"{r.labels:,} labels per class, last epoch"
         matrices.append(Matrix(title, names, counts, f"accuracy {number(right / total, 'share')} of {total:,}"))
     if classes in papers.ADGM_MATRIX:
         foot = f"printed accuracy {number(papers.ADGM_ACCURACY[classes], 'share')} of {papers.ADGM_IMAGES:,}"
@@ -139,46 +151,51 @@ def _task(run: Artefacts, classes: int, cells: Rows, models: dict) -> dict:
         matrices.append(
             Matrix("Paper, 4,000 labels per class", papers.ADGM_CLASSES[classes], papers.ADGM_MATRIX[classes], foot)
         )
-    histories = {
-        n: csv(run.adgm_run(classes, n)[0] / "history.csv", f"adgm@{classes}-{n}", ("epoch", *PANELS, *LATENT))
-        for n in labels
-    }
-    named = {f"{n:,} labels": h for n, h in histories.items()}
-    most = labels[-1]
-    stage = f"adgm@{classes}-{most}"
-    samples = image(run.adgm_run(classes, most)[0] / "samples.png", stage)
+    most, draw = max(run.labels), min(run.draws)
+    at_most = {r: h for r, h in histories.items() if r[1:] == (classes, most, draw)}
+    own = {f"{r.labels:,} labels": histories[r] for r in mine if r in histories}
+    latent = own if len(at_most) < 2 else {NAMES[r.variant]: h for r, h in at_most.items()}
     return {
         "title": f"{classes} classes: {', '.join(names)}",
         "matrices": matrices,
-        "curves": plot(
-            figures.adgm_curves(named),
+        "curves": own
+        and plot(
+            figures.adgm_curves(own),
             f"Training and validation by epoch (the paper\u2019s Figure {3 if classes == 2 else 4}): accuracy, "
             "classification loss, the labelled bound L, the unlabelled bound U, the whole objective J\u03b1.",
             "ADGM training curves",
         ),
-        "latent": plot(
-            figures.adgm_latent(named),
+        "latent": latent
+        and plot(
+            figures.adgm_latent(latent),
             "What the latent variables carry. A KL near zero with no active unit means that the model has stopped "
             "using the variable.",
             "KL and active units by epoch",
         ),
-        "warnings": [_collapse(n, h.iloc[-1]) for n, h in histories.items() if h.iloc[-1]["active_z"] < 1],
-        "samples": [
-            Picture(
-                f"X-rays drawn from the model for each class, {most:,} labels per class (the paper\u2019s Figure 7).",
-                xray_uri(samples, 1400),
-                "Samples of the ADGM by class",
-                min(100, round(25 * samples.width / samples.height)),
-                xray=True,
-                rows=names,
-            )
+        "warnings": [
+            _collapse(r, h.iloc[-1]) for r, h in histories.items() if r in mine and h.iloc[-1]["active_z"] < 1
         ],
+        "samples": [_samples(run, r, names) for r in at_most],
     }
 
 
-def _collapse(labels: int, last: pd.Series) -> str:
+def _samples(run: Artefacts, one: Run, names: list[str]) -> Picture:
+    """X-rays drawn from one model, a row per class."""
+    shown = image(run.adgm_run(one)[0] / "samples.png", f"adgm@{one.name}")
+    return Picture(
+        f"X-rays drawn from the model for each class, {NAMES[one.variant]}, {one.labels:,} labels per class (the "
+        "paper\u2019s Figure 7).",
+        xray_uri(shown, 1400),
+        "Samples of the ADGM by class",
+        min(100, round(25 * shown.width / shown.height)),
+        xray=True,
+        rows=names,
+    )
+
+
+def _collapse(one: Run, last: pd.Series) -> str:
     kl = number(last["KL_z"], "number") if math.isfinite(last["KL_z"]) else "n/a"
     return (
-        f"At {labels:,} labels per class z carries nothing: KL {kl} nats, no active unit. What classifies is then a "
-        "supervised network."
+        f"At {one.labels:,} labels per class z carries nothing: KL {kl} nats, no active unit. What classifies is then "
+        "a supervised network."
     )

@@ -125,8 +125,8 @@ def _rsna(run: Artefacts) -> Table:
         columns += [Column(f"n_{view}", "n", "count", f"within {view}"), Column(view, "AUC", "auc", f"within {view}")]
     notes = [
         f"AUC of one class against the rest, mean over the classes, {run.level} intervals over patients, last "
-        "epoch. The metadata\u2019s regression learnt from every training image\u2019s class, the ADGM from the "
-        "labels named.",
+        "epoch, first label draw. The metadata\u2019s regression learnt from every training image\u2019s class, the "
+        "ADGM from the labels named.",
     ]
     return Table("floor_rsna", "RSNA: the ADGM beside what sex, age and view predict", columns, rows, notes)
 

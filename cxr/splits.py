@@ -60,6 +60,28 @@ def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int) -> pd
     return _table(records, split)
 
 
+def file_order(records: pd.DataFrame, *, valid_share: float) -> pd.DataFrame:
+    """image_id, patient_id, split, rows: the slices of RSNA's label table that paper 2's published code takes.
+
+    The table has a row per box (one where there is none), in the records' order. Of P patients the first
+    int((1 - valid_share) P) rows are 'train', those up to row P 'valid', the others 'unused': a number of patients is
+    taken for a number of rows. An image stands once for each part that holds rows of it, so that one on the cut is in
+    both; rows counts them. Raises ValueError for records without boxes and for a slice that is empty.
+    """
+    if "boxes" not in records:
+        raise ValueError("split.rsna = file_order needs the boxes of RSNA's records; choose patient for other records")
+    rows = records["boxes"].map(len).clip(lower=1).to_numpy()
+    cut = int((1 - valid_share) * len(records))
+    if not 0 < cut < len(records):
+        raise ValueError(f"split.valid_share = {valid_share} leaves no row to train on or to validate; ask for another")
+    owner = np.repeat(np.arange(len(records)), rows)
+    part = np.select([np.arange(len(owner)) < cut, np.arange(len(owner)) < len(records)], ["train", "valid"], "unused")
+    counts = pd.DataFrame({"image": owner, "split": part}).value_counts(sort=False).reset_index(name="rows")
+    table = records[["image_id", "patient_id"]].iloc[counts["image"]].reset_index(drop=True)
+    table = table.assign(split=counts["split"].astype(object), rows=counts["rows"])
+    return table.sort_values(["image_id", "split"], ignore_index=True)
+
+
 def _whole_patients(patients: np.ndarray, rows: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """Rows of randomly ordered patients, whole, until at least `wanted` rows are drawn."""
     code, names = pd.factorize(patients[rows], sort=True)
@@ -82,10 +104,14 @@ def summary(split: pd.DataFrame, records: pd.DataFrame, *, by: str, min_positive
     others are left out of the validation mean (PAPER 1 selects on all 14, which is undefined: CheXpert's valid.csv has
     no fracture; docs/papers.md E16).
     """
-    rows = split.merge(records.drop(columns="patient_id"), on="image_id", validate="one_to_one")
+    rows = split.merge(records.drop(columns="patient_id"), on="image_id", validate="many_to_one")
     result: dict = {"by": by, "sha256": sha256, "min_positives": min_positives, "splits": {}}
+    if by == "file_order":
+        result["shared_images"] = int(len(_shared(split)))
     for name, part in rows.groupby("split", sort=True):
         counts: dict = {"patients": int(part["patient_id"].nunique()), "images": len(part)}
+        if "rows" in part:
+            counts["rows"] = int(part["rows"].sum())
         if FINDINGS[0] in part:
             counts["positives"] = {slug(f): int((part[f] == 1).sum()) for f in FINDINGS}
         if "class_name" in part:
@@ -99,13 +125,21 @@ def summary(split: pd.DataFrame, records: pd.DataFrame, *, by: str, min_positive
     return result
 
 
+def _shared(split: pd.DataFrame) -> pd.Index:
+    """The images that stand in the training part and in another one."""
+    parts = split.groupby("image_id")["split"].agg(lambda names: "train" in set(names) and names.nunique() > 1)
+    return parts.index[parts.to_numpy(bool)]
+
+
 def guard(rows: pd.DataFrame, split: pd.DataFrame, *, by: str, what: str) -> None:
     """Refuse rows (image_id, patient_id) to train on when a validation or test image, or patient, is among them.
 
-    Under by='image' patients are shared by design, so that only images are checked. `what` names the rows in the
-    message.
+    Under by='image' patients are shared by design, so that only images are checked; under by='file_order' the images on
+    the cut, which have rows on both sides, are let through with their patients. `what` names the rows in the message.
     """
     held_out = split[split["split"] != "train"]
+    if by == "file_order":
+        held_out = held_out[~held_out["image_id"].isin(_shared(split))]
     images = rows["image_id"].isin(held_out["image_id"])
     if images.any():
         raise ValueError(
@@ -113,7 +147,7 @@ def guard(rows: pd.DataFrame, split: pd.DataFrame, *, by: str, what: str) -> Non
             f"{rows.loc[images, 'image_id'].iloc[0]!r}; run the split and everything after it again"
         )
     patients = rows["patient_id"].isin(held_out["patient_id"])
-    if by == "patient" and patients.any():
+    if by != "image" and patients.any():
         raise ValueError(
             f"{what}: images of {rows.loc[patients, 'patient_id'].nunique()} validation or test "
             f"patients would be trained on, "

@@ -1,6 +1,8 @@
-"""adgm: the auxiliary deep generative model (paper 2) on RSNA, for one number of classes and of labels per class.
+"""adgm: the auxiliary deep generative model (paper 2) on RSNA, or a control arm, for one number of classes, of labels
+per class, and one draw of them.
 
-python -m stages.adgm --classes 2 --labels 100 --records data/rsna/records.parquet --store data/stores/rsna/225 ...
+    python -m stages.adgm --variant corrected --classes 2 --labels 100 --draw 0 --records data/rsna/records.parquet
+    --store data/stores/rsna/225 ...
 """
 
 from pathlib import Path
@@ -13,14 +15,19 @@ from stages.training import training_state
 
 
 def run(
+    variant: Annotated[
+        Literal["corrected", "paper", "paper_code", "no_z", "supervised", "pseudo_label", "mean_teacher"],
+        Option(help="of the model, or a control arm; cxr/adgm_runs.py says what each is"),
+    ],
     classes: Annotated[int, Option(min=2, max=3, help="2: Abnormal, Normal; 3: the challenge's own")],
     labels: Annotated[int, Option(min=1, help="labelled training images per class; the others go unlabelled")],
+    draw: Annotated[int, Option(min=0, help="added to the seed: other labels, initial weights and batches")],
     records: Annotated[Path, Option(help="RSNA's records.parquet")],
     store: Annotated[Path, Option(help="RSNA's images, packed at this size")],
     split: Annotated[Path, Option(help="the split's parquet file; its .json lies beside it")],
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option(help="parquet: the validation images' probabilities")],
-    report: Annotated[Path, Option(help="folder for history.csv and samples.png")],
+    report: Annotated[Path, Option(help="folder for history.csv, samples.png, samples.json")],
     size: Annotated[int, Option(min=17, max=1024, help="65, 113 or 225 fit the decoder, among others")] = 225,
     epochs: Annotated[int, Option(min=1, help="passes over the unlabelled; the paper: 100, for 3 classes 200")] = 100,
     batch: Annotated[int, Option(min=2, help="labelled images a step, and as many unlabelled")] = 15,
@@ -31,6 +38,7 @@ def run(
     likelihood_weight: Annotated[
         float, Option(min=0.0, max=1.0, help="of the pixels' summed log-likelihood; 1: the true bound")
     ] = 0.01,
+    free_bits: Annotated[float, Option(min=0.0, help="nats that each unit of z costs at least")] = 0.0,
     z_dim: Annotated[int, Option(min=1)] = 128,
     a_dim: Annotated[int, Option(min=1)] = 128,
     dropout: Annotated[float, Option(min=0.0, max=0.9)] = 0.2,
@@ -47,6 +55,10 @@ def run(
         Literal["uniform", "training"],
         Option(help="class shares that predictions count on: equal, as in the labelled draw, or the training images'"),
     ] = "uniform",
+    threshold: Annotated[float, Option(min=0.0, max=1.0, help="pseudo_label: the least probability of a label")] = 0.95,
+    pseudo_weight: Annotated[float, Option(min=0.0, help="pseudo_label: of its term")] = 1.0,
+    consistency_weight: Annotated[float, Option(min=0.0, help="mean_teacher: of its term")] = 10.0,
+    teacher: Annotated[float, Option(min=0.0, max=0.9999, help="mean_teacher: decay of the teacher's average")] = 0.999,
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
     checkpoint_minutes: Annotated[
@@ -54,31 +66,36 @@ def run(
     ] = 5.0,
     state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
 ) -> None:
-    """Train the ADGM and predict the validation images."""
+    """Train the ADGM or a control arm and predict the validation images."""
     import sys
 
     from PIL import Image
 
-    from cxr import adgm, adgm_train
+    from cxr import adgm, adgm_judge, adgm_train
+    from cxr.adgm_labels import assign
+    from cxr.adgm_runs import GENERATIVE, Run
     from cxr.batches import Images
-    from cxr.files import atomic, write_table
+    from cxr.files import atomic, write_json, write_table
     from cxr.labels import CLASS_NAMES
     from cxr.records import load
     from cxr.runtime import fabric
+    from cxr.semi import Semi
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
 
     adgm.decoder_maps(size)
     splits, about = read_split(split, "rsna")
-    table = adgm_train.assign(load(records, "rsna"), splits, classes=classes, labels=labels, seed=seed)
+    seed += draw
+    table = assign(load(records, "rsna"), splits, classes=classes, labels=labels, seed=seed)
     train, valid = table[table["role"] != "valid"], table[table["role"] == "valid"].reset_index(drop=True)
     known = train.loc[train["role"] == "labelled", "label"].to_numpy()
     guard(train, splits, by=about["by"], what=str(records))
     drawn = {name: int((known == k).sum()) for k, name in enumerate(CLASS_NAMES[classes])}
+    label = f"adgm@{Run(variant, classes, labels, draw).name}"
     if min(drawn.values()) < labels:
         held = ", ".join(f"{name} {n}" for name, n in drawn.items())
-        print(f"adgm@{classes}-{labels}: fewer than {labels} labels in a class, nine in ten are drawn: {held}")
+        print(f"{label}: fewer than {labels} labels in a class, nine in ten are drawn: {held}")
 
     counts = train["label"].value_counts().reindex(range(classes)) if prior == "training" else [1] * classes
     shares = [float(count / sum(counts)) for count in counts]
@@ -90,29 +107,35 @@ def run(
             f"{store} holds images of {packed.size} px, not of adgm.size = {size}: run the resize stage again"
         )
     images = [Images([packed], part["image_id"], machine.device) for part in (train, valid)]
+    geometry = {"flip": flip, "rotate": rotate, "scale": [scale_min, scale_max], "shift": shift}
     settings = {
-        "classes": classes, "batch": batch, "lr": lr, "weight_decay": weight_decay, "beta": beta,
-        "warmup_epochs": warmup_epochs, "likelihood_weight": likelihood_weight, "z_dim": z_dim, "a_dim": a_dim,
-        "dropout": dropout, "flip": flip, "rotate": rotate, "scale": [scale_min, scale_max], "shift": shift,
-        "average": average, "predict_samples": predict_samples, "prior": shares, "seed": seed,
-    }  # fmt: skip
-    label = f"adgm@{classes}-{labels}"
+        "variant": variant, "classes": classes, "batch": batch, "lr": lr, "weight_decay": weight_decay, "beta": beta,
+        "warmup_epochs": warmup_epochs, "likelihood_weight": likelihood_weight, "free_bits": free_bits, "z_dim": z_dim,
+        "a_dim": a_dim, "dropout": dropout, "average": average, "predict_samples": predict_samples, "prior": shares,
+        "seed": seed,
+    } | geometry | adgm_train.fixed(variant, classes, size)  # fmt: skip
+    semi = Semi(threshold, pseudo_weight, consistency_weight, teacher)
     inputs = {"records": records, "split": split, "store": store}
-    params = {"size": size, "labels": labels} | settings
+    params = {"size": size, "labels": labels, "semi": list(semi)} | settings
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state)
     done = adgm_train.train(
         machine, images[0], known, images[1], valid["label"].to_numpy(), checkpoints,
-        label=label, epochs=epochs, **settings,
+        label=label, epochs=epochs, semi=semi, **settings,
     )  # fmt: skip
     if not machine.is_global_zero:
         return
-    if warning := adgm_train.collapse(done.history.iloc[-1], z_dim, likelihood_weight):
-        print(f"{label}: {warning}", file=sys.stderr)
+    if generative := variant in GENERATIVE:
+        warning = adgm_judge.collapse(done.history.iloc[-1], z_dim, settings["likelihood_weight"])
+        if warning and variant != "no_z":
+            print(f"{label}: {warning}", file=sys.stderr)
+        y_train, y_valid = (part["label"].to_numpy() for part in (train, valid))
+        judged = adgm_judge.agreement(done.net, images[0], y_train, images[1], y_valid, seed=seed, **geometry)
 
-    meta = {"net": "ADGM", "class_names": list(CLASS_NAMES[classes]), "labels": labels, "size": size} | settings
+    meta = {"net": type(done.net).__name__, "class_names": list(CLASS_NAMES[classes]), "labels": labels, "draw": draw}
+    meta |= {"size": size} | settings | (semi._asdict() if not generative else {})
     meta |= {"n_labelled": len(known), "drawn": drawn, "n_unlabelled": len(train) - len(known), "n_valid": len(valid)}
     meta |= {"alpha": done.alpha, "epochs": epochs, "best_epoch": done.best_epoch, "split_sha256": about["sha256"]}
-    found = valid[["image_id", "patient_id", "split", "label"]].copy()
+    found = valid[["image_id", "patient_id", "split", "label", *(["rows"] if "rows" in valid else [])]].copy()
     for which, prob in (("last", done.last), ("best", done.best)):
         found[[f"prob_{which}.{k}" for k in range(classes)]] = prob
     with atomic(model) as net, atomic(report) as shown, atomic(predictions) as found_file:
@@ -120,7 +143,9 @@ def run(
         save(net / "model.safetensors", done.net.state_dict(), meta)
         shown.mkdir()
         write_table(shown / "history.csv", done.history)
-        Image.fromarray(adgm_train.conditional_means(done.net, 8, seed)).save(shown / "samples.png")
+        if generative:
+            Image.fromarray(adgm_judge.conditional_means(done.net, 8, seed)).save(shown / "samples.png")
+            write_json(shown / "samples.json", judged)
         write_table(found_file, found.assign(split_sha256=about["sha256"]))
 
 

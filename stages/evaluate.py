@@ -28,6 +28,7 @@ def run(
         "lung_lesion",
         "consolidation",
     ),
+    variants: Annotated[list[str], Option(help="the ADGM's variants and control arms")] = ("corrected",),
     classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (2, 3),
     labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (
         100,
@@ -37,6 +38,7 @@ def run(
         3000,
         4000,
     ),
+    draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (0,),
     arms: Annotated[list[str], Option(help="the study's control arms; none: no study")] = (),
     seeds: Annotated[list[int], Option(min=0, help="of the study: one training for each arm and seed")] = (0,),
     view: Annotated[
@@ -57,8 +59,8 @@ def run(
     seed: Annotated[int, Option(min=0, help="of the draws of patients")] = 0,
 ) -> None:
     """Judge the predictions of the classifiers and of the ADGM."""
-    from cxr import floor, study, subgroups, trust
-    from cxr.evaluate import Settings, judge, judge_adgm, summary
+    from cxr import adgm_runs, evaluate_adgm, floor, study, subgroups, trust
+    from cxr.evaluate import Settings, judge, summary
     from cxr.files import atomic, read_table, write_json, write_table
     from cxr.labels import COLUMNS, POLICIES, finding
     from cxr.predictions import read_adgm, read_classifier, same_images
@@ -85,12 +87,11 @@ def run(
             trainings[arm, number] = read_classifier(path, f"study@{arm}-{number}")
             same_images(path, trainings[arm, number], paths[policies[0]], models[policies[0]])
     runs, files = {}, {}
-    for k in classes:
-        for n in labels:
-            files[k, n] = predictions / "adgm" / f"{k}-{n}.parquet"
-            runs[k, n] = read_adgm(files[k, n], k, f"adgm@{k}-{n}")
-            first = next(iter(files))
-            same_images(files[k, n], runs[k, n], files[first], runs[first])
+    for run in adgm_runs.runs(variants, classes, labels, draws):
+        files[run] = predictions / "adgm" / f"{run.name}.parquet"
+        runs[run] = read_adgm(files[run], run.classes, f"adgm@{run.name}")
+        first = next(iter(files))
+        same_images(files[run], runs[run], files[first], runs[first])
 
     known, learnt = load(records, "chexpert"), {}
     sources = {policy: (label_tables / f"{policy}.parquet", f"label@{policy}") for policy in policies}
@@ -104,7 +105,7 @@ def run(
         replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power
     )
     own = f"floor_{final_policy}"
-    tables = judge(models | floors, final_policy, settings, own) | judge_adgm(runs, settings)
+    tables = judge(models | floors, final_policy, settings, own) | evaluate_adgm.tables(runs, settings)
     pair = {name: models[name] for name in (final_policy, "final")}
     trained, true = {name: trust.trained_share(learnt[name]) for name in pair}, trust.true_share(learnt[final_policy])
     judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
@@ -118,12 +119,14 @@ def run(
         rsna, split = load(rsna_records, "rsna"), read_table(rsna_split, "split@rsna", ("image_id", "split"))
         seen = rsna[rsna["image_id"].isin(split.loc[split["split"] == "train", "image_id"])]
         who = floor.people(rsna_records, rsna, next(iter(runs.values()))["image_id"])
-        tables["adgm_floor"] = subgroups.adgm(runs, {k: floor.classes(seen, who, k) for k in classes}, who, settings)
+        lead = adgm_runs.leading(variants), min(draws)
+        led = {(run.classes, run.labels): t for run, t in runs.items() if (run.variant, run.draw) == lead}
+        tables["adgm_floor"] = subgroups.adgm(led, {k: floor.classes(seen, who, k) for k in classes}, who, settings)
     with atomic(out) as folder, atomic(metrics) as file:
         folder.mkdir()
         for name, table in tables.items():
             write_table(folder / f"{name}.csv", table)
-        write_json(file, shown)
+        write_json(file, shown | evaluate_adgm.summary(tables))
     few = tables["auc"].query("model == 'final' and split == 'test' and auc.isna() and finding != 'macro'")
     if len(few):
         counts = ", ".join(f"{row.finding} ({row.positives}, {row.negatives})" for row in few.itertuples())

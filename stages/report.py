@@ -45,6 +45,8 @@ def run(
     seeds: Annotated[list[int], Option(min=0, help="of the study: one training for each arm and seed")] = (0,),
     classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (2, 3),
     labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (4000,),
+    variants: Annotated[list[str], Option(help="the ADGM's variants and control arms")] = ("corrected",),
+    draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (0,),
     final_policy: Annotated[str, Option(help="of final, and of the baseline to compare")] = "u_zeroes",
 ) -> None:
     """Write the report."""
@@ -62,7 +64,8 @@ def run(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
             gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
             policies=list(policies), findings=list(findings), generators=list(generators), arms=list(arms),
-            seeds=list(seeds), classes=list(classes), labels=list(labels), final_policy=final_policy, params=shown,
+            seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
+            final_policy=final_policy, params=shown,
         )
     )  # fmt: skip
     write(context, out, tables, previews)

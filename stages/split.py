@@ -22,6 +22,9 @@ def run(
     out: Annotated[Path, Option(help="folder for <dataset>.parquet and <dataset>.json")],
     by: Annotated[Literal["patient", "image"], Option(help="image: paper 1's leaky draw")] = "patient",
     test_images: Annotated[int, Option(min=1, help="CheXpert: test images, drawn from train.csv")] = 500,
+    rsna: Annotated[
+        Literal["patient", "file_order"], Option(help="RSNA; file_order: the slices of paper 2's published code")
+    ] = "patient",
     valid_share: Annotated[float, Option(min=0.0, max=0.9, help="RSNA: share of the images for validation")] = 0.1,
     min_positives: Annotated[
         int, Option(min=1, help="validation positives that a finding needs to count in the mean AUC")
@@ -38,6 +41,9 @@ def run(
     table = table[~table["image_id"].isin(rejected["image_id"])].reset_index(drop=True)
     if dataset == "chexpert":
         split = splits.chexpert(table, by=by, test_images=test_images, seed=seed)
+    elif rsna == "file_order":
+        by = rsna
+        split = splits.file_order(table, valid_share=valid_share)
     else:
         split = splits.rsna(table, by=by, valid_share=valid_share, seed=seed)
     with atomic(out / f"{dataset}.parquet") as path, atomic(out / f"{dataset}.json") as about:
@@ -46,6 +52,12 @@ def run(
         write_json(about, result)
     for name, part in result["splits"].items():
         print(f"split: {dataset} {name}: {part['images']:,} images of {part['patients']:,} patients")
+    if by == "file_order":
+        shared, unused = result["shared_images"], result["splits"].get("unused", {}).get("patients", 0)
+        print(
+            f"split: {dataset} by file order, as paper 2's code: {shared} image(s) in both training and validation, "
+            f"{unused:,} patients with unused rows; an image counts once for each of its rows"
+        )
     if result.get("too_few"):
         print(
             f"split: fewer than {min_positives} validation positives, left out of the mean AUC: "

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from cxr import adgm_train
+from cxr import adgm_judge, adgm_train
 from cxr.adgm import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective
-from cxr.batches import Images
+from cxr.adgm_labels import assign
+from cxr.batches import Images, cycled
 from cxr.checkpoints import Checkpoints
 from cxr.files import sha256, write_json, write_table
 from cxr.labels import CLASSES
@@ -225,7 +226,7 @@ def cohort(n: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_draws_are_nested_random_and_leave_validation_alone():
     records, split = cohort()
-    tables = [adgm_train.assign(records, split, classes=3, labels=n, seed=0) for n in (3, 8)]
+    tables = [assign(records, split, classes=3, labels=n, seed=0) for n in (3, 8)]
     few, many = (set(t.loc[t["role"] == "labelled", "image_id"]) for t in tables)
     assert few < many and len(few) == 9 and len(many) == 24
     for t in tables:
@@ -233,15 +234,15 @@ def test_draws_are_nested_random_and_leave_validation_alone():
         assert set(t.loc[t["role"] == "valid", "image_id"]) == set(split.loc[split["split"] == "valid", "image_id"])
         assert list(t["role"].drop_duplicates()) == ["labelled", "unlabelled", "valid"]
         assert len(t) == 60
-    other = adgm_train.assign(records.sample(frac=1, random_state=1), split.iloc[::-1], classes=3, labels=8, seed=0)
+    other = assign(records.sample(frac=1, random_state=1), split.iloc[::-1], classes=3, labels=8, seed=0)
     pd.testing.assert_frame_equal(other, tables[1])
-    again = adgm_train.assign(records, split, classes=3, labels=3, seed=1)
+    again = assign(records, split, classes=3, labels=3, seed=1)
     assert set(again.loc[again["role"] == "labelled", "image_id"]) != few
 
 
 def test_two_classes_merge_what_is_not_normal():
     records, split = cohort()
-    t = adgm_train.assign(records, split, classes=2, labels=3, seed=0).merge(records, on="image_id")
+    t = assign(records, split, classes=2, labels=3, seed=0).merge(records, on="image_id")
     assert ((t["label"] == 1) == (t["class_name"] == "Normal")).all()
 
 
@@ -250,18 +251,18 @@ def test_assign_refuses_with_the_counts():
     few = records.copy()
     few.loc[few["class_name"] == "Normal", "class_name"] = "Lung Opacity"
     with pytest.raises(ValueError, match=r"fewer than 2 training images \(Lung Opacity \d+, No Lung.*Normal 0\)"):
-        adgm_train.assign(few, split, classes=3, labels=1, seed=0)
+        assign(few, split, classes=3, labels=1, seed=0)
     with pytest.raises(ValueError, match="no column class_name"):
-        adgm_train.assign(records.drop(columns="class_name"), split, classes=3, labels=1, seed=0)
+        assign(records.drop(columns="class_name"), split, classes=3, labels=1, seed=0)
     with pytest.raises(ValueError, match="'p000' has class 'Opaque'"):
-        adgm_train.assign(records.replace({"Lung Opacity": "Opaque"}), split, classes=3, labels=1, seed=0)
+        assign(records.replace({"Lung Opacity": "Opaque"}), split, classes=3, labels=1, seed=0)
     with pytest.raises(ValueError, match="no validation image"):
-        adgm_train.assign(records, split.assign(split="train"), classes=3, labels=1, seed=0)
+        assign(records, split.assign(split="train"), classes=3, labels=1, seed=0)
 
 
 def test_a_tenth_of_each_class_stays_unlabelled():
     records, split = cohort()
-    table = adgm_train.assign(records, split, classes=3, labels=1000, seed=0).query("role != 'valid'")
+    table = assign(records, split, classes=3, labels=1000, seed=0).query("role != 'valid'")
     held = table.groupby("label").size()
     drawn = table[table["role"] == "labelled"].groupby("label").size()
     assert (drawn == held * 9 // 10).all() and (table["role"] == "unlabelled").any()
@@ -269,7 +270,7 @@ def test_a_tenth_of_each_class_stays_unlabelled():
 
 @pytest.mark.parametrize("n", [4, 6, 7, 25])
 def test_cycling_uses_each_labelled_image_once_a_pass(n):
-    drawn = torch.cat([adgm_train.cycled(n, 6, step, 0, 1) for step in range(n)])  # n steps of 6: six passes
+    drawn = torch.cat([cycled(n, 6, step, 0, 1) for step in range(n)])  # n steps of 6: six passes
     passes = drawn.view(6, n)
     assert (passes.sort(dim=1).values == torch.arange(n)).all()
     assert len({tuple(p.tolist()) for p in passes}) > 1
@@ -297,7 +298,7 @@ def data(tmp_path_factory):
 
 def fit(data, checkpoints, epochs, **other) -> adgm_train.Trained:
     records, split = (pd.read_parquet(data / f"{name}.parquet") for name in ("records", "split"))
-    table = adgm_train.assign(records, split, classes=2, labels=8, seed=0)
+    table = assign(records, split, classes=2, labels=8, seed=0)
     parts = [table[table["role"] != "valid"], table[table["role"] == "valid"]]
     images = [Images([open_store(data / "stores" / "17")], part["image_id"]) for part in parts]
     known = parts[0].loc[parts[0]["role"] == "labelled", "label"].to_numpy(copy=True)
@@ -341,7 +342,7 @@ def test_prediction_depends_on_the_prior_and_not_on_the_batch(data):
     y = torch.zeros(11, dtype=torch.int64)
 
     def judge(batch=4, prior=(0.5, 0.5)):
-        return adgm_train.judge(
+        return adgm_judge.judge(
             fabric("32-true"), net, images, y, alpha=1.0, heat=1.0, predict_samples=3, prior=prior, batch=batch, seed=0
         )
 
@@ -362,9 +363,9 @@ def test_loss_that_is_not_finite_stops_with_place_and_cure(data, tmp_path):
 
 
 def test_collapse_is_told_in_one_line():
-    assert adgm_train.collapse({"KL_z": 2.0, "active_z": 3}, 128, 1.0) is None
+    assert adgm_judge.collapse({"KL_z": 2.0, "active_z": 3}, 128, 1.0) is None
     for last in ({"KL_z": 0.05, "active_z": 1}, {"KL_z": 2.0, "active_z": 0}):
-        assert "z carries nothing" in adgm_train.collapse(last, 128, 1.0)
+        assert "z carries nothing" in adgm_judge.collapse(last, 128, 1.0)
 
 
 def test_stage_writes_what_evaluate_reads(data, tmp_path):
@@ -373,9 +374,31 @@ def test_stage_writes_what_evaluate_reads(data, tmp_path):
     paths = {"model": tmp_path / "model", "predictions": tmp_path / "p.parquet", "report": tmp_path / "report"}
     chosen = {k: v for k, v in FIT.items() if k not in ("scale", "prior")}
     given = {"records": data / "records.parquet", "store": data / "stores" / "17", "split": data / "split.parquet"}
-    run(classes=3, labels=3, size=17, epochs=1, state=tmp_path / "state", **given, **paths, **chosen)
+    run(
+        variant="corrected",
+        draw=0,
+        classes=3,
+        labels=3,
+        size=17,
+        epochs=1,
+        state=tmp_path / "state",
+        **given,
+        **paths,
+        **chosen,
+    )
     with pytest.raises(ValueError, match="holds images of 17 px, not of adgm.size = 21"):
-        run(classes=3, labels=3, size=21, epochs=1, state=tmp_path / "state", **given, **paths, **chosen)
+        run(
+            variant="corrected",
+            draw=0,
+            classes=3,
+            labels=3,
+            size=21,
+            epochs=1,
+            state=tmp_path / "state",
+            **given,
+            **paths,
+            **chosen,
+        )
     table = read_adgm(paths["predictions"], 3, "")
     assert len(table) == 10 and set(table["split"]) == {"valid"}
     assert (paths["report"] / "history.csv").read_text().startswith("epoch,train_L,train_U,train_ce,train_J,train_acc,")

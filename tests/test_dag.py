@@ -58,7 +58,7 @@ def repository(tmp_path_factory) -> Path:
     subprocess.run(["git", "config", "user.name", "t"], cwd=folder, check=True)
     subprocess.run(["git", "config", "user.email", "t@example.org"], cwd=folder, check=True)
     output = dvc(folder, "repro", CXR_PROCESSES="2")
-    assert len(ran(output)) == 19, ran(output)
+    assert len(ran(output)) == 20, ran(output)
     subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
     subprocess.run([*git, "commit", "-qm", "run"], cwd=folder, check=True)
     return folder
@@ -67,6 +67,7 @@ def repository(tmp_path_factory) -> Path:
 def test_every_result_is_there_and_says_what_it_should(repository):
     metrics = json.loads((repository / "reports" / "metrics.json").read_text())
     assert set(metrics) >= {"baseline", "final", "adgm"}
+    assert {"accuracy", "over_supervised"} <= set(metrics["adgm"]["2-4"])
     page = (repository / "reports" / "report.html").read_text(encoding="utf-8")
     assert "phantom" in page and len(page) > 100_000
     table = pd.read_parquet(repository / "data" / "balanced" / "table.parquet")
@@ -133,7 +134,7 @@ def test_everything_repeats_in_another_folder_with_another_number_of_processes(r
     """dvc.lock holds the hash of every out, and git the small outs themselves: neither changes."""
     clone = tmp_path / "another place" / "clone"
     git(tmp_path, "clone", "-q", str(repository), str(clone))
-    assert len(ran(dvc(clone, "repro", "--force", CXR_PROCESSES="1"))) == 19
+    assert len(ran(dvc(clone, "repro", "--force", CXR_PROCESSES="1"))) == 20
     assert git(clone, "status", "--porcelain") == ""
     dvc(clone, "repro", "--force", "--single-item", "gan@pneumonia", CXR_CHECKPOINT_MINUTES="0")
     assert git(clone, "status", "--porcelain") == ""

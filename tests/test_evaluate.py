@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import metrics
-from cxr.evaluate import Settings, judge, judge_adgm, summary
+from cxr import evaluate_adgm, metrics
+from cxr.adgm_runs import Run
+from cxr.evaluate import Settings, judge, summary
 from cxr.files import sha256
 from cxr.labels import CLASSES, FINDINGS, SLUGS
 from stages import evaluate
@@ -59,7 +60,7 @@ def folder(tmp_path, models):
         table.to_parquet(path, index=False)
     (root / "adgm").mkdir()
     for classes in (2, 3):
-        adgm_predictions(classes).to_parquet(root / "adgm" / f"{classes}-20.parquet", index=False)
+        adgm_predictions(classes).to_parquet(root / "adgm" / f"corrected-{classes}-20-0.parquet", index=False)
     write_learnt(tmp_path / "learnt", models["final"])
     return root
 
@@ -154,7 +155,7 @@ def test_no_finding_with_enough_positives(models):
     tables = judge(models, "u_zeroes", SETTINGS._replace(min_positives=10_000))
     assert tables["auc"]["auc"].isna().all() and tables["compare"]["difference"].isna().all()
     assert list(tables["roc"]) == ["model", "finding", "fpr", "tpr"] and not len(tables["roc"])
-    shown = summary(tables | {"adgm": pd.DataFrame()}, ["u_zeroes"], "u_zeroes", RARE)
+    shown = summary(tables, ["u_zeroes"], "u_zeroes", RARE)
     assert shown == {"test": {"images": 180, "patients": 90, "findings": 0}}
 
 
@@ -190,7 +191,7 @@ def test_adgm_tables_by_hand():
     )
     for which, first in (("last", [0.9, 0.8, 0.3, 0.4, 0.6]), ("best", [0.9, 0.8, 0.7, 0.4, 0.1])):
         table[f"prob_{which}.0"], table[f"prob_{which}.1"] = first, 1 - np.array(first)
-    tables = judge_adgm({(2, 20): table}, SETTINGS)
+    tables = evaluate_adgm.tables({Run("corrected", 2, 20, 0): table}, SETTINGS)
     last, best = (one(tables["adgm"], which=which) for which in ("last", "best"))
     assert (last["n"], last["patients"], last["accuracy"], last["majority_share"]) == (5, 5, 0.6, 0.6)
     assert (last["recall.0"], last["recall.1"], best["accuracy"]) == (2 / 3, 0.5, 1)
@@ -207,7 +208,7 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
     stage(folder, tmp_path)
     assert {p.name for p in (tmp_path / "evaluate").iterdir()} == {
         "auc.csv", "compare.csv", "roc.csv", "adgm.csv", "confusion.csv", "floor.csv", "calibration.csv",
-        "operating.csv", "reliability.csv", "subgroups.csv", "adgm_floor.csv",
+        "operating.csv", "reliability.csv", "subgroups.csv", "adgm_floor.csv", "adgm_arms.csv", "adgm_compare.csv",
     }  # fmt: skip
     shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert list(shown) == [
@@ -248,13 +249,15 @@ def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, 
             "no baseline under final_policy 'u_ignore' to compare with: add it to policies",
         ),
         (["--findings", "gout"], "unknown finding 'gout'"),
-        (["--labels", "500"], "2-500.parquet: no such file; `dvc repro adgm@2-500` makes it"),
+        (["--labels", "500"], "corrected-2-500-0.parquet: no such file; `dvc repro adgm@corrected-2-500-0` makes it"),
         (
             ["--policies", "u_ignore", "--policies", "u_zeroes"],
             "u_ignore.parquet: no such file; `dvc repro baseline@u_ignore`",
         ),
         (["--confidence", "1.5"], "confidence"),
         (["--classes", "4"], "classes"),
+        (["--variants", "vae"], "unknown variant 'vae' in adgm_runs.variants: choose from corrected, paper,"),
+        (["--draws", "3"], "corrected-2-20-3.parquet: no such file; `dvc repro adgm@corrected-2-20-3` makes it"),
         (["--sensitivity", "0"], "sensitivity"),
         (["--scaling", "isotonic"], "scaling"),
         (["--records", "gone.parquet"], "gone.parquet: no such file; `dvc repro download@chexpert` makes it"),
@@ -321,9 +324,9 @@ def test_stage_refuses_a_final_made_from_another_split(folder, tmp_path):
             "score.edema is 1.01 for 'i0000', must be within 0 and 1",
         ),
         ("baseline/u_ones", lambda t: t.assign(**{"score.edema": np.nan}), "score.edema is nan for 'i0000'"),
-        ("adgm/3-20", lambda t: t.assign(split_sha256="9f"), "were made under different splits"),
-        ("adgm/3-20", lambda t: t[3:], "3 image(s) stand in only one of them"),
-        ("adgm/2-20", lambda t: t.assign(**{"prob_last.0": np.nan}), "prob_last.0 is nan for 'r0'"),
+        ("adgm/corrected-3-20-0", lambda t: t.assign(split_sha256="9f"), "were made under different splits"),
+        ("adgm/corrected-3-20-0", lambda t: t[3:], "3 image(s) stand in only one of them"),
+        ("adgm/corrected-2-20-0", lambda t: t.assign(**{"prob_last.0": np.nan}), "prob_last.0 is nan for 'r0'"),
     ],
 )
 def test_what_was_edited_by_hand_is_one_line(folder, tmp_path, capsys, file, change, message):

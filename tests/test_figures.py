@@ -35,7 +35,7 @@ def drawn() -> dict:
 def drawings() -> dict:
     labels = pd.DataFrame({"finding": ["Edema", "<b> $x^$"], "positive": [3, 0], "negative": [5, 0]})
     ages = pd.DataFrame({"age_from": [0, 5], "age_to": [5, 10], "F": [3, 4], "M": [2, 9]})
-    scores = pd.DataFrame({"classes": 2, "labels": [10, 100], "which": "last", "n": 50, "accuracy": [0.6, 0.8]})
+    scores = pd.DataFrame({"classes": 2, "labels": [10, 100], "name": "ADGM", "n": 50, "accuracy": [0.6, 0.8]})
     scores = scores.assign(low=scores["accuracy"] - 0.1, high=scores["accuracy"] + 0.1, majority_share=0.55)
     panels = [f"{part}_{key}" for part in ("train", "valid") for key in figures.ADGM_PANELS]
     return {
@@ -107,7 +107,7 @@ def test_forest_keeps_a_finding_without_a_difference():
 
 def test_accuracy_shows_the_paper_and_the_majority(drawn):
     figure = drawn["adgm_accuracy"]
-    assert {"majority class", "the paper", "last epoch"} == set(texts(figure))
+    assert {"majority class", "the paper", "ADGM"} == set(texts(figure))
 
 
 @pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.98, 0.99, 1.0], [0.0, 0.01, 0.6], [0.2]])

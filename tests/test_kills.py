@@ -88,7 +88,8 @@ def command(stage: str, data: Path, folder: Path, epochs: int, minutes: float = 
         words += f"--generator pneumonia --records {data}/records.parquet --stores {data}/stores --model {outs}/gan "
         words += f"--report {outs}/report --size 16 --width 4 --batch 4 --sample_every 2"
     else:
-        words += f"--classes 2 --labels 4 --records {data}/records.parquet --store {data}/stores/17 --model {outs}/m "
+        words += "--variant corrected --draw 0 --classes 2 --labels 4 "
+        words += f"--records {data}/records.parquet --store {data}/stores/17 --model {outs}/m "
         words += f"--predictions {outs}/p.parquet --report {outs}/report --size 17 --batch 4 --z_dim 3 --a_dim 2"
     return words.split()
 

@@ -86,13 +86,15 @@ def written(tmp_path_factory):
         size=17, out=out / "stores/rsna", state=out / "state", max_rejected=0.2)  # fmt: skip
     run("split", dataset="rsna", records=data / "records.parquet", stores=out / "stores/rsna", out=out / "splits",
         valid_share=0.25)  # fmt: skip
-    run("adgm", classes=2, labels=4, records=data / "records.parquet", store=out / "stores/rsna/17",
-        split=out / "splits/rsna.parquet", model=out / "models/adgm/2-4", predictions=out / "predictions/2-4.parquet",
+    run("adgm", variant="corrected", classes=2, labels=4, draw=0, records=data / "records.parquet",
+        store=out / "stores/rsna/17", split=out / "splits/rsna.parquet",
+        model=out / "models/adgm/2-4", predictions=out / "predictions/2-4.parquet",
         report=out / "reports/2-4", size=17, epochs=1, z_dim=4, a_dim=4, state=out / "state")  # fmt: skip
     for name in ("splits/rsna.json", "stores/rsna/rejected.csv"):
         (root / "fabricated" / name).write_bytes((out / name).read_bytes())
     options |= {"explore": out / "explore", "rsna": data, "params": root / "fabricated/params.yaml"}
     options |= {"findings": ["pneumonia"], "classes": [2], "labels": [50]}
+    options |= {"variants": ["corrected"], "draws": [0]}
     run("report", **options, out=out / "report.html", tables=out / "tables", previews=out / "figures")
     return out, "".join(said)
 

@@ -16,7 +16,21 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxr import audit, audit_chexpert, audit_rsna, doctor, evaluate, explore, floor, page, splits, subgroups, trust
+from cxr import (
+    audit,
+    audit_chexpert,
+    audit_rsna,
+    doctor,
+    evaluate,
+    evaluate_adgm,
+    explore,
+    floor,
+    page,
+    splits,
+    subgroups,
+    trust,
+)
+from cxr.adgm_runs import CONTROLS, Run
 from cxr.artefacts import Artefacts
 from cxr.files import write_json, write_table
 from cxr.labels import CLASSES, FINDINGS, SLUGS, finding, slug
@@ -31,6 +45,7 @@ from stages.cli import main
 from stages.report import run as stage
 
 POLICIES, RARE, LABELS = ["u_zeroes", "u_ones"], ["pneumonia", "lung_lesion", "consolidation"], [50, 200]
+VARIANTS = ["corrected", "no_z", "supervised"]
 PREVALENCE = dict(
     zip(SLUGS, (0.1, 0.05, 0.12, 0.47, 0.06, 0.23, 0.07, 0.05, 0.15, 0.09, 0.38, 0.04, 0.0, 0.52), strict=True)
 )
@@ -122,7 +137,7 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     train = truth[truth["split"] == "train"]
     floors = {f"floor_{p}": floor.beside(models[p], train, "records", xpert) for p in POLICIES}
     found = evaluate.judge(models | floors, "u_zeroes", settings, "floor_u_zeroes")
-    found |= evaluate.judge_adgm(runs, settings)
+    found |= evaluate_adgm.tables(runs, settings)
     pair = {name: models[name] for name in ("u_zeroes", "final")}
     trained, true = dict.fromkeys(pair, trust.trained_share(train)), trust.true_share(train)
     judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
@@ -131,10 +146,12 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     found["subgroups"] = subgroups.table(pair | {"floor_u_zeroes": floors["floor_u_zeroes"]}, judged, who, settings)
     who = floor.people("records", pneumonia, held_out["image_id"])
     adgm_floors = {k: floor.classes(pneumonia, who, k) for k in (2, 3)} if labels else {}
-    found["adgm_floor"] = subgroups.adgm(runs, adgm_floors, who, settings)
+    shown = {(r.classes, r.labels): table for r, table in runs.items() if (r.variant, r.draw) == ("corrected", 0)}
+    found["adgm_floor"] = subgroups.adgm(shown, adgm_floors, who, settings)
     for name, table in found.items():
         write_table(root / "evaluate" / f"{name}.csv", table)
     shown = evaluate.summary(found, POLICIES, "u_zeroes", [finding(name) for name in rare])
+    shown |= evaluate_adgm.summary(found)
     write_json(root / "metrics.json", shown | trust.summary(found, "floor_u_zeroes", "u_zeroes"))
 
     epochs = np.arange(1, 4)
@@ -168,9 +185,8 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     }
     plan = {"target_prevalence": 0.1, "labels": "masked", "train_images": 900, "synthetic_images": 480}
     write_json(root / "balanced/plan.json", plan | {"findings": {name: parts for name in rare}})
-    for classes in (2, 3):
-        for n in labels:
-            fabricate_adgm(root, rng, classes, n)
+    for one in runs:
+        fabricate_adgm(root, rng, one)
     params = {
         "policies": POLICIES,
         "evaluate": {"confidence": 0.95, "replicates": 60},
@@ -191,6 +207,8 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "seeds": [0],
         "classes": [2, 3] if labels else [],
         "labels": labels,
+        "variants": VARIANTS,
+        "draws": [0, 1],
     }
     return options | lists | {"final_policy": "u_zeroes", "params": params}
 
@@ -216,28 +234,35 @@ def adgm_runs(held_out: pd.DataFrame, rng: np.random.Generator, labels: list[int
         label = held_out["class_name"].map(CLASSES.index).to_numpy()
         label = label if classes == 3 else (label == 2).astype(int)
         for n in labels:
-            table = held_out[["image_id", "patient_id", "split"]].assign(label=label)
-            for which in ("last", "best"):
-                logits = rng.normal(size=(len(label), classes)) + (1 + n / 100) * np.eye(classes)[label]
-                prob = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-                for i in range(classes):
-                    table[f"prob_{which}.{i}"] = prob[:, i]
-            runs[classes, n] = table
+            for variant, draw in ((v, d) for v in VARIANTS for d in (0, 1)):
+                table = held_out[["image_id", "patient_id", "split"]].assign(label=label)
+                for which in ("last", "best"):
+                    skill = 1 + n / 100 + (variant == "corrected") * 0.4
+                    logits = rng.normal(size=(len(label), classes)) + skill * np.eye(classes)[label]
+                    prob = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+                    for i in range(classes):
+                        table[f"prob_{which}.{i}"] = prob[:, i]
+                runs[Run(variant, classes, n, draw)] = table
     return runs
 
 
-def fabricate_adgm(root: Path, rng: np.random.Generator, classes: int, labels: int) -> None:
-    name, e = f"{classes}-{labels}", np.arange(1, 21)
+def fabricate_adgm(root: Path, rng: np.random.Generator, one: Run) -> None:
+    name, e, classes, labels = one.name, np.arange(1, 21), one.classes, one.labels
     history = {"epoch": e}
     for part in ("train", "valid"):
         history |= {f"{part}_{key}": 2 + 1 / e + 0.05 * rng.random(20) for key in ("L", "U", "ce", "J")}
         history[f"{part}_acc"] = 0.8 - 0.3 / e
+    facts = {"classes": classes, "labels": labels, "n_labelled": classes * labels, "n_unlabelled": 500, "alpha": 3.0}
+    write_json(root / "models/adgm" / name / "model.json", facts | {"best_epoch": 17, "epochs": 20, "size": 113})
+    if one.variant in CONTROLS:
+        write_table(root / "adgm" / name / "history.csv", pd.DataFrame({"epoch": e, "train_ce": 1 / e}))
+        return
     history |= {"KL_z": 5 - 5 / e, "KL_a": 3 - 2 / e, "active_z": e // 3, "active_a": e // 4, "temperature": e / 20}
     write_table(root / "adgm" / name / "history.csv", pd.DataFrame(history))
     rows = [np.hstack([np.asarray(xray_grid(rng, 4))[:64, :64]] * 6) for _ in range(classes)]
     Image.fromarray(np.vstack(rows)).save(root / "adgm" / name / "samples.png")
-    facts = {"classes": classes, "labels": labels, "n_labelled": classes * labels, "n_unlabelled": 500, "alpha": 3.0}
-    write_json(root / "models/adgm" / name / "model.json", facts | {"best_epoch": 17, "epochs": 20, "size": 113})
+    read = {"agreement": 0.75, "samples": 100 * classes, "real": 0.8125, "real_n": 180, "reader_images": 720}
+    write_json(root / "adgm" / name / "samples.json", read)
 
 
 def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
@@ -248,6 +273,8 @@ def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
         "generators": ["pneumonia"],
         "classes": [2],
         "labels": [50],
+        "variants": ["corrected"],
+        "draws": [0],
         "params": run.metrics.with_name("params.yaml"),
     }
     options |= {"out": root / "report.html", "tables": root / "tables", "previews": root / "figures"} | changed
@@ -445,7 +472,7 @@ def test_every_table_is_a_csv_with_its_n(made):
 def test_the_adgms_table_starts_with_what_metadata_alone_gets(made):
     ours = pd.read_csv(made[3] / "tables/adgm.csv")
     theirs = pd.read_csv(made[3] / "evaluate/adgm_floor.csv").query("labels.isna() and view == 'all'")
-    assert ours["task"][0] == "2 classes, sex, age and view alone"
+    assert (ours["task"][0], ours["variant"][0]) == ("2 classes", "sex, age and view alone")
     assert ours["macro_auc"][0] == pytest.approx(theirs.query("classes == 2")["auc"].item())
 
 
@@ -523,8 +550,8 @@ def test_previews(made):
         (gan, "gan", "pneumonia", "dvc repro -f gan@pneumonia"),
         (fidelity, "fidelity", "pneumonia/fidelity.json", "dvc repro fidelity@pneumonia"),
         (final, "evaluate", "auc.csv", "dvc repro evaluate"),
-        (adgm, "adgm", "2-50/history.csv", "dvc repro adgm@2-50"),
-        (adgm, "models", "adgm/2-50/model.json", "dvc repro adgm@2-50"),
+        (adgm, "adgm", "corrected-2-50-0/history.csv", "dvc repro adgm@corrected-2-50-0"),
+        (adgm, "models", "adgm/corrected-2-50-0/model.json", "dvc repro adgm@corrected-2-50-0"),
         (data, "splits", "chexpert.json", "dvc repro split@chexpert"),
         (data, "stores", "chexpert/rejected.csv", "dvc repro resize@chexpert"),
         (data, "explore", "summary.json", "dvc repro explore"),

@@ -1,0 +1,49 @@
+"""The ADGM's trainings by name: a variant of the model or a control arm, a task, a number of labels, a draw of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# What each differs in; the same labelled images, classifier, optimiser, steps and augmentation throughout.
+GENERATIVE = {
+    "corrected": "the ADGM as this project corrects it",
+    "paper": "the ADGM of the paper\u2019s text: likelihood in full, the last step\u2019s weights, equal class shares",
+    "paper_code": "the ADGM under the paper\u2019s published code",
+    "no_z": "the corrected ADGM without z",
+}
+CONTROLS = {
+    "supervised": "its classifier on the labelled images alone",
+    "pseudo_label": "its classifier, and its own sure answers as labels (Lee 2013)",
+    "mean_teacher": "its classifier, kept to the answers of its running average (Tarvainen & Valpola 2017)",
+}
+VARIANTS = GENERATIVE | CONTROLS
+
+
+class Run(NamedTuple):
+    """One training. name: of its files and, after 'adgm@', of its stage."""
+
+    variant: str
+    classes: int
+    labels: int
+    draw: int
+
+    @property
+    def name(self) -> str:
+        return "-".join(map(str, self))
+
+
+def runs(variants: Sequence[str], classes: Sequence[int], labels: Sequence[int], draws: Sequence[int]) -> list[Run]:
+    """All combinations, variants in the order of VARIANTS, numbers ascending. Raises ValueError for an unknown one."""
+    for variant in variants:
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown variant {variant!r} in adgm_runs.variants: choose from {', '.join(VARIANTS)}")
+    chosen = [v for v in VARIANTS if v in variants]
+    ordered = (sorted(set(numbers)) for numbers in (classes, labels, draws))
+    c, n, d = ordered
+    return [Run(*one) for one in ((v, i, j, k) for v in chosen for i in c for j in n for k in d)]
+
+
+def leading(variants: Sequence[str]) -> str:
+    """The variant that short names and single pictures stand for: the corrected one, else the first in VARIANTS."""
+    return next(v for v in VARIANTS if v in variants)
