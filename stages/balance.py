@@ -73,7 +73,7 @@ def run(
         _refuse_memorisers(
             name, gans / name / "generator.safetensors", fidelity / name / "fidelity.json", max_duplicates
         )
-    positives = {name: int((train[f"target.{name}"] == 1).sum()) for name in findings}
+    positives = {name: round(balance.prevalence(train, name) * len(train)) for name in findings}
     wanted = balance.solve(positives, len(train), target_prevalence)
 
     machine = fabric(precision)

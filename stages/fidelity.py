@@ -13,6 +13,7 @@ from typer import Option
 from stages.cli import main, read_split
 
 NET = {"size": int, "split_sha256": str}
+JUDGE = NET | {"classes": int}
 GENERATOR = NET | dict.fromkeys(("z_dim", "width", "channels"), int) | {"view": str}
 PAIRS = 10
 
@@ -37,6 +38,7 @@ def run(
     from cxr.classifier import build
     from cxr.features import features
     from cxr.files import atomic, read_json, sha256, write_json, write_table
+    from cxr.policies import stages
     from cxr.records import load
     from cxr.runtime import fabric
     from cxr.splits import guard
@@ -47,8 +49,9 @@ def run(
     table = load(records, "chexpert")
     splits, about = read_split(split, "chexpert")
     meta = read_json(gan / "generator.json", f"gan@{finding}", GENERATOR)
-    judge = read_json(classifier / "model.json", f"baseline@{classifier.name}", NET)
-    for folder, made_with, stage in ((gan, meta, f"gan@{finding}"), (classifier, judge, f"baseline@{classifier.name}")):
+    _, trainer = stages(classifier.name)
+    judge = read_json(classifier / "model.json", trainer, JUDGE)
+    for folder, made_with, stage in ((gan, meta, f"gan@{finding}"), (classifier, judge, trainer)):
         if made_with["split_sha256"] != about["sha256"]:
             raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
     shown = table[(table[name] == 1) & ((table["projection"] == meta["view"]) | (meta["view"] == "all"))]
@@ -66,7 +69,7 @@ def run(
     store = open_store(stores / str(meta["size"]))
     g, _ = dcgan.build(meta["size"], meta["z_dim"], meta["width"], meta["channels"], seed)
     load_into(g, gan / "generator.safetensors")
-    net = build("none", seed)
+    net = build("none", seed, judge["classes"])
     load_into(net, classifier / "model.safetensors")
     g, net = g.to(machine.device), net.to(machine.device)
     images = {

@@ -31,6 +31,7 @@ def run(
     tables: Annotated[Path, Option(help="folder of the page's tables as CSV")],
     previews: Annotated[Path, Option(help="folder of the page's main figures as PNG")],
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
+    selftrained: Annotated[list[str], Option(help="[] or u_selftrained, trained on u_ignore's predictions")] = (),
     findings: Annotated[list[str], Option(help="findings that have a GAN")] = (
         "pneumonia",
         "lung_lesion",
@@ -54,7 +55,7 @@ def run(
         Artefacts(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
             gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
-            policies=list(policies), findings=list(findings), classes=list(classes), labels=list(labels),
+            policies=[*policies, *selftrained], findings=list(findings), classes=list(classes), labels=list(labels),
             final_policy=final_policy, params=shown,
         )
     )  # fmt: skip

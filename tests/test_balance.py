@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr import balance, classifier, dcgan, labels, weights
+from cxr import balance, classifier, dcgan, labels, policies, weights
 from cxr.files import sha256, write_json, write_table
 from cxr.store import open_store
 from stages import balance as stage
@@ -64,7 +64,7 @@ def real_table() -> pd.DataFrame:
     records["Edema"] = np.array([1, 1, 0, -1], np.float32)
     records["Pneumonia"] = np.array([1, 0, 0, 0], np.float32)
     split = pd.DataFrame({"image_id": list("abcd"), "patient_id": list("abcd"), "split": "train"})
-    return labels.table(records, split, "u_ignore")
+    return policies.table(records, split, "u_ignore")
 
 
 @pytest.mark.parametrize("how", balance.LABELLINGS)
