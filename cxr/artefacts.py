@@ -77,7 +77,7 @@ class Artefacts:
 TEXT = (
     "model", "finding", "split", "which", "true", "predicted", "class_name", "remark", "dataset", "check", "severity",
     "examples", "advice", "image_id", "path", "reason", "place", "quantity", "stated", "needs", "says", "recomputed",
-    "verdict", "kind", "why", "attribute", "group", "form", "view",
+    "verdict", "kind", "why", "attribute", "group", "form", "view", "policy",
     "arm", "reference", "control", "variant", "score",
 )  # fmt: skip
 SHARES = (

@@ -10,7 +10,8 @@ import pandas as pd
 from cxr import papers
 from cxr.audit import PERCENT, Found, Sheet, near, percent, rounded
 from cxr.explore import PAPER_TABLE_1, STATES, put_right, summary_chexpert, table1
-from cxr.labels import FINDINGS, POLICIES, matrix
+from cxr.labels import FINDINGS, matrix
+from cxr.policies import apply
 
 HEADINGS = ("positive", "uncertain", "negative")
 POLICY_NAMES = {"u_zeroes": "U-Zeroes", "u_ones": "U-Ones"}
@@ -34,7 +35,7 @@ class Facts(NamedTuple):
 def count(train: pd.DataFrame) -> Facts:
     """train: CheXpert records of the official training split."""
     labels = matrix(train)
-    positives = {p: dict(zip(FINDINGS, map(int, POLICIES[p](labels)[0].sum(0)), strict=True)) for p in POLICY_NAMES}
+    positives = {p: dict(zip(FINDINGS, map(int, apply(p, labels)[0].sum(0)), strict=True)) for p in POLICY_NAMES}
     return Facts(
         summary_chexpert(train),
         table1(train).set_index("finding"),

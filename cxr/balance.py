@@ -16,7 +16,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from cxr.labels import SLUGS
+from cxr.labels import SLUGS, UNCERTAIN
 
 LABELLINGS = ("masked", "one_hot", "sampled")
 
@@ -74,21 +74,25 @@ def check(labels: str, mode: str, generator: str) -> None:
 
 
 def synthetic_rows(
-    finding: str, n: int, labels: str, drawn: pd.DataFrame | None = None, *, known: bool = True
+    finding: str, n: int, labels: str, real: pd.DataFrame, drawn: pd.DataFrame | None = None, *, known: bool = True
 ) -> pd.DataFrame:
     """Label rows for n synthetic images of one finding (a slug), as in the label table, with synthetic = True.
 
     labels: masked - only the own finding counts in the loss (weight 1, target 1), the other 13 have weight 0;
     one_hot - the other 13 count as absent (the paper's reading; a false negative wherever the image shows more);
     sampled - targets and weights of `drawn`, n real training rows. known: the image is made to show the finding; a
-    pooled generator's is not, and sampled labels then stay as drawn.
+    pooled generator's is not, and sampled labels then stay as drawn. Where the real rows have a class of uncertain
+    labels of its own (uncertain.<slug>), only sampled labels are of it.
     """
     assert labels in LABELLINGS, labels
     target = np.zeros((n, len(SLUGS)), np.float32)
     weight = np.zeros_like(target) if labels == "masked" else np.ones_like(target)
+    third = [name for name in UNCERTAIN if name in real]
+    uncertain = np.zeros((n, len(third)), np.float32)
     if labels == "sampled":
         target = drawn[[f"target.{s}" for s in SLUGS]].to_numpy(np.float32, copy=True)
         weight = drawn[[f"weight.{s}" for s in SLUGS]].to_numpy(np.float32, copy=True)
+        uncertain = drawn[third].to_numpy(np.float32, copy=True)
     if known or labels != "sampled":
         k = SLUGS.index(finding)
         target[:, k] = weight[:, k] = 1
@@ -99,10 +103,13 @@ def synthetic_rows(
     blocks = [head]
     for kind, values in (("target", target), ("weight", weight), ("truth", np.full_like(target, np.nan))):
         blocks.append(pd.DataFrame(values, columns=[f"{kind}.{s}" for s in SLUGS]))
+    blocks.append(pd.DataFrame(uncertain, columns=third))
     return pd.concat(blocks, axis=1).assign(synthetic=True)
 
 
 def prevalence(table: pd.DataFrame, finding: str) -> float:
-    """Share of the training rows whose target is positive for the finding."""
+    """Mean target of the finding over the training rows: the share of positives, where a target between 0 and 1 (a
+    smoothed or predicted label) counts as that part of one.
+    """
     train = table[table["split"] == "train"]
-    return float((train[f"target.{finding}"] == 1).mean())
+    return float(train[f"target.{finding}"].to_numpy(np.float64).mean())

@@ -1,5 +1,5 @@
 """The classifier of paper 1: DenseNet121 with 14 sigmoid outputs, under any label policy, for the baseline and the
-final model alike.
+final model alike. Where uncertain is a class of its own (U-MultiClass), it has three outputs per finding.
 
 Loss: binary cross-entropy over the findings, sum(w * bce) / sum(w) over a batch, where the policy's weight w masks a
 label (0) out (cxr/objectives.py, which has the control arms' too).
@@ -8,7 +8,7 @@ Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with 
 is the paper's, the weights as they are. A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so
 that an interrupted training continues exactly.
 
-Shapes: N batch, S image size, K = 14 findings.
+Shapes: N batch, S image size, K = 14 findings, O outputs: K, or 3K (per finding: negative, positive, uncertain).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cxr.batches import Images, affine, in_order, order, warp
 from cxr.checkpoints import Checkpoints
 from cxr.densenet import DenseNet121
 from cxr.files import Progress
-from cxr.labels import SLUGS
+from cxr.labels import SLUGS, UNCERTAIN
 from cxr.runtime import generator, restore, seeded
 
 if TYPE_CHECKING:
@@ -41,11 +41,14 @@ UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 class Classifier(nn.Module):
-    """Gray images N x 1 x S x S in [0, 1] -> N x K logits: three equal channels, normalised, through DenseNet121."""
+    """Gray images N x 1 x S x S in [0, 1] -> N x O logits: three equal channels, normalised, through DenseNet121.
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    classes: per finding; 2 is one output, 3 is three.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], classes: int = 2) -> None:
         super().__init__()
-        self.net = DenseNet121(len(SLUGS))
+        self.net = DenseNet121(len(SLUGS) * (3 if classes == 3 else 1))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -54,7 +57,7 @@ class Classifier(nn.Module):
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
-def build(start: str, seed: int) -> Classifier:
+def build(start: str, seed: int, classes: int = 2) -> Classifier:
     """A classifier that starts from `start`: imagenet | none | the path of a safetensors file that an earlier training
     wrote.
 
@@ -62,7 +65,7 @@ def build(start: str, seed: int) -> Classifier:
     """
     imagenet = start == "imagenet"
     with seeded(seed, 0):
-        net = Classifier(*((IMAGENET_MEAN, IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)))
+        net = Classifier(*((IMAGENET_MEAN, IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)), classes)
     if imagenet:
         features = {k: v for k, v in _imagenet().items() if not k.startswith("classifier.")}
         net.net.load_state_dict(features, strict=False)
@@ -90,8 +93,42 @@ def _imagenet() -> dict[str, torch.Tensor]:
 
 
 def columns(table: pd.DataFrame, kind: str) -> np.ndarray:
-    """N x K float32 of one kind of column (target | weight | truth | score) in the order of the findings."""
+    """N x K float32 of one kind of column (target | weight | truth | uncertain) in the order of the findings."""
     return table[[f"{kind}.{name}" for name in SLUGS]].to_numpy(np.float32, copy=True)
+
+
+def classes(table: pd.DataFrame) -> int:
+    """Classes per finding that a label table is of: 3 where it holds uncertain.<finding>, else 2. Raises ValueError for
+    one that says so of some findings only, or of a label that counts as certain too.
+    """
+    held = [name for name in UNCERTAIN if name in table]
+    if not held:
+        return 2
+    if lacking := [name for name in UNCERTAIN if name not in held]:
+        raise ValueError(f"it has {held[0]} but not {lacking[0]}")
+    own, weight = columns(table, "uncertain"), columns(table, "weight")
+    if not np.isin(own, (0, 1)).all() or (own * weight).any():
+        raise ValueError("an uncertain.<finding> is not 1 or 0, or is 1 beside a weight")
+    return 3
+
+
+def learnt(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """(target, weight), N x K float32 each, that a net learns from: with three classes, 2 is an uncertain label, and
+    counts.
+    """
+    target, weight = columns(table, "target"), columns(table, "weight")
+    if classes(table) == 3:
+        own = columns(table, "uncertain") == 1
+        target[own], weight[own] = 2, 1
+    return target, weight
+
+
+def probability(logits: torch.Tensor) -> torch.Tensor:
+    """Logits N x O -> N x K, P(positive): of three classes, restricted to positive and negative (Irvin et al. 2019)."""
+    if logits.shape[1] == 3 * len(SLUGS):
+        negative, positive, _ = logits.float().view(-1, len(SLUGS), 3).unbind(2)
+        return torch.sigmoid(positive - negative)  # softmax over the two
+    return torch.sigmoid(logits.float())
 
 
 @torch.no_grad()
@@ -104,7 +141,7 @@ def predict(
     for chosen, x in in_order(images, batch):
         with fabric.autocast():
             logits = net(x)
-        scores[chosen.numpy()] = torch.sigmoid(logits.float()).cpu().numpy()
+        scores[chosen.numpy()] = probability(logits).cpu().numpy()
         after()
     return scores
 
@@ -195,8 +232,7 @@ def fit(
     model, optimiser = fabric.setup(net, optimiser)
     objective = objective.to(fabric.device)
     averaged = copy_of(net)
-    target = torch.from_numpy(columns(train, "target")).to(fabric.device)
-    weight = torch.from_numpy(columns(train, "weight")).to(fabric.device)
+    target, weight = (torch.from_numpy(values).to(fabric.device) for values in learnt(train))
     history: list[dict] = []
     best: dict = {"epoch": 0, "score": -math.inf, "weights": {}}
     epoch, step, total = 0, 0, 0.0

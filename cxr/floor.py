@@ -65,7 +65,8 @@ def features(rows: pd.DataFrame, centre: float, spread: float) -> np.ndarray:
 def fit(rows: pd.DataFrame, target: np.ndarray, weight: np.ndarray) -> Floor:
     """rows: N training images (as `people` gives them); target and weight N x K, as the policy's labels have them.
 
-    A column without both classes predicts its share everywhere (one half where no label counts).
+    A target between 0 and 1 counts as a positive and a negative of that part of its weight. A column without both
+    classes predicts its share everywhere (one half where no label counts).
     """
     age = possible(rows["age"].astype(np.float64)).dropna()
     centre = float(age.mean()) if len(age) else 0.0
@@ -73,10 +74,13 @@ def fit(rows: pd.DataFrame, target: np.ndarray, weight: np.ndarray) -> Floor:
     x = features(rows, centre, spread)
     coefficients, intercepts = np.zeros((target.shape[1], len(FEATURES))), np.zeros(target.shape[1])
     for k in range(target.shape[1]):
-        counts = weight[:, k] > 0
-        positive = target[counts, k] > 0.5
+        counts = np.flatnonzero(weight[:, k] > 0)
+        soft = counts[(target[counts, k] > 0) & (target[counts, k] < 1)]  # a second time, as their smaller part
+        rows = np.r_[counts, soft]
+        positive = np.r_[target[counts, k] > 0.5, target[soft, k] <= 0.5]
+        part = np.where(positive, target[rows, k], 1 - target[rows, k])
         if 0 < positive.sum() < len(positive):
-            model = LogisticRegression(max_iter=1000).fit(x[counts], positive, sample_weight=weight[counts, k])
+            model = LogisticRegression(max_iter=1000).fit(x[rows], positive, sample_weight=weight[rows, k] * part)
             coefficients[k], intercepts[k] = model.coef_[0], model.intercept_[0]
         elif len(positive):
             intercepts[k] = np.inf if positive.all() else -np.inf

@@ -1,9 +1,7 @@
-"""The 14 CheXpert findings and the policies that turn their four-valued labels into training targets.
+"""The 14 CheXpert findings, RSNA's classes, and the columns of a label table.
 
-A record's label is 1 (present), 0 (absent), -1 (uncertain) or NaN (blank: the report does not mention the finding). A
-policy is a pure function from records to (target, weight), both N x K in the order of FINDINGS; weight 0 masks a label
-out of the loss. Irvin et al. 2019 (CheXpert, section 3) name the policies. Blank counts as negative under all of them,
-as in that paper; the records keep blank and 0 apart.
+A record's label is 1 (present), 0 (absent), -1 (uncertain) or NaN (blank: the report does not mention the finding).
+What a training takes an uncertain label for is a policy (cxr/policies.py); what it is scored against is one truth.
 """
 
 from __future__ import annotations
@@ -44,11 +42,13 @@ def slug(name: str) -> str:
 SLUGS = tuple(slug(name) for name in FINDINGS)
 
 
-# Of a label table: what `table` below makes, and what a training reads.
+# Of a label table: what cxr/policies.py makes, and what a training reads.
 COLUMNS = (
     *("image_id", "patient_id", "split", "projection"),
     *(f"{kind}.{name}" for kind in ("target", "weight", "truth") for name in SLUGS),
 )
+# Only of a table in which uncertain is a class of its own: 1 or 0. Such a label has weight 0 as positive or negative.
+UNCERTAIN = tuple(f"uncertain.{name}" for name in SLUGS)
 
 
 def finding(name: str) -> str:
@@ -57,32 +57,6 @@ def finding(name: str) -> str:
         if name in (known, slug(known)):
             return known
     raise ValueError(f"unknown finding {name!r}: choose from {', '.join(SLUGS)}")
-
-
-def _by_value(labels: np.ndarray, uncertain_target: float, uncertain_weight: float) -> tuple[np.ndarray, np.ndarray]:
-    target = (labels == 1).astype(np.float32)
-    weight = np.ones_like(target)
-    target[labels == -1] = uncertain_target
-    weight[labels == -1] = uncertain_weight
-    return target, weight
-
-
-def u_zeroes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Uncertain counts as absent."""
-    return _by_value(labels, 0.0, 1.0)
-
-
-def u_ones(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Uncertain counts as present."""
-    return _by_value(labels, 1.0, 1.0)
-
-
-def u_ignore(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Uncertain is left out of the loss."""
-    return _by_value(labels, 0.0, 0.0)
-
-
-POLICIES = {"u_zeroes": u_zeroes, "u_ones": u_ones, "u_ignore": u_ignore}
 
 
 def truth(labels: np.ndarray) -> np.ndarray:
@@ -97,25 +71,3 @@ def truth(labels: np.ndarray) -> np.ndarray:
 def matrix(records: pd.DataFrame) -> np.ndarray:
     """The labels of records as N x 14 float32 in the order of FINDINGS."""
     return records[list(FINDINGS)].to_numpy(np.float32)
-
-
-def table(records: pd.DataFrame, split: pd.DataFrame, policy: str) -> pd.DataFrame:
-    """One row per split image: image_id, patient_id, split, projection, then target., weight. and truth.<slug> for the
-    14 findings.
-
-    records: canonical CheXpert records; split: image_id, patient_id, split. Images without a place in the split
-    (rejected ones) are left out.
-    Raises ValueError for an unknown policy.
-    """
-    import pandas as pd
-
-    if policy not in POLICIES:
-        raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
-    rows = split.merge(records.drop(columns="patient_id"), on="image_id", how="left", validate="one_to_one")
-    assert rows["path"].notna().all(), "the split names images that the records lack"
-    labels = matrix(rows)
-    target, weight = POLICIES[policy](labels)
-    columns = {}
-    for kind, values in (("target", target), ("weight", weight), ("truth", truth(labels))):
-        columns |= {f"{kind}.{name}": values[:, k] for k, name in enumerate(SLUGS)}
-    return pd.concat([rows[["image_id", "patient_id", "split", "projection"]], pd.DataFrame(columns)], axis=1)

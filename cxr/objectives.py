@@ -41,6 +41,17 @@ class CrossEntropy(nn.Module):
         return weighted_mean(losses, weight)
 
 
+class MultiClass(nn.Module):
+    """U-MultiClass (Irvin et al. 2019, section 3): the cross-entropy of three classes per finding, weighted mean.
+
+    logits N x 3K, target N x K of 0 negative, 1 positive, 2 uncertain.
+    """
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
+        each = logits.float().view(*target.shape, 3).permute(0, 2, 1)  # N x 3 x K
+        return weighted_mean(F.cross_entropy(each, target.long(), reduction="none"), weight)
+
+
 class AucMargin(nn.Module):
     """The AUC margin loss of Yuan et al. 2021 (Large-scale robust deep AUC maximization, eq. 3), after cross-entropy in
     the first `lead` of the steps (they start from a net trained with it). Of each finding, with scores h = sigmoid:
@@ -95,12 +106,19 @@ def read(path: str | os.PathLike) -> dict:
     return spec
 
 
-def objective(spec: dict, target: np.ndarray, weight: np.ndarray) -> nn.Module:
-    """What the arm minimises, for the N x K training targets and weights.
+def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int = 2) -> nn.Module:
+    """What the arm minimises, for the N x K training targets and weights, and 2 or 3 classes per finding.
 
     pos_weight: for the rare findings w p / (w p + n) = prevalence, for p positives and n negatives that count; never
-    under 1, as `balance` takes no image away.
+    under 1, as `balance` takes no image away. Raises ValueError for an objective that has no form for three classes.
     """
+    if classes == 3:
+        if spec["objective"] != "cross_entropy":
+            raise ValueError(
+                f"{spec['objective']} weighs positives against negatives, u_multiclass has a third class: take "
+                f"{spec['objective']} out of study.arms, or choose another final.policy"
+            )
+        return MultiClass()
     positives, count = (target * weight).sum(0), weight.sum(0)
     if spec["objective"] == "auc_margin":
         return AucMargin(positives / np.maximum(count, 1e-8))

@@ -19,6 +19,7 @@ from cxr.sections_adgm import adgm
 from cxr.sections_audit import audit
 from cxr.sections_data import data
 from cxr.sections_fidelity import fidelity
+from cxr.sections_labels import labels
 from cxr.sections_study import study
 from cxr.sections_trust import trust
 
@@ -44,6 +45,7 @@ def gather(run: Artefacts) -> dict:
         "level": run.level,
         "data": data(run),
         "baseline": baseline(run),
+        "labels": labels(run),
         "gan": gan(run),
         "fidelity": fidelity(run),
         "final": final(run),

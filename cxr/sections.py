@@ -19,11 +19,21 @@ from cxr.artefacts import Artefacts, Rows, csv, image
 from cxr.files import read_json
 from cxr.labels import FINDINGS, finding, slug
 from cxr.page import Column, Estimate, Picture, Table, data_uri, number, xray_uri
+from cxr.policies import stages
 from cxr.sections_gan import kept
 
 AUC = ("model", "finding", "split", "n", "positives", "negatives", "auc", "low", "high", "patients", "findings")
 COMPARE = ("finding", "positives", "baseline", "final", "difference", "low", "high", "detectable", "p", "p_holm")
-POLICY_NAMES = {"u_zeroes": "U-Zeroes", "u_ones": "U-Ones", "u_ignore": "U-Ignore"}
+POLICY_NAMES = {
+    "u_zeroes": "U-Zeroes",
+    "u_ones": "U-Ones",
+    "u_ignore": "U-Ignore",
+    "u_zeroes_lsr": "U-Zeroes, smoothed",
+    "u_ones_lsr": "U-Ones, smoothed",
+    "u_multiclass": "U-MultiClass",
+    "u_selftrained": "U-SelfTrained",
+    "best_of": "Best of each finding",
+}
 PRINTED = ("u_zeroes", "u_ones")  # the policies that the paper tried
 GRID = 8  # tiles in a row of a sample grid, as cxr/dcgan.py makes them
 STRIP = 6  # grids in the strip over epochs
@@ -135,7 +145,8 @@ def baseline(run: Artefacts) -> dict:
 
 def _history(run: Artefacts, name: str) -> pd.DataFrame:
     columns = ("epoch", "train_loss", "valid_loss", "valid_macro_auc")
-    return csv(run.history / f"{name}.csv", name.replace("/", "@"), columns)
+    stage = stages(name.removeprefix("baseline/"))[1] if "/" in name else name
+    return csv(run.history / f"{name}.csv", stage, columns)
 
 
 def _grids(folder: Path, stage: str) -> list[tuple[int, Path]]:

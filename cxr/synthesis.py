@@ -59,4 +59,4 @@ def synthesise(
             many = min(1024, n - start)
             yield from dcgan.generate(g, many, meta["z_dim"], *key, start, device=fabric.device, labels=part)
 
-    return images(), balance.synthetic_rows(name, n, labels, drawn, known=not pooled)
+    return images(), balance.synthetic_rows(name, n, labels, train, drawn, known=not pooled)

@@ -79,7 +79,7 @@ def run(
         images = (resize(source.images[i], size) for i in source.rows(chosen))
     if arm == "pretrained":
         # Alone, rows that are positive and nothing else teach only to say yes: each finding is the others' negative.
-        blocks = [synthetic_rows(name, n, "one_hot") for name, n in wanted.items()]
+        blocks = [synthetic_rows(name, n, "one_hot", real) for name, n in wanted.items()]
         rows, spec["lead"] = pd.concat([real, *blocks], ignore_index=True), True
     spec["images"] = len(extra) if images is not None else 0
     with atomic(out) as folder:

@@ -70,7 +70,7 @@ def run(
         balance.check(labels, meta["mode"], g)
         judged = serving.folder(fidelity, name, generators) / "fidelity.json"
         _refuse_memorisers(name, g, gans / g / "generator.safetensors", judged, max_duplicates)
-    positives = {name: int((train[f"target.{name}"] == 1).sum()) for name in findings}
+    positives = {name: round(balance.prevalence(train, name) * len(train)) for name in findings}
     wanted = balance.solve(positives, len(train), target_prevalence)
 
     machine = fabric(precision)

@@ -83,7 +83,11 @@ def run(
         for name, part in parts.items()
     }
     start = weights if weights in ("imagenet", "none") else located(weights)
-    net = classifier.build(start, seed)
+    try:
+        outcomes = classifier.classes(rows)
+    except ValueError as error:
+        raise ValueError(f"{table}: {error}; `dvc repro -f label@u_multiclass` makes it again") from None
+    net = classifier.build(start, seed, outcomes)
     settings = {
         "batch": batch, "lr": lr, "average": average, "crop_min": crop_min, "flip": flip, "rotate": rotate,
         "seed": seed, "select_on": about["select_on"],
@@ -96,7 +100,6 @@ def run(
         params["epochs"] = epochs
     label = f"{model.parent.name}@{model.name}" if model.parent.name in ("baseline", "study") else model.name
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state)
-    labels = (classifier.columns(parts["train"], kind) for kind in ("target", "weight"))
     trained, curve, best = classifier.fit(
         machine,
         net,
@@ -105,7 +108,7 @@ def run(
         parts["valid"],
         images["valid"],
         checkpoints,
-        objective=objectives.objective(spec, *labels),
+        objective=objectives.objective(spec, *classifier.learnt(parts["train"]), outcomes),
         epoch_images=spec["epoch_images"],
         lead=np.flatnonzero(parts["train"]["synthetic"]) if spec["lead"] else None,
         label=label,
@@ -122,6 +125,7 @@ def run(
     meta = {
         "net": "DenseNet121",
         "findings": list(SLUGS),
+        "classes": outcomes,
         "size": size,
         "view": view,
         "weights": weights,

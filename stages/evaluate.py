@@ -22,6 +22,7 @@ def run(
     metrics: Annotated[Path, Option(help="JSON for `dvc metrics`")],
     out: Annotated[Path, Option(help="folder of the tables")],
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
+    selftrained: Annotated[list[str], Option(help="[] or u_selftrained, trained on u_ignore's predictions")] = (),
     final_policy: Annotated[str, Option(help="of final, and of the baseline to compare")] = "u_zeroes",
     findings: Annotated[list[str], Option(help="findings named in the metrics")] = (
         "pneumonia",
@@ -59,17 +60,16 @@ def run(
     seed: Annotated[int, Option(min=0, help="of the draws of patients")] = 0,
 ) -> None:
     """Judge the predictions of the classifiers and of the ADGM."""
-    from cxr import adgm_runs, evaluate_adgm, floor, study, subgroups, trust
+    from cxr import adgm_runs, evaluate_adgm, floor, label_question, study, subgroups, trust
     from cxr.evaluate import Settings, judge, summary
     from cxr.files import atomic, read_table, write_json, write_table
-    from cxr.labels import COLUMNS, POLICIES, finding
+    from cxr.labels import COLUMNS, finding
+    from cxr.policies import everyone, stages
     from cxr.predictions import read_adgm, read_classifier, same_images
     from cxr.records import load
 
     findings = [finding(name) for name in findings]
-    for policy in [*policies, final_policy]:
-        if policy not in POLICIES:
-            raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
+    policies = everyone(policies, selftrained)
     if final_policy not in policies:
         raise ValueError(f"no baseline under final_policy {final_policy!r} to compare with: add it to policies")
     study.check(arms, seeds)
@@ -77,7 +77,7 @@ def run(
     paths["final"] = predictions / "final.parquet"
     models = {}
     for name, path in paths.items():
-        stage = "final" if name == "final" else f"baseline@{name}"
+        stage = "final" if name == "final" else stages(name)[1]
         models[name] = read_classifier(path, stage)
         same_images(path, models[name], paths[policies[0]], models[policies[0]])
     trainings = {}
@@ -94,7 +94,7 @@ def run(
         same_images(files[run], runs[run], files[first], runs[first])
 
     known, learnt = load(records, "chexpert"), {}
-    sources = {policy: (label_tables / f"{policy}.parquet", f"label@{policy}") for policy in policies}
+    sources = {policy: (label_tables / f"{policy}.parquet", stages(policy)[0]) for policy in policies}
     for name, (path, stage) in (sources | {"final": (balanced, "balance")}).items():
         table = read_table(path, stage, COLUMNS)
         learnt[name] = table[(table["split"] == "train") & ((table["projection"] == view) | (view == "all"))]
@@ -105,7 +105,9 @@ def run(
         replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power
     )
     own = f"floor_{final_policy}"
-    tables = judge(models | floors, final_policy, settings, own) | evaluate_adgm.tables(runs, settings)
+    mixed, asked = label_question.tables({policy: models[policy] for policy in policies}, final_policy, settings)
+    tables = judge(models | mixed | floors, final_policy, settings, own) | asked
+    tables |= evaluate_adgm.tables(runs, settings)
     pair = {name: models[name] for name in (final_policy, "final")}
     trained, true = {name: trust.trained_share(learnt[name]) for name in pair}, trust.true_share(learnt[final_policy])
     judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
@@ -126,7 +128,7 @@ def run(
         folder.mkdir()
         for name, table in tables.items():
             write_table(folder / f"{name}.csv", table)
-        write_json(file, shown | evaluate_adgm.summary(tables))
+        write_json(file, shown | label_question.summary(asked) | evaluate_adgm.summary(tables))
     few = tables["auc"].query("model == 'final' and split == 'test' and auc.isna() and finding != 'macro'")
     if len(few):
         counts = ", ".join(f"{row.finding} ({row.positives}, {row.negatives})" for row in few.itertuples())

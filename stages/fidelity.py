@@ -15,6 +15,7 @@ from stages.cli import main, read_split
 NET = {"size": int, "split_sha256": str}
 GENERATOR = NET | dict.fromkeys(("z_dim", "width", "channels", "seed"), int) | {"view": str, "holdout": float}
 GENERATOR |= {"mode": str}
+JUDGE = NET | {"classes": int}
 PAIRS = 10
 
 
@@ -39,6 +40,7 @@ def run(
     from cxr.classifier import build
     from cxr.features import features
     from cxr.files import atomic, read_json, sha256, write_json, write_table
+    from cxr.policies import stages
     from cxr.records import load
     from cxr.runtime import fabric
     from cxr.splits import guard
@@ -49,9 +51,9 @@ def run(
     table = load(records, "chexpert")
     splits, about = read_split(split, "chexpert")
     meta = read_json(gan / "generator.json", f"gan@{generator}", GENERATOR)
-    judge = read_json(classifier / "model.json", f"baseline@{classifier.name}", NET)
-    made_by = ((gan, meta, f"gan@{generator}"), (classifier, judge, f"baseline@{classifier.name}"))
-    for folder, made_with, stage in made_by:
+    _, trainer = stages(classifier.name)
+    judge = read_json(classifier / "model.json", trainer, JUDGE)
+    for folder, made_with, stage in ((gan, meta, f"gan@{generator}"), (classifier, judge, trainer)):
         if made_with["split_sha256"] != about["sha256"]:
             raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
     shown = generators.positives(table, findings, meta["view"])
@@ -76,7 +78,7 @@ def run(
         meta["size"], meta["z_dim"], meta["width"], meta["channels"], seed, labels=len(findings) if conditional else 0
     )
     load_into(g, gan / "generator.safetensors")
-    net = build("none", seed)
+    net = build("none", seed, judge["classes"])
     load_into(net, classifier / "model.safetensors")
     g, net = g.to(machine.device), net.to(machine.device)
     real = {

@@ -14,22 +14,30 @@ from stages.cli import main
 
 
 def run(
-    policy: Annotated[str, Option(help="u_zeroes | u_ones | u_ignore")],
+    policy: Annotated[str, Option(help="of cxr/policies.py")],
     records: Annotated[Path, Option()],
     split: Annotated[Path, Option()],
     out: Annotated[Path, Option()],
+    policies: Annotated[
+        list[str], Option(help="all that are trained with; checked here, before anything costs time")
+    ] = (
+        "u_zeroes",
+        "u_ones",
+    ),
+    selftrained: Annotated[list[str], Option(help="[] or u_selftrained, whose teacher is one of the policies")] = (),
+    seed: Annotated[int, Option(min=0, help="of the targets that a policy draws, with the image's id")] = 0,
 ) -> None:
     """Apply one label policy."""
     from cxr.files import read_table, write_table
-    from cxr.labels import SLUGS, table
+    from cxr.policies import everyone, summary, table
     from cxr.records import load
 
+    everyone(policies, selftrained)
     splits = read_table(split, "split@chexpert", ("image_id", "patient_id", "split"))
-    result = table(load(records, "chexpert"), splits, policy)
+    result = table(load(records, "chexpert"), splits, policy, seed)
     write_table(out, result)
-    train = result[result["split"] == "train"]
-    positives = ", ".join(f"{name} {int((train[f'target.{name}'] == 1).sum()):,}" for name in SLUGS)
-    print(f"label: {policy}: training targets of {len(train):,} images: {positives}")
+    images = int((result["split"] == "train").sum())
+    print(f"label: {policy}: positive training targets of {images:,} images: {summary(result)}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def run(
     tables: Annotated[Path, Option(help="folder of the page's tables as CSV")],
     previews: Annotated[Path, Option(help="folder of the page's main figures as PNG")],
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
+    selftrained: Annotated[list[str], Option(help="[] or u_selftrained, trained on u_ignore's predictions")] = (),
     findings: Annotated[list[str], Option(help="findings that have a generator")] = (
         "pneumonia",
         "lung_lesion",
@@ -63,7 +64,7 @@ def run(
         Artefacts(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
             gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
-            policies=list(policies), findings=list(findings), generators=list(generators), arms=list(arms),
+            policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,
         )

@@ -41,7 +41,7 @@ def made(tmp_path_factory):
     real = pd.concat([head, *blocks], axis=1)[list(COLUMNS)].assign(synthetic=False)
     for size in (16, 32):
         write_store(at / "stores" / str(size), rng.integers(0, 255, (n, size, size), np.uint8), head[["image_id"]])
-    extra = [balance.synthetic_rows(name, k, "masked") for name, k in RARE.items()]
+    extra = [balance.synthetic_rows(name, k, "masked", real) for name, k in RARE.items()]
     whole = pd.concat([real, *extra], ignore_index=True)
     (at / "balanced").mkdir()
     whole.to_parquet(at / "balanced/table.parquet")

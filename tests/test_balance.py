@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr import balance, classifier, dcgan, labels, weights
+from cxr import balance, classifier, dcgan, labels, policies, weights
 from cxr.files import sha256, write_json, write_table
 from cxr.store import open_store
 from stages import balance as stage
@@ -64,13 +64,13 @@ def real_table() -> pd.DataFrame:
     records["Edema"] = np.array([1, 1, 0, -1], np.float32)
     records["Pneumonia"] = np.array([1, 0, 0, 0], np.float32)
     split = pd.DataFrame({"image_id": list("abcd"), "patient_id": list("abcd"), "split": "train"})
-    return labels.table(records, split, "u_ignore")
+    return policies.table(records, split, "u_ignore")
 
 
 @pytest.mark.parametrize("how", balance.LABELLINGS)
 def test_synthetic_labels(how):
     drawn = balance.sources(["pneumonia"], 5, real_table(), np.random.default_rng(0))
-    rows = balance.synthetic_rows("pneumonia", 5, how, drawn)
+    rows = balance.synthetic_rows("pneumonia", 5, how, drawn, drawn)
     assert rows["synthetic"].all() and rows["image_id"].is_unique and (rows["split"] == "train").all()
     assert (rows["target.pneumonia"] == 1).all() and (rows["weight.pneumonia"] == 1).all()
     assert rows[[c for c in rows if c.startswith("truth.")]].isna().all(axis=None)  # never scored
@@ -89,14 +89,14 @@ def test_labels_are_drawn_from_images_with_one_of_the_findings():
     assert set(balance.sources(["pneumonia"], 50, table, rng)["image_id"]) == {"a"}
     drawn = balance.sources(["pneumonia", "edema"], 50, table, rng)
     assert set(drawn["image_id"]) == {"a", "b"}
-    rows = balance.synthetic_rows("pneumonia", 50, "sampled", drawn, known=False)
+    rows = balance.synthetic_rows("pneumonia", 50, "sampled", drawn, drawn, known=False)
     assert (rows["target.pneumonia"].to_numpy() == drawn["target.pneumonia"].to_numpy()).all()
     with pytest.raises(ValueError, match="fracture: no real training image of the classifier's view"):
         balance.sources(["fracture"], 5, table, rng)
 
 
 def test_columns_are_those_of_the_label_table():
-    rows = balance.synthetic_rows("pneumonia", 2, "masked")
+    rows = balance.synthetic_rows("pneumonia", 2, "masked", real_table())
     assert list(rows.columns) == [*real_table().columns, "synthetic"]
 
 

@@ -13,7 +13,7 @@ from cxr import classifier, weights
 from cxr.batches import Images
 from cxr.checkpoints import Checkpoints
 from cxr.labels import SLUGS
-from cxr.objectives import CrossEntropy
+from cxr.objectives import BASELINE, CrossEntropy, MultiClass, objective
 from cxr.runtime import fabric
 from cxr.store import open_store, write_store
 
@@ -51,10 +51,10 @@ def test_validation_averages_only_what_can_be_judged():
 class Small(torch.nn.Module):
     """A classifier of two layers: the loop under test does not depend on the net."""
 
-    def __init__(self):
+    def __init__(self, outputs=14):
         super().__init__()
         self.net = torch.nn.Sequential(
-            torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.Linear(8, 14)
+            torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.Linear(8, outputs)
         )
 
     def forward(self, x):
@@ -79,6 +79,7 @@ def data(tmp_path):
 def train(data, folder, epochs, **changes):
     (train_table, train_images), (valid_table, valid_images) = data
     torch.manual_seed(0)
+    net = Small(changes.pop("outputs", 14))
     settings = {
         "objective": CrossEntropy(),
         "select_on": ["no_finding"],
@@ -91,7 +92,7 @@ def train(data, folder, epochs, **changes):
         "seed": 1,
     }
     return classifier.fit(
-        fabric("32-true"), Small(), train_table, train_images, valid_table, valid_images, Checkpoints(folder, {}, 60),
+        fabric("32-true"), net, train_table, train_images, valid_table, valid_images, Checkpoints(folder, {}, 60),
         label="baseline", epochs=epochs, **(settings | changes),
     )  # fmt: skip
 
@@ -146,3 +147,75 @@ def test_imagenets_weights_and_normalisation_come_together(monkeypatch):
     net = classifier.build("imagenet", seed=0)
     assert torch.equal(net.net.features.conv0.weight, theirs["features.conv0.weight"])
     assert net.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
+def with_uncertain(table, share=0.3, seed=0):
+    """A label table of which a share of the labels is uncertain, as u_multiclass writes it."""
+    table = table.copy()
+    own = np.random.default_rng(seed).random((len(table), 14)) < share
+    for k, slug in enumerate(SLUGS):
+        for kind, value in (("target", 0), ("weight", 0), ("truth", np.nan)):
+            table.loc[own[:, k], f"{kind}.{slug}"] = np.float32(value)
+        table[f"uncertain.{slug}"] = own[:, k].astype(np.float32)
+    return table
+
+
+def test_three_classes_are_torchs_cross_entropy_and_masked_labels_do_not_count():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 42, generator=generator)
+    target = torch.randint(0, 3, (6, 14), generator=generator).float()
+    weight = (torch.rand(6, 14, generator=generator) < 0.7).float()
+    each = [
+        F.cross_entropy(logits[i, 3 * k : 3 * k + 3], target[i, k].long())
+        for i in range(6)
+        for k in range(14)
+        if weight[i, k]
+    ]
+    assert torch.isclose(MultiClass()(logits, target, weight, 0.0), torch.stack(each).mean())
+    assert MultiClass()(logits, target, weight * 0, 0.0) == 0
+
+
+def test_the_score_of_three_classes_is_the_positives_share_of_positive_and_negative_by_hand():
+    logits = torch.zeros(1, 42)
+    logits[0, :3] = torch.log(torch.tensor([0.1, 0.3, 0.6]))  # P(negative), P(positive), P(uncertain)
+    logits[0, 3:6] = torch.log(torch.tensor([0.2, 0.05, 0.75]))
+    scores = classifier.probability(logits)[0]
+    assert scores[:3].tolist() == pytest.approx([0.75, 0.2, 0.5])
+    assert classifier.probability(torch.zeros(1, 14)).tolist() == [[0.5] * 14]
+
+
+def test_a_table_of_three_classes_says_so_and_is_checked(data):
+    table = with_uncertain(data[0][0])
+    assert (classifier.classes(data[0][0]), classifier.classes(table)) == (2, 3)
+    target, weight = classifier.learnt(table)
+    own = classifier.columns(table, "uncertain") == 1
+    assert own.any() and (target[own] == 2).all() and (weight[own] == 1).all()
+    assert np.array_equal(target[~own], classifier.columns(data[0][0], "target")[~own])
+    with pytest.raises(ValueError, match="it has uncertain.no_finding but not uncertain.edema"):
+        classifier.classes(table.drop(columns="uncertain.edema"))
+    with pytest.raises(ValueError, match="is not 1 or 0, or is 1 beside a weight"):
+        classifier.classes(table.assign(**{"weight.edema": 1.0}))
+    spec = BASELINE | {"objective": "auc_margin"}
+    with pytest.raises(ValueError, match="take auc_margin out of study.arms, or choose another final.policy"):
+        objective(spec, target, weight, 3)
+
+
+def test_three_classes_learn_and_a_longer_training_continues_a_shorter_one_exactly(data, tmp_path):
+    parts = [(with_uncertain(data[0][0]), data[0][1]), data[1]]
+    settings = {"objective": MultiClass(), "outputs": 42}
+    whole, history, best = train(parts, tmp_path / "a", 5, **settings)
+    assert history["valid_macro_auc"].max() > 0.9
+    train(parts, tmp_path / "b", 2, **settings)
+    resumed, history2, best2 = train(parts, tmp_path / "b", 5, **settings)
+    assert history.equals(history2) and best == best2
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+
+
+def test_a_net_of_three_classes_has_three_outputs_per_finding_and_starts_from_no_other(tmp_path):
+    net = classifier.build("none", seed=0, classes=3)
+    assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 42)
+    weights.save(tmp_path / "w.safetensors", net.state_dict(), {})
+    with pytest.raises(ValueError, match="weights of another architecture; 2 tensors"):
+        classifier.build(str(tmp_path / "w.safetensors"), seed=0)

@@ -107,10 +107,9 @@ def words(folder):
 
 def stage(folder, out, **options):
     evaluate.run(
-        predictions=folder, policies=["u_zeroes", "u_ones"], final_policy="u_zeroes",
-        findings=["pneumonia", "fracture"],
+        predictions=folder, final_policy="u_zeroes", findings=["pneumonia", "fracture"],
         classes=[2, 3], labels=[20], replicates=60, metrics=out / "metrics.json", out=out / "evaluate",
-        **learnt(folder) | options,
+        **learnt(folder) | {"policies": ["u_zeroes", "u_ones"]} | options,
     )  # fmt: skip
     return out
 
@@ -209,6 +208,7 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
     assert {p.name for p in (tmp_path / "evaluate").iterdir()} == {
         "auc.csv", "compare.csv", "roc.csv", "adgm.csv", "confusion.csv", "floor.csv", "calibration.csv",
         "operating.csv", "reliability.csv", "subgroups.csv", "adgm_floor.csv", "adgm_arms.csv", "adgm_compare.csv",
+        "best_of.csv", "policies.csv",
     }  # fmt: skip
     shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert list(shown) == [
@@ -221,7 +221,9 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
         "above_floor",
         "calibration",
         "operating",
+        "policies",
     ]
+    assert set(shown["policies"]) == {"u_ones", "best_of"}
     assert set(shown["baseline"]) == {"u_zeroes", "u_ones"} and list(shown["baseline"]["u_ones"]) == ["macro_auc"]
     assert list(shown["final"]) == ["macro_auc", "pneumonia"]  # too few fractures
     assert list(shown["gain"]["pneumonia"]) == ["difference", "low", "high", "detectable", "p_holm"]
@@ -231,6 +233,31 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
         one(auc, model="final", finding="Pneumonia", split="test")["auc"], abs=6e-5
     )
     assert "Fracture (3, 177)" in capsys.readouterr().out
+
+
+def test_a_single_policy_asks_no_label_question(folder, tmp_path):
+    out = stage(folder, tmp_path, policies=["u_zeroes"])
+    assert not {"best_of.csv", "policies.csv"} & {p.name for p in (out / "evaluate").iterdir()}
+    assert "policies" not in json.loads((out / "metrics.json").read_text())
+    assert "best_of" not in set(pd.read_csv(out / "evaluate/auc.csv")["model"])
+
+
+def test_a_policy_trained_on_predictions_is_judged_beside_the_others(folder, tmp_path, models):
+    models["u_ones"].to_parquet(folder / "baseline/u_ignore.parquet")
+    models["final"].to_parquet(folder / "baseline/u_selftrained.parquet")
+    learnt_from = pd.read_parquet(folder.parent / "learnt/u_zeroes.parquet")
+    learnt_from.to_parquet(folder.parent / "learnt/u_ignore.parquet")
+    given = {"policies": ["u_zeroes", "u_ignore"], "selftrained": ["u_selftrained"]}
+    with pytest.raises(ValueError, match="u_selftrained.parquet: no such file; `dvc repro relabel@u_selftrained`"):
+        stage(folder, tmp_path, **given)
+    learnt_from.to_parquet(folder.parent / "learnt/u_selftrained.parquet")
+    table = pd.read_csv(stage(folder, tmp_path, **given) / "evaluate/policies.csv")
+    assert list(table.query("finding == 'macro'")["policy"]) == ["u_ignore", "u_selftrained", "best_of"]
+    auc = pd.read_csv(tmp_path / "evaluate/auc.csv").query("split == 'test' and finding == 'macro'").set_index("model")
+    assert auc.loc["u_selftrained", "auc"] == auc.loc["final", "auc"] > auc.loc["u_zeroes", "auc"]
+    (folder / "baseline/u_selftrained.parquet").unlink()
+    with pytest.raises(ValueError, match="no such file; `dvc repro selftrain@u_selftrained` makes it"):
+        stage(folder, tmp_path, **given)
 
 
 def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, tmp_path):
@@ -248,6 +275,7 @@ def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, 
             ["--final_policy", "u_ignore"],
             "no baseline under final_policy 'u_ignore' to compare with: add it to policies",
         ),
+        (["--selftrained", "u_selftrained"], "needs its teacher, but arms.policies = [u_zeroes, u_ones]: add u_ignore"),
         (["--findings", "gout"], "unknown finding 'gout'"),
         (["--labels", "500"], "corrected-2-500-0.parquet: no such file; `dvc repro adgm@corrected-2-500-0` makes it"),
         (
@@ -299,6 +327,7 @@ def test_changed_test_labels_leave_thresholds_and_floors_as_they_were(folder, tm
     one, two = (pd.read_csv(out / "operating.csv") for out in (first, second))
     assert one["threshold"].equals(two["threshold"]) and one["threshold"].notna().any()
     assert not one["sensitivity"].equals(two["sensitivity"])
+    assert sha256(first / "best_of.csv") == sha256(second / "best_of.csv")
     one, two = (pd.read_csv(out / "auc.csv").query("model == 'floor_u_zeroes'") for out in (first, second))
     assert one.query("split == 'valid'").equals(two.query("split == 'valid'"))
     one, two = (t.query("split == 'test' and finding == 'Edema'")["auc"].item() for t in (one, two))

@@ -119,3 +119,16 @@ def test_classes_of_rsna():
 def test_an_image_that_the_records_lack_is_named():
     with pytest.raises(ValueError, match=r"records.parquet: no row of 'x', which was trained on or predicted; `dvc"):
         floor.people("records.parquet", people(3), pd.Series(["i0000", "x"]))
+
+
+def test_a_target_between_0_and_1_is_a_positive_and_a_negative_of_that_part():
+    rng = np.random.default_rng(0)
+    n = 60
+    rows = pd.DataFrame({"sex": rng.choice(["F", "M"], n), "age": rng.integers(20, 90, n).astype(float)})
+    rows = rows.assign(projection="frontal", view=rng.choice(["AP", "PA"], n))
+    target, weight = rng.choice([0, 1, 0.25, 0.7], (n, 1)), rng.choice([0.0, 1.0], (n, 1), p=[0.2, 0.8])
+    soft = floor.fit(rows, target, weight)
+    both = pd.concat([rows, rows], ignore_index=True)
+    hard = np.r_[np.ones((n, 1)), np.zeros((n, 1))]
+    counted = floor.fit(both, hard, np.r_[weight * target, weight * (1 - target)])
+    assert np.allclose(floor.predict(soft, rows), floor.predict(counted, rows), atol=1e-3)

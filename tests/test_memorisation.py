@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr import classifier, dcgan, labels, memorisation, metrics, weights
+from cxr import classifier, dcgan, labels, memorisation, metrics, policies, weights
 from cxr.files import sha256, write_json, write_table
 from cxr.store import write_store
 from stages import balance, fidelity
@@ -113,7 +113,7 @@ def cohort(tmp_path_factory):
     write_table(folder / "split.parquet", split)
     about = {"by": "patient", "sha256": sha256(folder / "split.parquet")}
     write_json(folder / "split.json", about)
-    write_table(folder / "table.parquet", labels.table(records, split, "u_zeroes"))
+    write_table(folder / "table.parquet", policies.table(records, split, "u_zeroes"))
     images = np.concatenate([chests(TRAIN, 0), chests(HELD_OUT, 1), chests(n - positives, 3)])
     write_store(folder / "stores" / str(SIZE), images, head[["image_id"]])
     made = {"size": SIZE, "z_dim": 4, "width": 4, "channels": 1}
@@ -124,7 +124,9 @@ def cohort(tmp_path_factory):
     weights.save(folder / "gan/pneumonia/generator.safetensors", generator.state_dict(), meta)
     (folder / "u_zeroes").mkdir()
     net = classifier.build("none", 0).state_dict()
-    weights.save(folder / "u_zeroes/model.safetensors", net, {"size": 32, "split_sha256": about["sha256"]})
+    weights.save(
+        folder / "u_zeroes/model.safetensors", net, {"size": 32, "classes": 2, "split_sha256": about["sha256"]}
+    )
     return folder
 
 

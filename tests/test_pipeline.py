@@ -69,7 +69,8 @@ def test_sections_and_command_line_give_exactly_the_options(stage):
     assert len(given) == len(set(given)), "an option is given twice"
     assert set(given) <= known, "the stage lacks an option"
     missing = known - set(given) - MACHINE
-    others = {"baseline": {"synthetic", "arm", "trial"}, "final": {"arm", "trial"}}  # of the arms' training alone
+    alone = {"arm", "trial"}  # of the arms' training
+    others = {"baseline": {"synthetic", *alone}, "final": alone, "selftrain": {"synthetic", *alone}}
     assert missing <= others.get(stage, set()), "an option cannot be set from params.yaml"
 
 

@@ -25,6 +25,7 @@ from cxr import (
     evaluate_adgm,
     explore,
     floor,
+    label_question,
     page,
     splits,
     subgroups,
@@ -34,13 +35,14 @@ from cxr.adgm_runs import CONTROLS, Run
 from cxr.artefacts import Artefacts
 from cxr.files import write_json, write_table
 from cxr.labels import CLASSES, FINDINGS, SLUGS, finding, slug
-from cxr.labels import table as label_table
+from cxr.policies import table as label_table
 from cxr.report import gather, parameters, write
 from cxr.sections import baseline, final, gan
 from cxr.sections_adgm import adgm
 from cxr.sections_audit import audit as section_audit
 from cxr.sections_data import data
 from cxr.sections_fidelity import fidelity
+from cxr.sections_labels import labels as labels_section
 from stages.cli import main
 from stages.report import run as stage
 
@@ -136,7 +138,8 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     runs = adgm_runs(held_out, rng, labels)
     train = truth[truth["split"] == "train"]
     floors = {f"floor_{p}": floor.beside(models[p], train, "records", xpert) for p in POLICIES}
-    found = evaluate.judge(models | floors, "u_zeroes", settings, "floor_u_zeroes")
+    mixed, asked = label_question.tables({p: models[p] for p in POLICIES}, "u_zeroes", settings)
+    found = evaluate.judge(models | mixed | floors, "u_zeroes", settings, "floor_u_zeroes") | asked
     found |= evaluate_adgm.tables(runs, settings)
     pair = {name: models[name] for name in ("u_zeroes", "final")}
     trained, true = dict.fromkeys(pair, trust.trained_share(train)), trust.true_share(train)
@@ -331,7 +334,7 @@ def test_self_contained(made):
     assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
     found = Page(made[2])
     assert made[2].startswith("<!DOCTYPE html>")
-    assert len(found.loads) == 17 and all(v.startswith("data:image/") for v in found.loads)
+    assert len(found.loads) == 18 and all(v.startswith("data:image/") for v in found.loads)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
     assert not re.search(r"url\(|@import", made[2])
     assert found.links <= found.ids
@@ -534,6 +537,33 @@ def test_a_groups_calibration_gap_is_on_the_page(made):
     assert page.number(gaps.iloc[0], "difference") in Page(made[2]).text
 
 
+def test_the_label_question_has_an_answer_a_picture_and_tables(made):
+    run, _, html, root = made
+    pairs = pd.read_csv(run.evaluate / "policies.csv").query("finding == 'macro'").set_index("policy")
+    change = page.cell(page.Estimate(*pairs.loc["u_ones", ["difference", "low", "high"]]), "difference")
+    assert f"U-Ones instead of U-Zeroes: macro AUC changed by {change}" in html
+    assert html.count("Does the policy for uncertain labels matter?") == 2
+    table = pd.read_csv(root / "tables/policies.csv")
+    assert table["policy"].tolist() == ["U-Zeroes", "U-Ones", "Best of each finding"]
+    assert table["difference"].isna().tolist() == [True, False, False]
+    choice = pd.read_csv(root / "tables/best_of.csv").set_index("finding")
+    taken = pd.read_csv(run.evaluate / "best_of.csv").set_index("finding")
+    assert choice.loc["Edema", "taken"] == {"u_zeroes": "U-Zeroes", "u_ones": "U-Ones"}[taken.loc["Edema", "policy"]]
+    assert choice.loc["Fracture", "taken"] == "U-Zeroes, by default"  # without a positive
+    auc = pd.read_csv(run.evaluate / "auc.csv").query("split == 'test' and model == 'best_of'").set_index("finding")
+    assert choice.loc["Edema", "test"] == pytest.approx(auc.loc["Edema", "auc"])
+
+
+def test_one_policy_asks_no_label_question(made, tmp_path):
+    run = dataclasses.replace(made[0], policies=["u_zeroes"], evaluate=tmp_path / "evaluate")
+    shutil.copytree(made[0].evaluate, run.evaluate)
+    for name in ("policies.csv", "best_of.csv"):
+        (run.evaluate / name).unlink()
+    assert labels_section(run) is None
+    html = page.render(gather(made[0]) | {"labels": None, "tables": "tables"})
+    assert "Does the policy for uncertain labels matter?" not in html
+
+
 def test_previews(made):
     names = {p.name for p in (made[3] / "figures").iterdir()}
     assert names == {"roc.png", "final_roc.png", "differences.png", "reliability.png", "adgm_accuracy.png", "gan.png"}
@@ -547,6 +577,7 @@ def test_previews(made):
     [
         (baseline, "evaluate", "auc.csv", "dvc repro evaluate"),
         (baseline, "history", "baseline/u_zeroes.csv", "dvc repro baseline@u_zeroes"),
+        (labels_section, "evaluate", "policies.csv", "dvc repro evaluate"),
         (gan, "gan", "pneumonia", "dvc repro -f gan@pneumonia"),
         (fidelity, "fidelity", "pneumonia/fidelity.json", "dvc repro fidelity@pneumonia"),
         (final, "evaluate", "auc.csv", "dvc repro evaluate"),

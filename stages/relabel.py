@@ -1,0 +1,69 @@
+"""relabel: U-SelfTrained's labels: the model trained without the uncertain labels predicts them.
+
+Irvin et al. 2019 (CheXpert, section 3): each uncertain label of the training images becomes the probability that the
+U-Ignore model gives it; no certain label changes, and validation and test images keep theirs.
+
+python -m stages.relabel --policy u_selftrained --table data/labels/u_ignore.parquet --teacher models/baseline/u_ignore
+--stores data/stores/chexpert --split data/splits/chexpert.parquet --out data/labels/u_selftrained.parquet
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from stages.cli import main, read_split
+
+MODEL = {"size": int, "view": str, "classes": int, "split_sha256": str}
+
+
+def run(
+    policy: Annotated[str, Option(help="u_selftrained")],
+    table: Annotated[Path, Option(help="the teacher's label table")],
+    teacher: Annotated[Path, Option(help="folder of the teacher's model.safetensors and model.json")],
+    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
+    split: Annotated[Path, Option()],
+    out: Annotated[Path, Option()],
+) -> None:
+    """Give the uncertain labels of the training images the teacher's probabilities."""
+    from cxr import classifier
+    from cxr.batches import Images
+    from cxr.files import read_json, read_table, write_table
+    from cxr.labels import COLUMNS
+    from cxr.policies import TEACHER, everyone, relabelled, stages, summary
+    from cxr.runtime import fabric
+    from cxr.splits import guard
+    from cxr.store import open_store
+    from cxr.weights import load_into
+
+    everyone([TEACHER], [policy])
+    label, baseline = stages(TEACHER)
+    rows = read_table(table, label, COLUMNS)
+    about = read_json(teacher / "model.json", baseline, MODEL)
+    splits, drawn = read_split(split, "chexpert")
+    if about["split_sha256"] != drawn["sha256"]:
+        raise ValueError(f"{teacher}: was trained on another split; `dvc repro -f {baseline}` makes it again")
+    if about["classes"] != 2:
+        raise ValueError(f"{teacher}: its model.json is not {TEACHER}'s; `dvc repro -f {baseline}` makes it again")
+    seen = (rows["projection"] == about["view"]) | (about["view"] == "all")
+    train = rows[(rows["split"] == "train") & seen].reset_index(drop=True)
+    guard(train, splits, by=drawn["by"], what=str(table))
+
+    machine = fabric("32-true")
+    net = classifier.build("none", 0)
+    load_into(net, teacher / "model.safetensors")
+    net = net.to(machine.device)
+    images = Images([open_store(stores / str(about["size"]))], train["image_id"], machine.device)
+    result = relabelled(rows, train["image_id"], classifier.predict(machine, net, images))
+    if not machine.is_global_zero:
+        return
+    write_table(out, result)
+    truth = train[[name for name in COLUMNS if name.startswith("truth.")]]
+    count = int(truth.isna().sum().sum())
+    print(
+        f"relabel: {policy}: {count:,} uncertain labels of {len(train):,} training images; positive: {summary(result)}"
+    )
+
+
+if __name__ == "__main__":
+    main(run)
