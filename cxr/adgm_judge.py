@@ -72,14 +72,17 @@ def judge(
     return row | {f"active_{v}": active_units(whole[f"mu_{v}"]) for v in "za" if f"mu_{v}" in whole}, prob
 
 
-def collapse(last: pd.Series | dict, z_dim: int, likelihood_weight: float) -> str | None:
-    """One line when z carries nothing after the history's last row: KL_z under 0.1 nats, or no active unit."""
+def collapse(last: pd.Series | dict, z_dim: int, likelihood_weight: float | None) -> str | None:
+    """One line when z carries nothing after the history's last row: KL_z under 0.1 nats, or no active unit.
+
+    likelihood_weight: None where it is the variant's own, and raising it no cure.
+    """
     if last["KL_z"] >= 0.1 and last["active_z"] > 0:
         return None
     return (
         f"warning: z carries nothing (KL_z {last['KL_z']:.3g} nats, {last['active_z']:.0f} of {z_dim} units active): "
-        f"a supervised network is what classifies; raise adgm.likelihood_weight (now {likelihood_weight:g})"
-    )
+        f"a supervised network is what classifies"
+    ) + (f"; raise adgm.likelihood_weight (now {likelihood_weight:g})" if likelihood_weight is not None else "")
 
 
 @torch.no_grad()

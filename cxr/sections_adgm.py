@@ -68,7 +68,7 @@ def adgm(run: Artefacts) -> dict:
             "Accuracy against labels per class",
             100 if len(run.classes) > 1 else 60,
         ),
-        "table": over_draws(run, arms, by, models, every),
+        "table": over_draws(run, arms, by, every),
         "compare": compared(run, compare, lead, others) if others else None,
         "collapse": carried(run, histories, read),
         "runs": every_run(run, by, models),

@@ -35,7 +35,7 @@ def _estimate(row: Mapping, name: str) -> Estimate:
     return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
-def over_draws(run: Artefacts, arms: Rows, by: Rows, models: Mapping[Run, dict], every: Sequence[Run]) -> Table:
+def over_draws(run: Artefacts, arms: Rows, by: Rows, every: Sequence[Run]) -> Table:
     """A row for each variant, number of classes and of labels, after what metadata alone gets; last epoch."""
     path = run.evaluate / "adgm_floor.csv"
     floors = csv(path, "evaluate", ("classes", "labels", "view", "n", "auc")).query("labels.isna() and view == 'all'")
@@ -48,10 +48,9 @@ def over_draws(run: Artefacts, arms: Rows, by: Rows, models: Mapping[Run, dict],
         curve = dict(papers.ADGM_CURVE.get(classes, ()))
         mine = [r for r in every if r.classes == classes and r.draw == min(run.draws)]
         for r in sorted(mine, key=lambda r: r.labels):
-            arm, one, model = arms[r[:3]], by[(*r, "last")], models[r]
+            arm, one = arms[r[:3]], by[(*r, "last")]
             row = {"task": _task(classes, r.labels), "variant": NAMES[r.variant], "n": one["n"]}
-            row |= {"patients": one["patients"], "labelled": model["n_labelled"], "draws": arm["draws"]}
-            row |= {"unlabelled": None if r.variant == "supervised" else model["n_unlabelled"]}
+            row |= {"patients": one["patients"], "draws": arm["draws"]}
             row |= {name: _estimate(arm, name) for name in ("accuracy", "macro_auc")}
             row |= {name: arm[name] for name in ("balanced_accuracy", "macro_f1", "accuracy_sd")}
             row |= {"majority_share": one["majority_share"]}
@@ -59,8 +58,6 @@ def over_draws(run: Artefacts, arms: Rows, by: Rows, models: Mapping[Run, dict],
     columns = [
         Column("task", "Classes and labels per class"),
         Column("variant", "model"),
-        Column("labelled", "labelled", "count", "training images"),
-        Column("unlabelled", "unlabelled", "count", "training images"),
         Column("n", "n", "count", TOLD),
         Column("patients", "patients", "count", TOLD),
         Column("majority_share", "commonest class", "share", TOLD),
@@ -99,7 +96,7 @@ def compared(run: Artefacts, compare: Rows, lead: str, others: Sequence[str]) ->
         Column("sd", "SD over draws", "difference", "accuracy"),
         Column("accuracy", "interval over both", "difference", "accuracy"),
         Column("p", "p", "p", "accuracy"),
-        *(Column(name, SCORES[name], "difference", "over both") for name in ("balanced_accuracy", "macro_auc")),
+        Column("macro_auc", SCORES["macro_auc"], "difference", "over both"),
     ]
     notes = [
         f"Paired by label draw and patient, {run.level} intervals. Over both: variance over patients plus variance "
@@ -154,13 +151,22 @@ def every_run(run: Artefacts, by: Rows, models: Mapping[Run, dict]) -> Table:
         for which, epoch in (("last", model["epochs"]), ("best", model["best_epoch"])):
             one = by[(*r, which)]
             row = {"task": _task(r.classes, r.labels), "variant": NAMES[r.variant], "draw": r.draw, "which": which}
-            rows.append(row | {"epoch": epoch, "n": one["n"]} | {name: _estimate(one, name) for name in SCORES})
+            row |= {"labelled": model["n_labelled"]}
+            row |= {"unlabelled": None if r.variant == "supervised" else model["n_unlabelled"]}
+            row |= {name: one[name] for name in ("balanced_accuracy", "macro_f1")}
+            rows.append(
+                row
+                | {"epoch": epoch, "n": one["n"]}
+                | {name: _estimate(one, name) for name in ("accuracy", "macro_auc")}
+            )
     columns = [
         Column("task", "Classes and labels per class"),
         Column("variant", "model"),
         Column("draw", "label draw", "count"),
         Column("which", "state"),
         Column("epoch", "epoch", "count"),
+        Column("labelled", "labelled", "count", "training images"),
+        Column("unlabelled", "unlabelled", "count", "training images"),
         Column("n", "n", "count", TOLD),
         *(Column(name, title, KINDS[name], TOLD) for name, title in SCORES.items()),
     ]

@@ -125,7 +125,9 @@ def run(
     if not machine.is_global_zero:
         return
     if generative := variant in GENERATIVE:
-        warning = adgm_judge.collapse(done.history.iloc[-1], z_dim, settings["likelihood_weight"])
+        warning = adgm_judge.collapse(
+            done.history.iloc[-1], z_dim, None if adgm_train.fixed(variant, classes, size) else likelihood_weight
+        )
         if warning and variant != "no_z":
             print(f"{label}: {warning}", file=sys.stderr)
         y_train, y_valid = (part["label"].to_numpy() for part in (train, valid))

@@ -366,6 +366,8 @@ def test_collapse_is_told_in_one_line():
     assert adgm_judge.collapse({"KL_z": 2.0, "active_z": 3}, 128, 1.0) is None
     for last in ({"KL_z": 0.05, "active_z": 1}, {"KL_z": 2.0, "active_z": 0}):
         assert "z carries nothing" in adgm_judge.collapse(last, 128, 1.0)
+        assert adgm_judge.collapse(last, 128, 0.5).endswith("; raise adgm.likelihood_weight (now 0.5)")
+        assert adgm_judge.collapse(last, 128, None).endswith("a supervised network is what classifies")
 
 
 def test_stage_writes_what_evaluate_reads(data, tmp_path):
