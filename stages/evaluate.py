@@ -113,7 +113,8 @@ def run(
     judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
     tables |= trust.tables(pair, judged, trained, true, settings)
     tables["subgroups"] = subgroups.table(pair | {own: floors[own]}, judged, who, settings)
-    shown = summary(tables, policies, final_policy, findings) | trust.summary(tables, own, final_policy)
+    shown = summary(tables, policies, final_policy, findings) | evaluate_adgm.summary(tables)
+    shown |= trust.summary(tables, own, final_policy) | label_question.summary(asked)
     if trainings:
         compared = study.judge_study(trainings, findings, settings)
         tables, shown = tables | compared, shown | study.summary(compared)
@@ -128,7 +129,7 @@ def run(
         folder.mkdir()
         for name, table in tables.items():
             write_table(folder / f"{name}.csv", table)
-        write_json(file, shown | label_question.summary(asked) | evaluate_adgm.summary(tables))
+        write_json(file, shown)
     few = tables["auc"].query("model == 'final' and split == 'test' and auc.isna() and finding != 'macro'")
     if len(few):
         counts = ", ".join(f"{row.finding} ({row.positives}, {row.negatives})" for row in few.itertuples())

@@ -124,10 +124,10 @@ def stages(root, out) -> dict:
             test_images=6, min_positives=1,
         ),
         "label": command(label.run, policy="u_zeroes", records=records, split=splits, out=out / "labels.parquet"),
-        "gan": command(gan.run, finding="pneumonia", **reads, **made, **tiny | {"size": 32}, state=out / "state"),
-        "model": command(gan.run, finding="pneumonia", **reads, **made, **tiny | {"size": 32}, state=root / "state"),
+        "gan": command(gan.run, generator="pneumonia", **reads, **made, **tiny | {"size": 32}, state=out / "state"),
+        "model": command(gan.run, generator="pneumonia", **reads, **made, **tiny | {"size": 32}, state=root / "state"),
         "balance": command(
-            balance.run, findings="pneumonia", table=table, gans=root / "gan", split=splits, out=out / "balanced",
+            balance.run, findings="pneumonia", generators="pneumonia", table=table, gans=root / "gan", split=splits, out=out / "balanced",
             fidelity=root / "fidelity", size=32, target_prevalence=0.6,
         ),
     }  # fmt: skip

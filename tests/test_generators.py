@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr import classifier, dcgan, generators, labels, weights
+from cxr import classifier, dcgan, generators, labels, policies, weights
 from cxr.files import sha256, write_json, write_table
 from cxr.store import write_store
 from stages import balance, fidelity, gan
@@ -106,7 +106,7 @@ def cohort(tmp_path_factory):
     images[:, :, 8:] += (150 * records["Edema"].to_numpy(int))[:, None, None]
     write_store(folder / "stores/16", images.astype(np.uint8), head[["image_id"]])
     write_table(folder / "records.parquet", records)
-    write_table(folder / "table.parquet", labels.table(records, split, "u_zeroes"))
+    write_table(folder / "table.parquet", policies.table(records, split, "u_zeroes"))
     net = classifier.build("none", 0).state_dict()
     (folder / "u_zeroes").mkdir()
     weights.save(folder / "u_zeroes/model.safetensors", net, {"size": 32, "split_sha256": ""})
@@ -118,7 +118,7 @@ def set_split(folder, split, by):
     write_table(folder / "split.parquet", split)
     about = {"by": by, "sha256": sha256(folder / "split.parquet")}
     write_json(folder / "split.json", about)
-    write_json(folder / "u_zeroes/model.json", {"size": 32, "split_sha256": about["sha256"]})
+    write_json(folder / "u_zeroes/model.json", {"size": 32, "classes": 2, "split_sha256": about["sha256"]})
 
 
 @pytest.fixture
