@@ -127,7 +127,8 @@ def stages(root, out) -> dict:
         "gan": command(gan.run, generator="pneumonia", **reads, **made, **tiny | {"size": 32}, state=out / "state"),
         "model": command(gan.run, generator="pneumonia", **reads, **made, **tiny | {"size": 32}, state=root / "state"),
         "balance": command(
-            balance.run, findings="pneumonia", generators="pneumonia", table=table, gans=root / "gan", split=splits, out=out / "balanced",
+            balance.run, findings="pneumonia", generators="pneumonia", table=table, gans=root / "gan", split=splits,
+            out=out / "balanced",
             fidelity=root / "fidelity", size=32, target_prevalence=0.6,
         ),
     }  # fmt: skip

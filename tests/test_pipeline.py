@@ -38,7 +38,7 @@ def sections(stage: str) -> list[str]:
 
 
 def test_one_name_one_thing():
-    files = {p.stem for p in (ROOT / "stages").glob("*.py")} - {"__init__", "cli", "training", "checkpoints"}
+    files = {p.stem for p in (ROOT / "stages").glob("*.py")} - {"__init__", "cli", "training", "checkpoints", "repro"}
     assert files == set(STAGES)
     assert all(f"python -m stages.{name} " in stage["cmd"] for name, stage in STAGES.items())
 
