@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: repro test bench lint env clean-env
 
 repro: env
-	dvc repro
+	python -m stages.repro
 	@echo "The report: file://$(CURDIR)/reports/report.html"
 
 test: env
