@@ -10,8 +10,8 @@ Conditional nets (Mirza and Osindero 2014) get a label vector y of K numbers: th
 as K constant maps beside the image.
 Spectral normalisation (Miyato et al. 2018) divides each of the discriminator's weights, as a matrix of outputs x rest,
 by its largest singular value. Batch norm, whose gains would undo that bound, then goes, and biases come in its place.
-Initialisation: convolutions ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02), biases 0 (the paper says N(0, 0.02) for all,
-E23).
+Initialisation: convolutions ~ N(0, 0.02), batch-norm gains ~ N(`gain`, 0.02), biases 0; the cited code's gain is 1, the
+paper says N(0, 0.02) for all weights (E23).
 
 Shapes: N batch, C channels, S size, Z latent, K labels.
 """
@@ -79,8 +79,8 @@ class Discriminator(nn.Sequential):
         super().__init__(*layers)
 
 
-def initialise(net: nn.Module) -> None:
-    """Convolutions ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02) and biases 0, drawn from torch's global stream (see
+def initialise(net: nn.Module, gain: float) -> None:
+    """Convolutions ~ N(0, 0.02), batch-norm gains ~ N(gain, 0.02) and biases 0, drawn from torch's global stream (see
     runtime.seeded).
     """
     for module in net.modules():
@@ -89,21 +89,29 @@ def initialise(net: nn.Module) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.normal_(module.weight, gain, 0.02)
             nn.init.zeros_(module.bias)
 
 
 def build(
-    size: int, z_dim: int, width: int, channels: int, seed: int, *, labels: int = 0, bounded: bool = False
+    size: int,
+    z_dim: int,
+    width: int,
+    channels: int,
+    seed: int,
+    *,
+    labels: int = 0,
+    bounded: bool = False,
+    gain: float = 1.0,
 ) -> tuple[Generator, Discriminator]:
     """Generator and discriminator. labels: K of conditional nets. bounded: spectral normalisation of the
-    discriminator.
+    discriminator. gain: mean of the batch-norm gains.
     """
     with seeded(seed, 0):
         g = Generator(size, z_dim + labels, width, channels)
         d = Discriminator(size, width, channels + labels, bounded)
-        initialise(g)
-        initialise(d)
+        initialise(g, gain)
+        initialise(d, gain)
         g, d = (net.to(memory_format=torch.channels_last) for net in (g, d))
         if bounded:
             for module in d:

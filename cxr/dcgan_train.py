@@ -2,9 +2,10 @@
 
 Loss: the minimax game of Goodfellow et al. 2014,
     min_G max_D  E_x[log D(x)] + E_z[log(1 - D(G(z)))],
-where G climbs log D(G(z)) instead (the non-saturating form that the cited code trains; paper 1 prints the saturating
-one, E22). One-sided label smoothing s (Salimans et al. 2016) has D climb (1 - s) log D(x) + s log(1 - D(x)) on real
-images. DiffAugment (cxr/diffaugment.py) stands between images and D wherever D is asked.
+where G climbs log D(G(z)) instead (the non-saturating form that the cited code trains), or, where `saturating`,
+descends log(1 - D(G(z))) as paper 1 prints it (E22). One-sided label smoothing s (Salimans et al. 2016) has D climb
+(1 - s) log D(x) + s log(1 - D(x)) on real images. DiffAugment (cxr/diffaugment.py) stands between images and D wherever
+D is asked.
 The paper's generator is the last step's; here it may be a running average of the weights (cxr/average.py), and the one
 among the epochs looked at (cxr/dcgan_watch.py) whose KID is least. A batch depends on (seed, epoch, step) alone.
 
@@ -55,6 +56,11 @@ def on_real_images(logits: torch.Tensor, smoothing: float) -> torch.Tensor:
     return -((1 - smoothing) * F.logsigmoid(logits) + smoothing * F.logsigmoid(-logits)).mean()
 
 
+def on_generated_images(logits: torch.Tensor, saturating: bool) -> torch.Tensor:
+    """What G descends: -log D(G(z)), or log(1 - D(G(z))), the mean over N logits."""
+    return F.logsigmoid(-logits).mean() if saturating else -F.logsigmoid(logits).mean()
+
+
 def ask(d: nn.Module, x: torch.Tensor, y: torch.Tensor | None, drawn: dict, policy: tuple[str, ...]) -> torch.Tensor:
     """D's logits, N x 1 x 1 x 1 float32, of images N x C x S x S augmented as drawn."""
     return d(beside_image(diffaugment.apply(x, drawn, policy) if policy else x, y)).float()
@@ -83,15 +89,18 @@ def fit(
     stop_diversity: float = 0.0,
     label_smoothing: float = 0.0,
     spectral_norm: bool = False,
+    saturating: bool = False,
+    gain: float = 1.0,
     augment: str = "none",
 ) -> Trained:
     """Train on all of `images`. vectors: label vectors of them, N x K, which make the GAN conditional. kept_back: real
     images of other training patients; with them the generator kept is the one with the least KID, and training stops
     early as dcgan_watch.stop says; without them it is the last, and a collapse is only told.
 
-    history, one row an epoch: epoch, loss_d = -[log D(x) + log(1 - D(G(z)))], loss_g = -log D(G(z)), d_real = mean
-    D(x), d_fake = mean D(G(z)), means over the epoch; kid and diversity where the generator was looked at, else NaN:
-    after the first epoch, every `sample_every` ones and the last, when a grid is drawn from one fixed z as well.
+    history, one row an epoch: epoch, loss_d = -[log D(x) + log(1 - D(G(z)))], loss_g = -log D(G(z)), or log(1 -
+    D(G(z))) where saturating, d_real = mean D(x), d_fake = mean D(G(z)), means over the epoch; kid and diversity where
+    the generator was looked at, else NaN: after the first epoch, every `sample_every` ones and the last, when a grid is
+    drawn from one fixed z as well.
     Raises ValueError when a loss is no longer finite, and when there are fewer images than two.
     """
     n, size, select = len(images), images.size, kept_back is not None
@@ -101,7 +110,7 @@ def fit(
     steps = n // batch
     policy = diffaugment.parse(augment)
     labels = 0 if vectors is None else vectors.shape[1]
-    g, d = build(size, z_dim, width, channels, seed, labels=labels, bounded=spectral_norm)
+    g, d = build(size, z_dim, width, channels, seed, labels=labels, bounded=spectral_norm, gain=gain)
     adam = {"lr": lr, "betas": (beta1, 0.999), "fused": True}
     model_g, optimiser_g = fabric.setup(g, torch.optim.Adam(g.parameters(), **adam))
     model_d, optimiser_d = fabric.setup(d, torch.optim.Adam(d.parameters(), **adam))
@@ -188,9 +197,9 @@ def fit(
                 fabric.backward(loss_d)
                 optimiser_d.step()
 
-                # max_G  log D(G(z))
+                # max_G  log D(G(z)), or min_G  log(1 - D(G(z)))
                 d.requires_grad_(False)  # its gradients are not needed here: a quarter of the step
-                loss_g = -F.logsigmoid(ask(model_d, fake, y, drawn[2], policy)).mean()
+                loss_g = on_generated_images(ask(model_d, fake, y, drawn[2], policy), saturating)
                 optimiser_g.zero_grad(set_to_none=True)
                 fabric.backward(loss_g)
                 optimiser_g.step()

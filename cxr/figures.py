@@ -277,9 +277,8 @@ def gan(histories: Mapping[str, pd.DataFrame], kept: Mapping[str, int]) -> Figur
                 seen = history[history[column].notna()]
                 _line(ax, seen["epoch"], seen[column], colour, linewidth=1.1)
             ax.axvline(kept[name], color=PALE, linewidth=0.8, zorder=0)
-        axes[0, k].set(
-            title=name, ylim=(0, max(1.0, 1.05 * float(np.nanpercentile(history[["loss_g", "loss_d"]], 99.5))))
-        )
+        low, high = np.nanpercentile(history[["loss_g", "loss_d"]], (0.5, 99.5))  # a saturating loss is negative
+        axes[0, k].set(title=name, ylim=(min(0.0, 1.05 * float(low)), max(1.0, 1.05 * float(high))))
         axes[1, k].axhline(0.5, color=PALE, linewidth=0.8, zorder=0)
         axes[1, k].set(ylim=(0, 1))
         axes[2, k].axhline(1, color=PALE, linewidth=0.8, zorder=0)

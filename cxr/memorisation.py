@@ -3,8 +3,8 @@ real images of patients that it never saw.
 
 A generated image is a duplicate where its nearest training image is less than half as far as the median held-out
 image's nearest. Half of a median, not the held-out minimum: that grows as held-out images become few, and rare findings
-have few. Distances are Euclidean in two spaces, either of which suffices: the classifier's features (a copy moved or
-with other contrast stays near), and pixels (a copy is near whatever a classifier makes of it; mirrored ones count).
+have few. Distances are Euclidean in two spaces, either of which suffices: a trained net's features (a copy moved or
+with other contrast stays near), and pixels (a copy is near whatever a net makes of it; mirrored ones count).
 
 Membership inference (Hayes et al. 2019; Chen et al. 2020, GAN-Leaks): how well the distance to the nearest generated
 image tells a training image from a held-out one; an AUC of 0.5 gives nothing away.

@@ -21,8 +21,13 @@ SPACE = dict.fromkeys(("generated_median", "held_out_median", "duplicates", "hel
 SPACE |= dict.fromkeys(("membership_auc", "membership_low", "membership_high"), float)
 COPIES = ("duplicates", "duplicates_low", "duplicates_high")  # a share with its interval, or None where not judged
 SHAPE = dict.fromkeys(COUNTS, int) | {
+    "features": str,
     "quality": {...: {"generated": SPREAD, "floor": SPREAD, "difference": SPREAD, "told_apart": bool}},
     "memorisation": dict.fromkeys(COPIES, object) | {"spaces": {...: SPACE}},
+}
+SEEN = {
+    "classifier": "the 1,024 before the last layer of the baseline classifier, which was trained on the real X-rays",
+    "inception": "the 2,048 pooled ones of Inception v3 with torchvision's ImageNet weights, which saw no X-ray",
 }
 MEASURES = {
     "fid": ("FID", "lower is better"),
@@ -35,12 +40,17 @@ MEASURES = {
 
 def fidelity(run: Artefacts) -> dict:
     """One answer a finding, the table of measures, that of memorisation, the worst pairs. Nothing without findings."""
-    answers, quality, memory, pairs = [], [], [], []
+    answers, quality, memory, pairs, seen = [], [], [], [], set()
     for key in run.findings:
         name, stage = finding(key), f"fidelity@{generators.of(key, run.generators)}"
         folder = generators.folder(run.fidelity, key, run.generators)
         path = folder / "fidelity.json"
         found = read_json(path, stage, SHAPE)
+        if found["features"] not in SEEN:
+            raise ValueError(
+                f"{path}: no features are called {found['features']!r}; `dvc repro -f {stage}` makes it again"
+            )
+        seen.add(found["features"])
         told = found["memorisation"]
         answers.append({"name": name, **found, "copies": _copies(told, path, stage), **_answer(found)})
         quality += _measures(name, found)
@@ -55,8 +65,8 @@ def fidelity(run: Artefacts) -> dict:
         )
         pairs.append(Picture(text, xray_uri(shown, 1600), f"Generated X-rays beside their nearest, {name}", xray=True))
     return {"answers": answers, "pairs": pairs} | {
-        "quality": _quality(quality) if quality else None,
-        "memory": _memory(memory) if memory else None,
+        "quality": _quality(quality, seen) if quality else None,
+        "memory": _memory(memory, seen) if memory else None,
     }
 
 
@@ -104,7 +114,7 @@ def _measures(name: str, found: dict) -> list[dict]:
     return rows
 
 
-def _quality(rows: list[dict]) -> Table:
+def _quality(rows: list[dict], seen: set[str]) -> Table:
     columns = [
         Column("finding", "Finding"),
         Column("measure", "measure", "text"),
@@ -119,13 +129,13 @@ def _quality(rows: list[dict]) -> Table:
         "The real X-rays, all of training patients, are cut into random halves with no patient in both; n is the "
         "smallest half. The generated are compared with one half; the floor compares the other half with it. Means, "
         "and in brackets the middle 95 % over the halves, which is about the spread of another sample of patients.",
-        "Features: the 1,024 before the last layer of the baseline classifier, which was trained on the real X-rays. "
+        f"Features: {'; '.join(SEEN[name] for name in sorted(seen))}. "
         "All of these measures depend on n: they compare with their floor and not with other publications.",
     ]
     return Table("fidelity", "Generated against real X-rays, beside real against real", columns, rows, notes)
 
 
-def _memory(rows: list[dict]) -> Table:
+def _memory(rows: list[dict], seen: set[str]) -> Table:
     columns = [
         Column("finding", "Finding"),
         Column("space", "nearest in", "text"),
@@ -140,7 +150,8 @@ def _memory(rows: list[dict]) -> Table:
     notes = [
         "A duplicate is less than half as far from a training X-ray as the median held-out one. Held-out: real X-rays "
         "of validation and test patients with the finding, used as this reference alone. The membership AUC is how "
-        "well the distance to the nearest generated X-ray tells training from held-out X-rays: 0.5 gives nothing away. "
-        "In features it also holds what the classifier, trained on the same training X-rays, gives away.",
+        "well the distance to the nearest generated X-ray tells training from held-out X-rays: 0.5 gives nothing away."
     ]
+    if "classifier" in seen:
+        notes[0] += " In features it also holds what the classifier, trained on the same training X-rays, gives away."
     return Table("memorisation", "Do the generators replay training X-rays?", columns, rows, notes)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 META = dict.fromkeys(("size", "z_dim", "width", "channels", "images", "epochs", "seed"), int)
-META |= {"split_sha256": str, "mode": str}
+META |= {"split_sha256": str, "mode": str, "gain": float}
 
 
 def read(folder: Path) -> dict:
@@ -47,7 +47,7 @@ def synthesise(
     if conditional:
         y = generators.vectors(drawn, members)
     net = (meta["size"], meta["z_dim"], meta["width"], meta["channels"], meta["seed"])
-    g, _ = dcgan.build(*net, labels=len(members) if conditional else 0)
+    g, _ = dcgan.build(*net, labels=len(members) if conditional else 0, gain=meta["gain"])
     if trained:
         load_into(g, folder / "generator.safetensors")
     g = fabric.setup(g)

@@ -6,7 +6,7 @@ reports/fidelity/lung_lesion
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -25,10 +25,14 @@ def run(
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
     split: Annotated[Path, Option()],
     gan: Annotated[Path, Option(help="folder of the generator")],
-    classifier: Annotated[Path, Option(help="folder of the model.safetensors whose features are compared")],
+    classifier: Annotated[Path, Option(help="folder of the model.safetensors whose features classifier means")],
     report: Annotated[
         Path, Option(help="folder for fidelity.json, halves.csv and worst_pairs.png, or one of each finding")
     ],
+    features: Annotated[
+        Literal["classifier", "inception"],
+        Option(help="what images are compared in; inception: ImageNet's Inception v3"),
+    ] = "classifier",
     replicates: Annotated[int, Option(min=20, help="random halves of the real images")] = 100,
     seed: Annotated[int, Option(min=0)] = 0,
 ) -> None:
@@ -38,7 +42,7 @@ def run(
 
     from cxr import dcgan, fidelity, generators
     from cxr.classifier import build
-    from cxr.features import features
+    from cxr.features import SIZE, Inception, penultimate
     from cxr.files import atomic, read_json, sha256, write_json, write_table
     from cxr.policies import stages
     from cxr.records import load
@@ -51,9 +55,12 @@ def run(
     table = load(records, "chexpert")
     splits, about = read_split(split, "chexpert")
     meta = read_json(gan / "generator.json", f"gan@{generator}", GENERATOR)
-    _, trainer = stages(classifier.name)
-    judge = read_json(classifier / "model.json", trainer, JUDGE)
-    for folder, made_with, stage in ((gan, meta, f"gan@{generator}"), (classifier, judge, trainer)):
+    made_under = [(gan, meta, f"gan@{generator}")]
+    if features == "classifier":
+        _, trainer = stages(classifier.name)
+        judge = read_json(classifier / "model.json", trainer, JUDGE)
+        made_under.append((classifier, judge, trainer))
+    for folder, made_with, stage in made_under:
         if made_with["split_sha256"] != about["sha256"]:
             raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
     shown = generators.positives(table, findings, meta["view"])
@@ -78,13 +85,16 @@ def run(
         meta["size"], meta["z_dim"], meta["width"], meta["channels"], seed, labels=len(findings) if conditional else 0
     )
     load_into(g, gan / "generator.safetensors")
-    net = build("none", seed, judge["classes"])
-    load_into(net, classifier / "model.safetensors")
+    if features == "classifier":
+        net, *shape = build("none", seed, judge["classes"]), judge["size"], 64
+        load_into(net, classifier / "model.safetensors")
+    else:
+        net, *shape = Inception(), SIZE, 16
     g, net = g.to(machine.device), net.to(machine.device)
     real = {
         part: store.images[store.rows(rows["image_id"])] for part, rows in (("train", train), ("held_out", held_out))
     }
-    known = {part: features(net, x, judge["size"]) for part, x in real.items()}
+    known = {part: penultimate(net, x, *shape) for part, x in real.items()}
     results = []
     for k, name in enumerate(findings):
         mine = vectors[:, k] == 1
@@ -92,9 +102,10 @@ def run(
         y = vectors[mine] if conditional else None
         made = dcgan.generate(g, int(mine.sum()), meta["z_dim"], *key, device=machine.device, labels=y)
         images = real | {"made": made}
-        seen = known | {"made": features(net, made, judge["size"])}
+        seen = known | {"made": penultimate(net, made, *shape)}
         results.append(_judged(name, train, mine, held_out, images, seen, replicates, seed))
         results[-1][0].update(
+            features=features,
             generator_sha256=sha256(gan / "generator.safetensors"),
             split_sha256=about["sha256"],
             scales=fidelity.scales(meta["size"]),

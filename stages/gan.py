@@ -47,6 +47,10 @@ def run(
     ] = 0.0,
     label_smoothing: Annotated[float, Option(min=0.0, max=0.5, help="of the discriminator's real labels")] = 0.0,
     spectral_norm: Annotated[bool, Option(help="of the discriminator's weights")] = False,
+    saturating: Annotated[
+        bool, Option(help="the generator descends log(1 - D(G(z))), as printed, in place of -log D(G(z))")
+    ] = False,
+    gain: Annotated[float, Option(min=0.0, help="mean of the batch-norm gains at the start")] = 1.0,
     diffaugment: Annotated[str, Option(help="none, or some of color,translation,cutout")] = "none",
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
     seed: Annotated[int, Option(min=0)] = 0,
@@ -102,7 +106,7 @@ def run(
     settings = {
         "batch": batch, "lr": lr, "beta1": beta1, "z_dim": z_dim, "width": width, "channels": channels, "flip": flip,
         "seed": seed, "average": average, "patience": patience, "stop_diversity": stop_diversity,
-        "label_smoothing": label_smoothing, "spectral_norm": spectral_norm,
+        "label_smoothing": label_smoothing, "spectral_norm": spectral_norm, "saturating": saturating, "gain": gain,
     }  # fmt: skip
     facts = {"size": size, "view": view, "findings": findings, "mode": mode, "select": select, "holdout": holdout}
     facts |= {"diffaugment": diffaugment} | settings

@@ -55,11 +55,11 @@ def made(tmp_path_factory):
     (at / "balanced/plan.json").write_text(json.dumps(plan))
     for name in RARE:
         (at / "gans" / name).mkdir(parents=True)
-        g, _ = dcgan.build(16, 8, 4, 1, 3)
+        g, _ = dcgan.build(16, 8, 4, 1, 3, gain=0.5)
         with torch.no_grad():
             next(g.parameters()).add_(1)  # as if trained
         meta = {"size": 16, "z_dim": 8, "width": 4, "channels": 1, "seed": 3, "images": 9, "epochs": 1}
-        meta |= {"split_sha256": "", "mode": "per_finding"}
+        meta |= {"split_sha256": "", "mode": "per_finding", "gain": 0.5}
         save(at / "gans" / name / "generator.safetensors", g.state_dict(), meta)
     head[["image_id", "patient_id", "split"]].to_parquet(at / "split.parquet")
     from cxr.files import sha256
@@ -120,7 +120,7 @@ def test_arms_with_images_differ_from_the_gans_in_the_images_alone(made):
         pd.testing.assert_frame_equal(other, whole, check_dtype=False)
         assert theirs.index["image_id"].equals(images.index["image_id"])
         assert not np.array_equal(theirs.images, images.images)
-    untrained = dcgan.build(16, 8, 4, 1, 3)[0]
+    untrained = dcgan.build(16, 8, 4, 1, 3, gain=0.5)[0]
     expected = [resize(image, 32) for image in dcgan.generate(untrained, 6, 8, 0, 4, 0, device="cpu")]
     assert np.array_equal(of(at, "gan_untrained")[1].images[:6], expected)
 

@@ -112,7 +112,7 @@ def gans(tmp_path):
     write_table(tmp_path / "split.parquet", split)
     about = {"by": "patient", "sha256": sha256(tmp_path / "split.parquet")}
     write_json(tmp_path / "split.json", about)
-    made = {"size": 16, "z_dim": 4, "width": 4, "channels": 1}
+    made = {"size": 16, "z_dim": 4, "width": 4, "channels": 1, "gain": 1.0}
     meta = made | {"images": 4, "epochs": 1, "seed": 0, "split_sha256": about["sha256"], "mode": "per_finding"}
     generator, _ = dcgan.build(**made, seed=0)
     (tmp_path / "gan" / "pneumonia").mkdir(parents=True)
@@ -159,6 +159,7 @@ def another_table(folder):
         (meta(width=8), "generator.safetensors: weights of another architecture; "),
         (meta(width=0), "generator.json: no net has such sizes; `dvc repro -f gan@pneumonia`"),
         (meta(width=None), "generator.json: 'width' is missing; `dvc repro -f gan@pneumonia`"),
+        (meta(gain=None), "generator.json: 'gain' is missing; `dvc repro -f gan@pneumonia`"),
         (meta(width="wide"), "generator.json: width is 'wide', not of type int"),
         (meta(split_sha256="0"), "was trained on another split"),
         (another_split, "split.parquet is not the split that split.json describes; `dvc repro -f split@chexpert`"),

@@ -34,6 +34,20 @@ def test_initialisation_is_that_of_the_cited_code():
     assert all((m.bias == 0).all() for n in (g, d) for m in n if isinstance(m, torch.nn.BatchNorm2d))
 
 
+@pytest.mark.parametrize("gain", [0.0, 1.0, 1.5])
+def test_the_initial_gains_have_the_mean_asked_for_and_the_draws_of_the_others(gain):
+    """As many normal draws from one stream: the gains move by the difference of the means, all else stays."""
+    start, moved = dcgan.build(64, 100, 64, 1, seed=0), dcgan.build(64, 100, 64, 1, seed=0, gain=gain)
+    for one, other in zip(start, moved, strict=True):
+        norms = {f"{name}.weight" for name, m in one.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+        assert norms
+        for name, value in one.state_dict().items():
+            expected = value + (gain - 1) if name in norms else value
+            assert torch.allclose(other.state_dict()[name], expected, rtol=0, atol=1e-6), name
+    gains = torch.cat([m.weight for net in moved for m in net if isinstance(m, torch.nn.BatchNorm2d)])
+    assert abs(gains.mean() - gain) < 0.005 and abs(gains.std() - 0.02) < 0.002
+
+
 def test_a_size_that_does_not_double_is_refused():
     with pytest.raises(ValueError, match="gan.size = 100: .* choose 16, 32, 64, 128, 256 or 512"):
         dcgan.levels(100)

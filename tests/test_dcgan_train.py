@@ -56,6 +56,8 @@ EVERYTHING = {
     "average": 0.9,
     "label_smoothing": 0.1,
     "spectral_norm": True,
+    "saturating": True,
+    "gain": 0.5,
     "augment": "color,translation,cutout",
     "patience": 9,
     "stop_diversity": 1e-6,
@@ -187,6 +189,29 @@ def test_one_sided_label_smoothing_by_hand():
     expected = (math.log(2) - 0.9 * math.log(0.75) - 0.1 * math.log(0.25)) / 2
     assert dcgan_train.on_real_images(logits, 0.1).item() == pytest.approx(expected, rel=1e-6)
     assert dcgan_train.on_real_images(logits, 0.0).item() == pytest.approx(-(math.log(0.5) + math.log(0.75)) / 2)
+
+
+def test_the_generators_loss_by_hand():
+    """D(G(z)) = 1/2 and 3/4: climbing log D(G(z)), and descending log(1 - D(G(z))) as printed."""
+    logits = torch.tensor([0.0, math.log(3)], requires_grad=True)
+    for saturating, expected, slope in (
+        (False, -(math.log(0.5) + math.log(0.75)) / 2, [-1 / 4, -1 / 8]),  # by a logit: -(1 - D) / N
+        (True, (math.log(0.5) + math.log(0.25)) / 2, [-1 / 4, -3 / 8]),  # -D / N: next to none where D is sure
+    ):
+        loss = dcgan_train.on_generated_images(logits, saturating)
+        assert loss.item() == pytest.approx(expected, rel=1e-6)
+        assert torch.autograd.grad(loss, logits)[0].tolist() == pytest.approx(slope, rel=1e-6)
+
+
+def test_the_saturating_loss_is_what_is_trained_and_recorded(blobs, tmp_path):
+    plain, printed = train(blobs, tmp_path / "a", 2), train(blobs, tmp_path / "b", 2, saturating=True)
+    assert printed.history["loss_g"].max() < 0 < plain.history["loss_g"].min() and not equal(plain.g, printed.g)
+
+
+def test_the_training_starts_from_the_gains_asked_for(blobs, tmp_path):
+    flat = train(blobs, tmp_path / "c", 1, batch=40, lr=1e-12, gain=0.0)
+    norms = [m for net in (flat.g, flat.d) for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert max(m.weight.abs().max() for m in norms) < 0.1  # five standard deviations
 
 
 def test_a_conditional_gan_learns_what_its_label_means(blobs, tmp_path):

@@ -53,6 +53,13 @@ def drawings() -> dict:
     }
 
 
+def test_a_saturating_loss_is_seen_below_zero():
+    losses = history("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")
+    for sign, bottom in ((1, 0.0), (-1, -1.05)):
+        shown = losses.assign(loss_g=sign * 1.0).assign(loss_d=1.3)
+        assert figures.gan({"Edema": shown}, {"Edema": 2}).axes[0].get_ylim()[0] == pytest.approx(bottom)
+
+
 def test_the_same_numbers_give_the_same_bytes(drawn):
     first, second = drawn, drawings()
     for name in ("labels", "roc", "gan", "forest", "adgm_accuracy"):

@@ -118,7 +118,7 @@ def cohort(tmp_path_factory):
     write_store(folder / "stores" / str(SIZE), images, head[["image_id"]])
     made = {"size": SIZE, "z_dim": 4, "width": 4, "channels": 1}
     meta = made | {"images": TRAIN, "epochs": 1, "view": "frontal", "split_sha256": about["sha256"]}
-    meta |= {"mode": "per_finding", "holdout": 0.0, "seed": 0}
+    meta |= {"mode": "per_finding", "holdout": 0.0, "seed": 0, "gain": 1.0}
     generator, _ = dcgan.build(**made, seed=0)
     (folder / "gan/pneumonia").mkdir(parents=True)
     weights.save(folder / "gan/pneumonia/generator.safetensors", generator.state_dict(), meta)

@@ -193,6 +193,12 @@ def test_readme_shows_the_real_tree():
     assert tree_in_readme() == sorted([*code, "dvc.yaml", "params.yaml"])
 
 
+def test_the_picture_of_the_dag_shows_every_stage():
+    drawing = (ROOT / "docs" / "dag.svg").read_text(encoding="utf-8")
+    names = re.search(r'font-size="14.5".*?>(.*?)</g>', drawing, re.S)
+    assert sorted(re.findall(r">(\w+)</text>", names.group(1))) == sorted(STAGES)
+
+
 def test_requirements_hold_no_host():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pinned = [line for line in lines if line and not line.startswith("#")]

@@ -227,7 +227,9 @@ def fabricate_fidelity(folder: Path, rng: np.random.Generator) -> None:
     counts |= {"replicates": 100, "scales": 2}
     quality = {name: measured for name in ("fid", "kid", "precision", "recall", "ms_ssim")}
     told |= {"spaces": {"features": space, "pixels": space}}
-    write_json(folder / "fidelity.json", counts | {"quality": quality, "memorisation": told})
+    write_json(
+        folder / "fidelity.json", counts | {"features": "classifier"} | {"quality": quality, "memorisation": told}
+    )
     xray_grid(rng, 8).crop((0, 0, 256, 64)).save(folder / "worst_pairs.png")
 
 
@@ -523,6 +525,13 @@ def test_what_could_not_be_judged_of_generated_xrays_is_said(made, tmp_path):
     html = page.render(gather(made[0]) | {"fidelity": fidelity(run), "tables": "tables"})
     said = "too few patients for two halves : not known ; duplicates of training X-rays n/a \u2014 no held-out X-ray"
     assert said in Page(html).text
+    assert "1,024 before the last layer" in Page(html).text and "Inception" not in Page(html).text
+    write_json(path, found | {"features": "inception"})
+    html = page.render(gather(made[0]) | {"fidelity": fidelity(run), "tables": "tables"})
+    assert "2,048 pooled ones of Inception v3" in Page(html).text and "1,024 before" not in Page(html).text
+    write_json(path, found | {"features": "eyes"})
+    with pytest.raises(ValueError, match="no features are called 'eyes'; `dvc repro -f fidelity@pneumonia` makes it"):
+        fidelity(run)
     found["memorisation"]["duplicates"] = "few"
     write_json(path, found)
     with pytest.raises(ValueError, match=r"memorisation.duplicates.*of type float; `dvc repro -f fidelity@pneumonia`"):
