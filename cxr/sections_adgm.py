@@ -35,7 +35,12 @@ def adgm(run: Artefacts) -> dict:
     """The question and its answer, figures 3 to 7 of the paper, variants and control arms. Without runs: nothing."""
     every = runs(run.variants, run.classes, run.labels, run.draws)
     if not every:
-        return dict.fromkeys(("accuracy", "accuracy_figure", "table"), None) | {"answers": [], "help": [], "tasks": []}
+        return dict.fromkeys(("accuracy", "accuracy_figure", "table"), None) | {
+            "answers": [],
+            "help": [],
+            "tasks": [],
+            "draws": 0,
+        }
     path = run.evaluate / "adgm.csv"
     scores = csv(path, "evaluate", (*Run._fields, "which", "n", *SCORES, *BOUNDS, "majority_share"))
     by = Rows(scores, path, "evaluate", *Run._fields, "which")

@@ -60,6 +60,18 @@ def test_a_gain_is_said_in_one_sentence_with_its_interval_and_stands_on_top(made
     assert "No control arm was run" not in text and "outside the study of control arms" in text
 
 
+def test_what_the_page_cannot_conclude_follows_what_was_run(made, run):  # noqa: F811
+    alone = "That unlabelled images help the ADGM"
+    once, gans = "each model was trained once, from one seed", "each GAN was trained once"
+    text = Page(made[2]).text  # the ADGM without its control arms, one draw, no study
+    assert alone in text and once in text and gans not in text
+    context = gather(made[0])  # with supervised, two draws
+    text = Page(page.render(context | {"tables": "tables"})).text
+    assert alone not in text and "outside the ADGM's label draws was trained once" in text and gans not in text
+    text = Page(shown(made, section(run))).text  # a study of three seeds, no ADGM
+    assert alone not in text and "outside the study of control arms was trained once" in text and gans in text
+
+
 def test_every_arm_is_explained(made, run):  # noqa: F811
     assert set(ARMS) == set(arms.ARMS)
     text = Page(shown(made, section(run))).text
