@@ -1,17 +1,19 @@
 """The control arms of the GAN question: what else than a trained GAN could explain a gain of the enriched table.
 
-Each arm is the baseline's classifier, settings, validation and test patients; it differs from the baseline in its
-training table, in its objective or in its number of steps, and from the arm `gan` (paper 1's final model) in one thing:
+Each arm is the baseline's classifier, settings, validation and test patients, and takes as many steps as `gan` (paper
+1's final model) but for the first. From `baseline_steps` it differs in its training table or in its objective:
 
 baseline        the real images, the baseline's own number of steps
-baseline_steps  the real images, as many steps as `gan` (as every arm below)
+baseline_steps  the real images alone
 oversampling    real positives drawn again, as many as `gan` adds, with all their own labels
 pos_weight      the positives' loss weighted so that they count like the target prevalence
 auc_margin      the AUC margin loss (Yuan et al. 2021) in the second half of the steps
 gan             the generated images of `balance`
 gan_untrained   the same rows, images of the generators with their initial weights: does any extra image do it?
-blurred         the same rows, real positives through the GAN's size and back: does lost resolution alone do it?
-pretrained      the generated images first, the real ones after (as RoentGen-v2's authors do, arXiv 2508.16783)
+blurred         the same rows, real positives through the GAN's size and back: does lost resolution alone do it? Where
+                `balance` samples whole label vectors, theirs are their own
+pretrained      the generated images first, the real ones after (as RoentGen-v2's authors do, arXiv 2508.16783); where
+                `balance` masks the other labels, each finding is the others' negative
 """
 
 from __future__ import annotations

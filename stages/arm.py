@@ -44,7 +44,9 @@ def run(
     arms.known(arm)
     whole = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
     plan = read_json(
-        balanced / "plan.json", "balance", {"target_prevalence": float, "labels": str, "findings": {...: dict}}
+        balanced / "plan.json",
+        "balance",
+        {"target_prevalence": float, "labels": str, "findings": {...: {"generated": int}}},
     )
     splits, about = read_split(split, "chexpert")
     real, extra = whole[~whole["synthetic"]], whole[whole["synthetic"]].reset_index(drop=True)
@@ -75,12 +77,17 @@ def run(
         images = (resize(image, size) for finding in made for image in finding)
     if arm == "blurred":
         source = open_store(stores / str(gan_size))
-        chosen = pd.concat([arms.again(name, n, learnt, seed) for name, n in wanted.items()])["image_id"]
-        images = (resize(source.images[i], size) for i in source.rows(chosen))
+        chosen = pd.concat([arms.again(name, n, learnt, seed) for name, n in wanted.items()], ignore_index=True)
+        images = (resize(source.images[i], size) for i in source.rows(chosen["image_id"]))
+        if labels == "sampled":  # a real X-ray has labels of its own: another one's would make a worse control
+            own = [name for name in extra if name.startswith(("target.", "weight.", "uncertain."))]
+            rows = pd.concat([real, extra.assign(**{name: chosen[name] for name in own})], ignore_index=True)
     if arm == "pretrained":
+        spec["lead"] = True
+    if arm == "pretrained" and labels == "masked":
         # Alone, rows that are positive and nothing else teach only to say yes: each finding is the others' negative.
         blocks = [synthetic_rows(name, n, "one_hot", real) for name, n in wanted.items()]
-        rows, spec["lead"] = pd.concat([real, *blocks], ignore_index=True), True
+        rows = pd.concat([real, *blocks], ignore_index=True)
     spec["images"] = len(extra) if images is not None else 0
     with atomic(out) as folder:
         folder.mkdir()

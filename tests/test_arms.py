@@ -1,6 +1,7 @@
 """Control arms: each differs from the baseline, or from the GAN's arm, in what it says and in nothing else."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -134,6 +135,31 @@ def test_blurred_images_are_real_training_positives_of_the_finding(made):
         positives = can.loc[can[f"truth.{name}"] == 1, "image_id"]
         candidates = [resize(small.images[i], 32) for i in small.rows(positives)]
         assert any(np.array_equal(images.images[k], one) for one in candidates)
+
+
+def test_under_sampled_labels_blurred_images_have_their_own_and_pretraining_has_the_gans(made, tmp_path):
+    at, real, _ = made
+    shutil.copytree(at, tmp_path, dirs_exist_ok=True)
+    train, rng = real[real["split"] == "train"], np.random.default_rng(1)
+    drawn = {name: balance.sources([name], k, train, rng) for name, k in RARE.items()}
+    extra = [balance.synthetic_rows(name, k, "sampled", real, drawn[name]) for name, k in RARE.items()]
+    whole = pd.concat([real, *extra], ignore_index=True)
+    whole.to_parquet(tmp_path / "balanced/table.parquet")
+    plan = json.loads((tmp_path / "balanced/plan.json").read_text()) | {"labels": "sampled"}
+    (tmp_path / "balanced/plan.json").write_text(json.dumps(plan))
+    for name in ("blurred", "pretrained"):
+        make(tmp_path, name)
+    table, _, spec = of(tmp_path, "pretrained")
+    pd.testing.assert_frame_equal(table, whole, check_dtype=False)
+    assert spec["lead"]
+    table, images, _ = of(tmp_path, "blurred")
+    kinds = [c for c in real if c.startswith(("target.", "weight."))]
+    small, labels = open_store(tmp_path / "stores/16"), real.set_index("image_id")[kinds]
+    assert list(table["image_id"]) == list(whole["image_id"])
+    for k in range(9):
+        same = [n for n, i in zip(small.index["image_id"], small.images, strict=True)
+                if np.array_equal(resize(i, 32), images.images[k])]  # fmt: skip
+        assert (table.loc[60 + k, kinds] == labels.loc[same[0]]).all()
 
 
 def test_oversampling_repeats_none_before_every_one_was_used(made):
