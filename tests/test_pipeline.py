@@ -85,6 +85,10 @@ def test_sections_stand_under_params(stage):
     assert set(sections(stage)) - lists <= listed
 
 
+def test_the_report_depends_on_every_parameter_that_it_shows():
+    assert sorted(STAGES["report"]["params"]) == sorted(PARAMS)
+
+
 def test_presets_have_the_same_keys_and_kinds():
     def shape(value):
         if isinstance(value, dict):
