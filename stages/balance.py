@@ -53,6 +53,11 @@ def run(
     from cxr.store import write_store
     from cxr.synthesis import read, synthesise
 
+    if view == "lateral":
+        raise ValueError(
+            "classifier.view = lateral, but generated X-rays count as frontal, so the final classifier would see none: "
+            "set classifier.view to all or frontal"
+        )
     for name in findings:
         official(name)
     rows = read_table(table, columns=COLUMNS).assign(synthetic=False)

@@ -176,6 +176,16 @@ def test_what_balance_reads_may_be_wrong(gans, tmp_path, monkeypatch, capsys, ch
     assert not (tmp_path / "out").exists()
 
 
+def test_a_lateral_classifier_which_would_see_no_generated_image_is_refused(gans, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    table.assign(projection="lateral").to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(SystemExit) as stop:
+        main(stage.run, [*gans, "--view", "lateral"])
+    assert stop.value.code == 1 and "classifier.view = lateral, but generated" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_balance_writes_a_store_that_the_final_training_can_open(gans, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
