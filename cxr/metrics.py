@@ -238,12 +238,6 @@ def bootstrap_sums(values: np.ndarray, draws: Draws) -> np.ndarray:
     return sums
 
 
-def bootstrap_accuracy(right: np.ndarray, draws: Draws) -> np.ndarray:
-    """Accuracy in each replicate: right N of True and False -> B."""
-    rights, images = bootstrap_sums(np.stack([right, np.ones(len(right))], axis=1), draws)
-    return rights / images
-
-
 def detectable(replicates: np.ndarray, confidence: float, power: float) -> float:
     """The smallest true difference that a two-sided test at 1 - confidence finds with this probability, on a test set
     like this one: (z of the test + z of the power) times the standard error, which is the spread of the B replicates

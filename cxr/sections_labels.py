@@ -28,11 +28,13 @@ def labels(run: Artefacts) -> dict | None:
     _, by = areas(run, "test")
     reference, others = policy_name(run.final_policy), [p for p in run.policies if p != run.final_policy]
     rows = [_row(run, by, run.final_policy)]
-    answers, points = [], []
+    answers, points, shown = [], [], 0
     for policy in (*others, "best_of"):
         pair, row = pairs[policy], _row(run, by, policy)
         change = Estimate(pair["difference"], pair["low"], pair["high"], "no finding has enough positives")
         said = verdict(pair).replace("every finding", "every policy")
+        shown += said in ("a gain", "a loss")
+        said += ", between one training of each" if said.startswith("a ") else ""
         rows.append(row | {"difference": change} | {k: pair[k] for k in ("detectable", "p", "p_holm")})
         answers.append({"name": row["policy"], "change": change, "p_holm": pair["p_holm"], "verdict": said})
         answers[-1] |= {k: by[policy, "macro"][k] for k in ("n", "patients", "findings")}
@@ -59,7 +61,7 @@ def labels(run: Artefacts) -> dict | None:
     ]
     return {
         "reference": reference,
-        "shown": sum(a["verdict"] in ("a gain", "a loss") for a in answers),
+        "shown": shown,
         "answers": answers,
         "forest": plot(
             drawn,

@@ -22,7 +22,6 @@ from cxr.predictions import values
 from cxr.trust import Judged, enough
 
 NUMBERS = ("auc", "fnr", "offset")
-ATTRIBUTES = ("sex", "age", "view")
 
 
 def groups(rows: pd.DataFrame, bands: Sequence[int]) -> list[tuple[str, str, np.ndarray]]:

@@ -7,8 +7,8 @@ Each stage is run by DVC (`dvc repro --single-item`), so cache, lock file and ru
 itself runs one stage after the other, and small trainings don't fill the cores: on two, two trainings of one thread
 each take two thirds of the time of one after the other on both. A stage gets its share of the cores as OMP_NUM_THREADS,
 where that isn't set: with another number of threads a training ends with other last digits, and starts anew rather than
-go on from a state. Of the stages that are ready the one with the longest
-way to the end goes first. A stage that fails lets the running ones end and starts no other; Ctrl-C is every stage's.
+go on from a state. Of the stages that are ready the one with the longest way to the end goes first. A stage that fails
+lets the running ones end and starts no other; Ctrl-C is every stage's.
 """
 
 from __future__ import annotations

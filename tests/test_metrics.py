@@ -208,14 +208,6 @@ def test_confusion_and_recalls_by_hand():
     assert np.isnan(metrics.recalls(np.array([[1, 0], [0, 0]]))[1])
 
 
-def test_accuracy_replicates_equal_a_loop():
-    rng = np.random.default_rng(14)
-    right, patients = rng.random(200) < 0.7, rng.integers(60, size=200)
-    draws = metrics.draw_patients(patients, 50, seed=0)
-    fast = metrics.bootstrap_accuracy(right, draws)
-    assert fast == pytest.approx([np.repeat(right, draws.counts[draws.owner, b]).mean() for b in range(50)])
-
-
 def test_one_against_rest_is_scikit_learns():
     rng = np.random.default_rng(15)
     label, probability = rng.integers(3, size=200), rng.dirichlet(np.ones(3), size=200)

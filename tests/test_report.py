@@ -563,6 +563,22 @@ def test_the_label_question_has_an_answer_a_picture_and_tables(made):
     assert choice.loc["Edema", "test"] == pytest.approx(auc.loc["Edema", "auc"])
 
 
+def test_a_policys_gain_is_said_to_be_of_one_training(made, tmp_path):
+    run = dataclasses.replace(made[0], evaluate=tmp_path / "evaluate")
+    shutil.copytree(made[0].evaluate, run.evaluate)
+    table = pd.read_csv(run.evaluate / "policies.csv")
+    at = (table["policy"] == "u_ones") & (table["finding"] == "macro")
+    for p_holm, said, shown in (
+        (0.01, "a gain, between one training of each", 1),
+        (0.2, "a gain, but not after the correction for testing every policy, between one training of each", 0),
+    ):
+        table.loc[at, ["difference", "low", "high", "p_holm"]] = [0.05, 0.02, 0.08, p_holm]
+        table.loc[(table["policy"] == "best_of") & (table["finding"] == "macro"), "low"] = -1.0
+        table.to_csv(run.evaluate / "policies.csv", index=False)
+        found = labels_section(run)
+        assert (found["answers"][0]["verdict"], found["shown"]) == (said, shown)
+
+
 def test_one_policy_asks_no_label_question(made, tmp_path):
     run = dataclasses.replace(made[0], policies=["u_zeroes"], evaluate=tmp_path / "evaluate")
     shutil.copytree(made[0].evaluate, run.evaluate)
