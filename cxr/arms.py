@@ -6,7 +6,7 @@ Each arm is the baseline's classifier, settings, validation and test patients, a
 baseline        the real images, the baseline's own number of steps
 baseline_steps  the real images alone
 oversampling    real positives drawn again, as many as `gan` adds, with all their own labels
-pos_weight      the positives' loss weighted so that they count like the target prevalence
+pos_weight      the positives' loss weighted until their share of it is that of the enriched table
 auc_margin      the AUC margin loss (Yuan et al. 2021) in the second half of the steps
 gan             the generated images of `balance`
 gan_untrained   the same rows, images of the generators with their initial weights: does any extra image do it?

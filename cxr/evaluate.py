@@ -51,9 +51,14 @@ class Areas(NamedTuple):
     replicates: np.ndarray
 
 
+def enough(truth: np.ndarray, settings: Settings) -> np.ndarray:
+    """Whether there are enough positives and negatives for an AUC: truth (1, 0, NaN) N or N x K -> bool, one or K."""
+    return np.minimum((truth == 1).sum(axis=0), (truth == 0).sum(axis=0)) >= max(settings.min_positives, 1)
+
+
 def model_areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -> Areas:
     truth, score = values(table, "truth"), values(table, "score")
-    known = np.minimum((truth == 1).sum(axis=0), (truth == 0).sum(axis=0)) >= max(settings.min_positives, 1)
+    known = enough(truth, settings)
     area = np.full(len(SLUGS), np.nan)
     replicates = np.full((len(SLUGS), settings.replicates), np.nan)
     if known.any():

@@ -12,16 +12,11 @@ import numpy as np
 import pandas as pd
 
 from cxr import metrics
-from cxr.evaluate import Settings, numbers, without_empty
+from cxr.evaluate import Settings, enough, numbers, without_empty
 from cxr.labels import FINDINGS, SLUGS
 from cxr.predictions import values
 
 BEST_OF = "best_of"
-
-
-def _enough(truth: np.ndarray, settings: Settings) -> np.ndarray:
-    """Which of the K columns have enough positives and negatives for an AUC: truth N x K (1, 0, NaN) -> K, bool."""
-    return np.minimum((truth == 1).sum(axis=0), (truth == 0).sum(axis=0)) >= max(settings.min_positives, 1)
 
 
 def best_of(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Settings) -> tuple[pd.DataFrame, ...]:
@@ -35,7 +30,7 @@ def best_of(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Set
     order = [final_policy, *(p for p in models if p != final_policy)]
     valid = {p: models[p][models[p]["split"] == "valid"] for p in order}
     truth = values(valid[final_policy], "truth")
-    known = _enough(truth, settings)
+    known = enough(truth, settings)
     areas = {p: np.where(known, metrics.auc(truth, values(valid[p], "score")), np.nan) for p in order}
     for k, (finding, slug) in enumerate(zip(FINDINGS, SLUGS, strict=True)):
         policy = max(order, key=lambda p: areas[p][k]) if known[k] else final_policy  # of equal ones, the first
@@ -57,7 +52,7 @@ def against(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Set
     at = (models[final_policy]["split"] == "test").to_numpy()
     test = {name: table[at] for name, table in models.items()}
     truth = values(test[final_policy], "truth")
-    known = _enough(truth, settings)
+    known = enough(truth, settings)
     draws = metrics.draw_patients(test[final_policy]["patient_id"], settings.replicates, settings.seed)
     score = {name: values(table, "score")[:, known] for name, table in test.items()}
     truth = truth[:, known]

@@ -20,7 +20,7 @@ from cxr.labels import SLUGS
 OBJECTIVES = ("cross_entropy", "pos_weight", "auc_margin")
 # What a training does unless a control arm (cxr/arms.py) says otherwise. images: of the arm's own store; epoch_images:
 # that an epoch counts, 0: all rows; lead: whether the table's synthetic rows come first, alone.
-BASELINE = {"objective": "cross_entropy", "images": 0, "epoch_images": 0, "lead": False, "prevalence": 0.0, "rare": []}
+BASELINE = {"objective": "cross_entropy", "images": 0, "epoch_images": 0, "lead": False, "shares": {}}
 
 
 def weighted_mean(losses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -100,8 +100,9 @@ class AucMargin(nn.Module):
 
 def read(path: str | os.PathLike) -> dict:
     """An arm's JSON. Raises ValueError, naming the file, when it is not one."""
-    spec = read_json(path, None, {"arm": str, "images": int, "epoch_images": int, "lead": bool, "prevalence": float})
-    if spec.get("objective") not in OBJECTIVES or not set(spec.get("rare", [""])) <= set(SLUGS):
+    shape = {"arm": str, "images": int, "epoch_images": int, "lead": bool, "shares": {...: float}}
+    spec = read_json(path, None, shape)
+    if spec.get("objective") not in OBJECTIVES or not set(spec["shares"]) <= set(SLUGS):
         raise ValueError(f"{path}: no control arm's; `dvc repro -f arm@{spec['arm']}` makes it again")
     return spec
 
@@ -109,7 +110,7 @@ def read(path: str | os.PathLike) -> dict:
 def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int = 2) -> nn.Module:
     """What the arm minimises, for the N x K training targets and weights, and 2 or 3 classes per finding.
 
-    pos_weight: for the rare findings w p / (w p + n) = prevalence, for p positives and n negatives that count; never
+    pos_weight: for a finding with a share r, w p / (w p + n) = r for p positives and n negatives that count; never
     under 1, as `balance` takes no image away. Raises ValueError for an objective that has no form for three classes.
     """
     if classes == 3:
@@ -124,7 +125,6 @@ def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int =
         return AucMargin(positives / np.maximum(count, 1e-8))
     if spec["objective"] == "cross_entropy":
         return CrossEntropy()
-    r = spec["prevalence"]
-    wanted = r / (1 - r) * (count - positives) / np.maximum(positives, 1e-8)
-    rare = np.isin(SLUGS, spec["rare"]) & (positives > 0)
-    return CrossEntropy(np.where(rare, np.maximum(wanted, 1), 1).astype(np.float32))
+    share = np.array([spec["shares"].get(name, 0.0) for name in SLUGS])
+    wanted = share / (1 - share) * (count - positives) / np.maximum(positives, 1e-8)
+    return CrossEntropy(np.where(positives > 0, np.maximum(wanted, 1), 1).astype(np.float32))

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from cxr import metrics
-from cxr.evaluate import Settings
+from cxr.evaluate import Settings, enough
 from cxr.explore import possible
 from cxr.floor import views
 from cxr.labels import FINDINGS
 from cxr.predictions import values
-from cxr.trust import Judged, enough
+from cxr.trust import Judged
 
 NUMBERS = ("auc", "fnr", "offset")
 

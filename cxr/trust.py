@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import calibration, metrics
-from cxr.evaluate import Settings, numbers, without_empty
+from cxr.evaluate import Settings, enough, numbers, without_empty
 from cxr.labels import FINDINGS, SLUGS
 from cxr.predictions import values
 
@@ -72,10 +72,6 @@ def fit(table: pd.DataFrame, trained: np.ndarray, true: np.ndarray, settings: Se
             scaled = calibration.apply(scaling, calibration.shift(logits, trained[k], share))
             probability["calibrated"][:, k] = calibration.sigmoid(calibration.shift(scaled, share, true[k]))
     return Judged(probability, threshold)
-
-
-def enough(truth: np.ndarray, settings: Settings) -> bool:
-    return min((truth == 1).sum(), (truth == 0).sum()) >= max(settings.min_positives, 1)
 
 
 class _Row(NamedTuple):

@@ -27,6 +27,7 @@ def run(
     seed: Annotated[int, Option(min=0, help="of balance")] = 0,
 ) -> None:
     """Make the table and the images of one control arm."""
+    import numpy as np
     import pandas as pd
 
     from cxr import arms
@@ -46,7 +47,7 @@ def run(
     plan = read_json(
         balanced / "plan.json",
         "balance",
-        {"target_prevalence": float, "labels": str, "findings": {...: {"generated": int}}},
+        {"labels": str, "findings": {...: {"generated": int}}},
     )
     splits, about = read_split(split, "chexpert")
     real, extra = whole[~whole["synthetic"]], whole[whole["synthetic"]].reset_index(drop=True)
@@ -58,11 +59,21 @@ def run(
 
     spec = BASELINE | {"arm": arm, "split_sha256": about["sha256"]}
     rows, images = real, None
+    seen = (extra["projection"] == view) | (view == "all")
     if arm != "baseline":
-        seen = (extra["projection"] == view) | (view == "all")
         spec["epoch_images"] = len(train) + int(seen.sum())
     if arm in ("pos_weight", "auc_margin"):
-        spec |= {"objective": arm, "prevalence": plan["target_prevalence"], "rare": sorted(wanted)}
+        if "uncertain." + next(iter(wanted)) in whole:
+            raise ValueError(
+                f"{arm} weighs positives against negatives, u_multiclass has a third class: "
+                f"take {arm} out of study.arms, or choose another final.policy"
+            )
+        spec["objective"] = arm
+    if arm == "pos_weight":
+        enriched = pd.concat([train, extra[seen]])
+        spec["shares"] = {
+            name: float(np.average(enriched[f"target.{name}"], weights=enriched[f"weight.{name}"])) for name in wanted
+        }
     if arm == "oversampling":
         drawn = [arms.again(name, n, learnt, seed) for name, n in wanted.items()]
         rows = pd.concat([real, *drawn], ignore_index=True)

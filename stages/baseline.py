@@ -4,7 +4,7 @@ test patients.
 stages/final.py is this same command on the enriched table: nothing but the table differs. stages/study.py is it on a
 control arm's.
 
-    python -m stages.baseline --table data/labels/u_zeroes.parquet --store data/stores/chexpert/224 --split
+    python -m stages.baseline --table data/labels/u_zeroes.parquet --stores data/stores/chexpert --split
     data/splits/chexpert.parquet ...
 """
 
