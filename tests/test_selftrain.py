@@ -139,12 +139,12 @@ def test_a_model_of_three_classes_says_so_and_predicts_probabilities(made, tmp_p
 
 
 def test_features_of_a_model_of_three_classes(made):
-    from cxr.features import features
+    from cxr.features import penultimate
 
     net = classifier.build("none", 0, classes=3)
     weights.load_into(net, made / "baseline/u_multiclass/model.safetensors")
     images = np.random.default_rng(0).integers(0, 255, (3, 16, 16), np.uint8)
-    assert features(net, images, 32).shape == (3, 1024)
+    assert penultimate(net, images, 32, 2).shape == (3, 1024)
 
 
 @pytest.mark.parametrize("how", balance.LABELLINGS)
