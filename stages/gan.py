@@ -88,16 +88,17 @@ def run(
     chosen = generators.positives(table[table["image_id"].isin(training)], findings, view)
     guard(chosen, splits, by=about["by"], what=f"gan@{generator}")
     back = generators.kept_back(chosen["patient_id"], holdout, seed)
+    if select == "kid" and back.sum() < 2:
+        print(
+            f"gan@{generator}: gan.holdout = {holdout:g} keeps back {back.sum()} of {len(back)} images, too few for a "
+            "KID: trains on all and keeps the last state, as gan.select = last"
+        )
+        select, holdout, patience, back = "last", 0.0, 0, np.zeros_like(back)
     judged, chosen = (chosen[part].reset_index(drop=True) for part in (back, ~back))
     if len(chosen) < 2:
         raise ValueError(
             f"{generator}: {len(chosen)} certain positives among the training patients' {view} images, "
             "a GAN needs some hundreds; take it out of rare.findings and gan_runs.generators"
-        )
-    if select == "kid" and len(judged) < 2:
-        raise ValueError(
-            f"{generator}: gan.holdout = {holdout:g} keeps back {len(judged)} of {len(back)} images, and KID needs 2; "
-            "raise it, or set gan.select to last"
         )
 
     machine = fabric(precision)

@@ -218,7 +218,6 @@ def test_balance_names_a_finding_without_a_generator(stage):
         (PAIR, "", "gan.mode = per_finding, but gan_runs.generators has pneumonia+edema: list pneumonia, edema one by"),
         ("edema", "--mode pooled", "gan.mode = pooled, but gan_runs.generators has edema alone"),
         ("edema", "--select kid", "gan.select = kid needs X-rays to judge by: set gan.holdout"),
-        ("pneumonia", "--select kid --holdout 0.01", "gan.holdout = 0.01 keeps back 0 of 30 images, and KID needs 2"),
         ("fracture", "", "0 certain positives among the training patients' frontal images"),
         ("edema", "--diffaugment all", "gan.diffaugment: 'all' is not one of color, translation, cutout"),
         ("edema", "--average 1", "--average"),
@@ -228,6 +227,15 @@ def test_what_a_user_gets_wrong_is_one_line_before_any_training(stage, here, nam
     code, errors = stage(gan.run, train(name, more))
     assert code == 1 and len(errors) == 1 and message in errors[0], errors
     assert not (here / "gan").exists() and not (here / "state").exists()
+
+
+def test_too_few_kept_back_for_a_kid_is_said_and_is_the_paper_s_choice(stage, here, capsys):
+    assert stage(gan.run, train("pneumonia", "--select last")) == (0, [])
+    last = (here / "gan/pneumonia/generator.safetensors").read_bytes()
+    assert stage(gan.run, train("pneumonia", "--select kid --holdout 0.01")) == (0, [])
+    assert (here / "gan/pneumonia/generator.safetensors").read_bytes() == last
+    kept = read(here / "report/pneumonia/kept.json")
+    assert (kept["select"], kept["kept_back"]) == ("last", 0)
 
 
 def test_a_test_patient_among_those_trained_on_or_judged_by_is_refused(stage, here):
