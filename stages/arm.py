@@ -35,45 +35,41 @@ def run(
     from cxr.files import atomic, read_json, read_table, write_json, write_table
     from cxr.generators import of
     from cxr.images import resize
-    from cxr.labels import COLUMNS
-    from cxr.objectives import BASELINE
+    from cxr.labels import COLUMNS, UNCERTAIN
+    from cxr.objectives import BASELINE, objective
+    from cxr.predictions import values
     from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import open_store, write_store
     from cxr.synthesis import synthesise
 
+    def of_view(table: pd.DataFrame, wanted: str) -> pd.DataFrame:
+        return table[(table["projection"] == wanted) | (wanted == "all")]
+
     arms.known(arm)
     whole = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
-    plan = read_json(
-        balanced / "plan.json",
-        "balance",
-        {"labels": str, "findings": {...: {"generated": int}}},
-    )
+    plan = read_json(balanced / "plan.json", "balance", {"labels": str, "findings": {...: {"generated": int}}})
     splits, about = read_split(split, "chexpert")
     real, extra = whole[~whole["synthetic"]], whole[whole["synthetic"]].reset_index(drop=True)
-    train = real[(real["split"] == "train") & ((real["projection"] == view) | (view == "all"))]
+    train = of_view(real[real["split"] == "train"], view)
     guard(train, splits, by=about["by"], what=str(balanced / "table.parquet"))
     labels = plan["labels"]
     wanted = {name: part["generated"] for name, part in plan["findings"].items()}
-    learnt = train[(train["projection"] == gan_view) | (gan_view == "all")]
+    learnt, seen = of_view(train, gan_view), of_view(extra, view)
 
     spec = BASELINE | {"arm": arm, "split_sha256": about["sha256"]}
     rows, images = real, None
-    seen = (extra["projection"] == view) | (view == "all")
     if arm != "baseline":
-        spec["epoch_images"] = len(train) + int(seen.sum())
+        spec["epoch_images"] = len(train) + len(seen)
     if arm in ("pos_weight", "auc_margin"):
-        if "uncertain." + next(iter(wanted)) in whole:
-            raise ValueError(
-                f"{arm} weighs positives against negatives, u_multiclass has a third class: "
-                f"take {arm} out of study.arms, or choose another final.policy"
-            )
         spec["objective"] = arm
     if arm == "pos_weight":
-        enriched = pd.concat([train, extra[seen]])
+        enriched = pd.concat([train, seen])
         spec["shares"] = {
             name: float(np.average(enriched[f"target.{name}"], weights=enriched[f"weight.{name}"])) for name in wanted
         }
+    # Refuses here, before an hour of other trainings, what this arm's training would refuse.
+    objective(spec, values(train, "target"), values(train, "weight"), 3 if UNCERTAIN[0] in whole else 2)
     if arm == "oversampling":
         drawn = [arms.again(name, n, learnt, seed) for name, n in wanted.items()]
         rows = pd.concat([real, *drawn], ignore_index=True)

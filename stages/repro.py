@@ -63,10 +63,12 @@ def pipeline(targets: list[str]) -> tuple[Graph, set[str]]:
         with Repo() as repo:
             whole = {s.addressing: {d.addressing for d in repo.index.graph.successors(s)} for s in repo.index.graph}
             wanted: set[str] = set()
-            todo = [name for t in targets or whole for name in whole if name == t or name.startswith(f"{t}@")]
+            todo = [] if targets else list(whole)
             for target in targets:
-                if not any(name == target or name.startswith(f"{target}@") for name in whole):
+                named = [name for name in whole if name == target or name.startswith(f"{target}@")]
+                if not named:
                     raise ValueError(f"{target} is no stage: `dvc stage list` names them")
+                todo += named
             while todo:
                 name = todo.pop()
                 if name not in wanted:
