@@ -55,11 +55,12 @@ def watched(run: Callable[[], object]) -> tuple[float, int]:
 
 
 def resize(folder: Path, n: int, size: int) -> None:
-    from benchmarks.resize import packed
+    from cxr.pack import pack
+    from cxr.sources.tree import Folder
 
     paths = sorted((folder / "files").glob("*.jpg"))
     table = inputs.records(paths, -(-n // len(paths))).head(n)
-    packed(folder / "files", table, [size], folder / f"store{n}")
+    assert pack(Folder(folder / "files"), table, [size], folder / f"store{n}", 1, 0).empty
 
 
 def epoch(folder: Path, n: int, size: int) -> None:

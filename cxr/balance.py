@@ -64,17 +64,31 @@ def sources(findings: list[str], n: int, real: pd.DataFrame, rng: np.random.Gene
     return having.iloc[rng.integers(len(having), size=n)]
 
 
-def check(labels: str, mode: str, generator: str) -> None:
-    """Raises ValueError for labels that a generator's images can't carry."""
+def check(labels: str, view: str, mode: str, learnt: str, generator: str) -> None:
+    """Raises ValueError for labels that a generator's images can't carry, and for a classifier's view (classifier.view)
+    that would see none of the images, or others beside its own. mode, learnt: the generator's gan.mode and gan.view.
+    """
     if mode == "pooled" and labels == "masked":
         raise ValueError(
             f"balance.labels = masked, but the pooled generator {generator} makes X-rays of no known finding: "
             "set balance.labels to sampled or one_hot (the paper's reading), or gan.mode to conditional"
         )
+    if view not in ("all", learnt):
+        raise ValueError(
+            f"classifier.view = {view}, but the generator {generator} learnt from gan.view = {learnt}: set gan.view to "
+            f"{view}, or classifier.view to all"
+        )
 
 
 def synthetic_rows(
-    finding: str, n: int, labels: str, real: pd.DataFrame, drawn: pd.DataFrame | None = None, *, known: bool = True
+    finding: str,
+    n: int,
+    labels: str,
+    real: pd.DataFrame,
+    projection: str,
+    drawn: pd.DataFrame | None = None,
+    *,
+    known: bool = True,
 ) -> pd.DataFrame:
     """Label rows for n synthetic images of one finding (a slug), as in the label table, with synthetic = True.
 
@@ -82,7 +96,8 @@ def synthetic_rows(
     one_hot - the other 13 count as absent (the paper's reading; a false negative wherever the image shows more);
     sampled - targets and weights of `drawn`, n real training rows. known: the image is made to show the finding; a
     pooled generator's is not, and sampled labels then stay as drawn. Where the real rows have a class of uncertain
-    labels of its own (uncertain.<slug>), only sampled labels are of it.
+    labels of its own (uncertain.<slug>), only sampled labels are of it. projection: what the generator learnt from; of
+    one that learnt from 'all', nobody knows which an image is.
     """
     assert labels in LABELLINGS, labels
     target = np.zeros((n, len(SLUGS)), np.float32)
@@ -97,10 +112,8 @@ def synthetic_rows(
         k = SLUGS.index(finding)
         target[:, k] = weight[:, k] = 1
     name = [f"synthetic/{finding}/{i:06d}" for i in range(n)]
-    head = pd.DataFrame({"image_id": name, "patient_id": name, "split": "train", "projection": "frontal"}).astype(
-        object
-    )
-    blocks = [head]
+    head = pd.DataFrame({"image_id": name, "patient_id": name, "split": "train", "projection": projection})
+    blocks = [head.astype(object)]
     for kind, values in (("target", target), ("weight", weight), ("truth", np.full_like(target, np.nan))):
         blocks.append(pd.DataFrame(values, columns=[f"{kind}.{s}" for s in SLUGS]))
     blocks.append(pd.DataFrame(uncertain, columns=third))

@@ -4,31 +4,28 @@ Every number of a run has a percentile interval from resampled patients. Over la
 spreads are kept apart: that over patients, with the draws as they are (the same resampled patients in every run), and
 the standard deviation over draws, which holds everything that a training draws: labels, initial weights, batches.
 
-A difference between two variants pairs the runs of the same classes, labels and draw, patient by patient. Its variance
-is V_p + V_d / D: of the bootstrap over patients, and of the D draws' differences. The interval and p that combine both
-are Student's t with Satterthwaite's degrees of freedom, (V_p + V_d / D)^2 / (V_p^2 / (P - 1) + (V_d / D)^2 / (D - 1)),
-P patients. V_d is taken on the same patients, so what differs by both is in it, too: the interval is on the wide side.
-One draw has no V_d: its interval and p are of patients alone, and say nothing of another draw.
+A difference between two variants pairs the runs of the same classes, labels and draw, patient by patient, and combines
+patients and draws as cxr/trainings.py says.
 
 Shapes: N images, K classes, B replicates, D draws.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cxr import metrics
+from cxr import metrics, trainings
 from cxr.adgm_runs import Run, leading
 from cxr.evaluate import Settings, numbers
 from cxr.labels import CLASS_NAMES
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
 CELL = ["variant", "classes", "labels"]
+COMPARE = ("variant", "control", "classes", "labels", "score", "draws")
 
 
 def scores(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
@@ -105,10 +102,6 @@ def _grouped(runs: Mapping[Run, Judged]) -> dict[tuple[str, int, int], dict[int,
     return found
 
 
-def _deviation(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
-
-
 def arms(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
     """variant, classes, labels, draws, then of each of SCORES its mean over the draws, _low and _high (patients), and
     _sd (over draws; blank for one)."""
@@ -119,43 +112,21 @@ def arms(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
             values = np.array([one.value[name] for one in by_draw.values()])
             mean = np.mean([one.replicates[name] for one in by_draw.values()], axis=0)
             low, high, _ = metrics.interval(mean, settings.confidence)
-            row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high, f"{name}_sd": _deviation(values)}
+            row |= {
+                name: values.mean(),
+                f"{name}_low": low,
+                f"{name}_high": high,
+                f"{name}_sd": trainings.spread(values),
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-class Combined(NamedTuple):
-    """An interval and a two-sided p of a mean difference, over patients and draws."""
-
-    low: float
-    high: float
-    p: float
-
-
-def combine(differences: np.ndarray, error: float, patients: int, confidence: float) -> Combined:
-    """differences: D, one for each draw; error: of their mean over patients, the bootstrap's standard deviation.
-
-    The module's docstring has the formula. No variance at all: p = 1 for a difference of 0, else NaN.
-    """
-    from scipy.special import stdtr, stdtrit
-
-    D, mean = len(differences), float(np.mean(differences))
-    V_p, V_d = error**2, float(np.var(differences, ddof=1)) / D if D > 1 else 0.0
-    if math.isnan(V_p) or V_p + V_d < 1e-24:
-        return Combined(mean, mean, 1.0) if mean == V_p == 0 else Combined(math.nan, math.nan, math.nan)
-    freedom = (V_p + V_d) ** 2 / (V_p**2 / max(patients - 1, 1) + (V_d**2 / (D - 1) if D > 1 else 0.0))
-    spread = math.sqrt(V_p + V_d)
-    half = float(stdtrit(freedom, (1 + confidence) / 2)) * spread
-    return Combined(mean - half, mean + half, float(2 * stdtr(freedom, -abs(mean) / spread)))
-
-
 def compare(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
-    """The leading variant less each other one: variant, control, classes, labels, score (of SCORES), draws, difference
-    (mean over the draws that both have), patients_low, patients_high, sd (over draws), low, high and p (combined)."""
-    columns = ["variant", "control", "classes", "labels", "score", "draws", "difference", "patients_low"]
-    columns += ["patients_high", "sd", "low", "high", "p"]
+    """The leading variant less each other one: variant, control, classes, labels, score (of SCORES), draws (that both
+    have), and trainings.PARTS, with the draws as trainings."""
     grouped, rows = _grouped(runs), []
-    first = leading([key[0] for key in grouped]) if grouped else ""
+    first = leading([key[0] for key in grouped])
     for (control, classes, labels), theirs in grouped.items():
         ours = grouped.get((first, classes, labels), {})
         both = sorted(set(ours) & set(theirs))
@@ -163,21 +134,16 @@ def compare(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
             continue
         for name in SCORES:
             each = np.array([ours[d].value[name] - theirs[d].value[name] for d in both])
-            drawn = np.mean([ours[d].replicates[name] - theirs[d].replicates[name] for d in both], axis=0)
-            known = drawn[~np.isnan(drawn)]
-            error = float(known.std(ddof=1)) if len(known) > 1 else math.nan
-            patients = metrics.interval(drawn, settings.confidence)[:2]
-            total = combine(each, error, ours[both[0]].patients, settings.confidence)
-            row = (first, control, classes, labels, name, len(both), each.mean(), *patients, _deviation(each), *total)
-            rows.append(dict(zip(columns, row, strict=True)))
-    return pd.DataFrame(rows, columns=columns)
+            drawn = np.stack([ours[d].replicates[name] - theirs[d].replicates[name] for d in both])
+            head = dict(zip(COMPARE, (first, control, classes, labels, name, len(both)), strict=True))
+            rows.append(head | trainings.difference(each, drawn, settings.confidence, settings.power))
+    return pd.DataFrame(rows, columns=[*COMPARE, *trainings.PARTS])
 
 
 def summary(found: Mapping[str, pd.DataFrame]) -> dict:
     """adgm.<classes>-<labels> of metrics.json, of the leading variant's last epoch: SCORES' means over draws, the
-    accuracy with its interval over patients; over_<control>: the difference in accuracy, combined, with its p."""
-    if not len(found["adgm_arms"]):
-        return {}
+    accuracy with its interval over patients; over_<control>: the difference in accuracy, over patients (low, high) and
+    over draws, too."""
     table, result = found["adgm_arms"], {}
     names = {"low": "accuracy_low", "high": "accuracy_high"}
     for row in table[table["variant"] == leading(table["variant"].tolist())].to_dict("records"):
@@ -185,5 +151,5 @@ def summary(found: Mapping[str, pd.DataFrame]) -> dict:
         result[f"{row['classes']}-{row['labels']}"] = shown | numbers(row, SCORES[1:])
     for row in found["adgm_compare"].query("score == 'accuracy'").to_dict("records"):
         place = result[f"{row['classes']}-{row['labels']}"]
-        place[f"over_{row['control']}"] = numbers(row, ("difference", "low", "high", "p"))
+        place[f"over_{row['control']}"] = numbers(row, ("difference", "low", "high", "total_low", "total_high", "p"))
     return {"adgm": result}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.labels import finding, slug
+from cxr.labels import finding, in_view, slug
 
 MODES = ("per_finding", "pooled", "conditional")
 
@@ -70,8 +70,7 @@ def positives(records: pd.DataFrame, names: Sequence[str], view: str) -> pd.Data
     by image_id.
     """
     having = (records[[finding(name) for name in names]] == 1).any(axis=1)
-    chosen = records[having & ((records["projection"] == view) | (view == "all"))]
-    return chosen.sort_values("image_id", ignore_index=True)
+    return in_view(records[having], view).sort_values("image_id", ignore_index=True)
 
 
 def vectors(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:

@@ -68,6 +68,11 @@ def truth(labels: np.ndarray) -> np.ndarray:
     return result
 
 
+def in_view(table: pd.DataFrame, view: str) -> pd.DataFrame:
+    """The rows of records or of a label table whose projection is `view` (frontal, lateral); every row for 'all'."""
+    return table if view == "all" else table[table["projection"] == view]
+
+
 def matrix(records: pd.DataFrame) -> np.ndarray:
     """The labels of records as N x 14 float32 in the order of FINDINGS."""
     return records[list(FINDINGS)].to_numpy(np.float32)

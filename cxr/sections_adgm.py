@@ -19,12 +19,12 @@ from cxr.labels import CLASS_NAMES
 from cxr.page import Estimate, Matrix, Picture, number, xray_uri
 from cxr.sections import plot
 from cxr.sections_adgm_tables import NAMES, carried, compared, every_run, over_draws
+from cxr.trainings import PARTS
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
 BOUNDS = tuple(f"{name}_{end}" for name in SCORES for end in ("low", "high"))
 ARMS = ("variant", "classes", "labels", "draws", *SCORES, *BOUNDS, *(f"{name}_sd" for name in SCORES))
-COMPARE = ("control", "classes", "labels", "score", "draws", "difference", "patients_low", "patients_high", "sd")
-COMPARE += ("low", "high", "p")
+COMPARE = ("control", "classes", "labels", "score", "draws", *PARTS)
 PANELS = [f"{part}_{key}" for part in ("train", "valid") for key in figures.ADGM_PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
 MODEL = dict.fromkeys(("epochs", "best_epoch", "n_labelled", "n_unlabelled"), int)
@@ -109,16 +109,15 @@ def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
     for classes in sorted(set(run.classes)):
         labels = min(run.labels)
         row = compare["supervised", classes, labels, "accuracy"]
-        if row["low"] > 0:
-            verdict = "a gain is shown"
-        elif row["high"] < 0:
-            verdict = "a loss is shown"
-        else:
-            verdict = "no gain is shown"
-        over = "patients; one label draw, so another may differ" if row["draws"] == 1 else "patients and label draws"
+        one = row["draws"] == 1  # the interval is then over patients alone
+        low, high = (row[name] for name in (("low", "high") if one else ("total_low", "total_high")))
+        verdict = "a gain is shown" if low > 0 else "a loss is shown" if high < 0 else "no gain is shown"
+        if one and (low > 0 or high < 0):
+            verdict += " between one training of each"
+        over = "patients; one label draw, so another may differ" if one else "patients and label draws"
         found.append(
             {"classes": classes, "labels": labels, "verdict": verdict, "over": over, "p": row["p"], "name": NAMES[lead],
-             "value": Estimate(row["difference"], row["low"], row["high"], "the two never differ")}
+             "value": Estimate(row["difference"], low, high, "the two never differ")}
         )  # fmt: skip
     return found
 

@@ -85,23 +85,29 @@ def compared(run: Artefacts, compare: Rows, lead: str, others: Sequence[str]) ->
         found = {name: compare[control, classes, labels, name] for name in SCORES}
         one = found["accuracy"]
         row = {"control": f"less {NAMES[control]}", "task": _task(classes, labels), "draws": one["draws"]}
-        row |= {"patients": Estimate(one["difference"], one["patients_low"], one["patients_high"])}
-        row |= {"sd": one["sd"], "p": one["p"]}
-        rows.append(row | {n: Estimate(r["difference"], r["low"], r["high"], "never differ") for n, r in found.items()})
+        row |= {name: one[name] for name in ("sd", "p", "detectable")}
+        for score, r in found.items():
+            row[score] = Estimate(r["difference"], r["low"], r["high"], "never differ")
+            row |= {f"{score}_{end}": r[f"total_{end}"] for end in ("low", "high")}
+        rows.append(row)
     columns = [
         Column("control", f"{NAMES[lead]}"),
         Column("task", "classes, labels per class"),
         Column("draws", "draws", "count"),
-        Column("patients", "interval over patients", "difference", "accuracy"),
-        Column("sd", "SD over draws", "difference", "accuracy"),
-        Column("accuracy", "interval over both", "difference", "accuracy"),
+        Column("accuracy", "over patients", "difference", "accuracy"),
+        Column("sd", "SD over draws", "auc", "accuracy"),
+        Column("accuracy_low", "over both, from", "difference", "accuracy"),
+        Column("accuracy_high", "to", "difference", "accuracy"),
         Column("p", "p", "p", "accuracy"),
-        Column("macro_auc", SCORES["macro_auc"], "difference", "over both"),
+        Column("detectable", "detectable", "auc", "accuracy"),
+        Column("macro_auc", "over patients", "difference", SCORES["macro_auc"]),
+        Column("macro_auc_low", "over both, from", "difference", SCORES["macro_auc"]),
+        Column("macro_auc_high", "to", "difference", SCORES["macro_auc"]),
     ]
     notes = [
-        f"Paired by label draw and patient, {run.level} intervals. Over both: variance over patients plus variance "
-        "over draws divided by their number, Student\u2019s t with Satterthwaite\u2019s degrees of freedom. With one "
-        "label draw it is over patients alone and says nothing of another draw. The p values are of single tests.",
+        f"Paired by label draw and patient, {run.level} intervals. Over both: other patients and other draws, as in "
+        "the analysis of several readers and cases; one label draw says nothing of another. The p values are of "
+        f"single tests. Detectable: the smallest true difference found with power {run.power:g}.",
         "Every row shares classifier, initial weights, labelled images, optimiser, steps, batch, augmentation and, but "
         "for the paper\u2019s own variants, average of weights and class shares.",
     ]

@@ -28,9 +28,9 @@ ARMS = {
     "gan_untrained": ("untrained GAN", "as many images of a generator with its first weights: does any image do it?"),
     "pretrained": ("pretrained", "trained on generated images first, then on the real ones alone"),
 }
-STUDY = ("arm", "finding", "seeds", "auc", "low", "high", "sd_seeds", "valid_auc", "positives", "n", "patients")
+STUDY = ("arm", "finding", "seeds", "auc", "low", "high", "sd", "valid_auc", "positives", "n", "patients")
 DIFFERENCES = (
-    *("arm", "reference", "control", "finding", "seeds", "positives", "n", "difference", "low", "high", "sd_seeds"),
+    *("arm", "reference", "control", "finding", "seeds", "positives", "n", "difference", "low", "high", "sd"),
     *("total_low", "total_high", "p", "p_holm", "detectable"),
 )
 MEANS = {"rare": "Mean of the rare findings", "macro": "Mean of all findings"}
@@ -110,7 +110,7 @@ def _areas(run: Artefacts, areas: Rows, names: list[str]) -> Table:
         for arm in run.arms:
             row = areas[arm, name]
             auc = Estimate(row["auc"], row["low"], row["high"], _why(row))
-            parts = ("positives", "n", "patients", "seeds", "sd_seeds", "valid_auc")
+            parts = ("positives", "n", "patients", "seeds", "sd", "valid_auc")
             rows.append({"finding": _named(name), "arm": arm_name(arm), "auc": auc} | {k: row[k] for k in parts})
     columns = [
         Column("finding", "Finding"),
@@ -120,7 +120,7 @@ def _areas(run: Artefacts, areas: Rows, names: list[str]) -> Table:
         Column("patients", "patients", "count", "test"),
         Column("seeds", "trainings", "count"),
         Column("auc", f"AUC, {run.level} interval over patients", "auc", "mean over trainings"),
-        Column("sd_seeds", "SD over trainings", "auc", "mean over trainings"),
+        Column("sd", "SD over trainings", "auc", "mean over trainings"),
         Column("valid_auc", "validation AUC", "auc", "mean over trainings"),
     ]
     notes = ["The best control is chosen by the validation AUC of the rare findings\u2019 mean, never by the test."]
@@ -135,7 +135,7 @@ def _differences(run: Artefacts, by: Rows, names: list[str], reference: str, con
                 continue
             row = by[arm, reference, name]
             change = Estimate(row["difference"], row["low"], row["high"], _why(row))
-            parts = ("positives", "n", "seeds", "sd_seeds", "total_low", "total_high", "p", "p_holm", "detectable")
+            parts = ("positives", "n", "seeds", "sd", "total_low", "total_high", "p", "p_holm", "detectable")
             head = {"finding": _named(name), "arm": arm_name(arm), "difference": change}
             rows.append(head | {k: row[k] for k in parts})
     columns = [
@@ -145,7 +145,7 @@ def _differences(run: Artefacts, by: Rows, names: list[str], reference: str, con
         Column("n", "n", "count", "test"),
         Column("seeds", "trainings", "count"),
         Column("difference", f"difference, {run.level} interval", "difference", "over patients"),
-        Column("sd_seeds", "SD of it", "auc", "over trainings"),
+        Column("sd", "SD of it", "auc", "over trainings"),
         Column("total_low", "from", "difference", "over both"),
         Column("total_high", "to", "difference", "over both"),
         Column("p", "p", "p", "over both"),

@@ -101,7 +101,7 @@ def _floor(run: Artefacts, models: dict[str, str], groups: Rows) -> dict:
         "floor_answers": points,
         "floor": table,
         "within": Table("floor_views", "The same within AP and within PA images", within, rows, views, strong),
-        "rsna": _rsna(run) if run.classes and run.labels else None,
+        "rsna": _rsna(run) if all((run.variants, run.classes, run.labels, run.draws)) else None,
     }
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 META = dict.fromkeys(("size", "z_dim", "width", "channels", "images", "epochs", "seed"), int)
-META |= {"split_sha256": str, "mode": str, "gain": float}
+META |= {"split_sha256": str, "mode": str, "view": str, "gain": float, "holdout": float}
 
 
 def read(folder: Path) -> dict:
@@ -31,12 +31,23 @@ def read(folder: Path) -> dict:
     return meta
 
 
+def generator(folder: Path, meta: dict, trained: bool = True) -> dcgan.Generator:
+    """The net that `read` told of. trained: False for the generator as it was before its first step. Raises ValueError
+    where the weights are of another net.
+    """
+    labels = len(generators.members(folder.name)) if meta["mode"] == "conditional" else 0
+    net = (meta["size"], meta["z_dim"], meta["width"], meta["channels"], meta["seed"])
+    g, _ = dcgan.build(*net, labels=labels, gain=meta["gain"])
+    if trained:
+        load_into(g, folder / "generator.safetensors")
+    return g
+
+
 def synthesise(
     fabric: Fabric, folder: Path, name: str, n: int, labels: str, train: pd.DataFrame, seed: int, trained: bool = True
 ) -> tuple[Iterator[np.ndarray], pd.DataFrame]:
     """(n images of a finding, S x S uint8 one by one, their label rows). folder: of the generator; labels: of
-    balance.LABELLINGS; train: the real training rows, from which label vectors are drawn; trained: False for the
-    generator as it was before its first step.
+    balance.LABELLINGS; train: the real training rows, from which label vectors are drawn; trained: as `generator`.
     """
     meta, members = read(folder), generators.members(folder.name)
     conditional, pooled = (meta["mode"] == kind for kind in ("conditional", "pooled"))
@@ -46,11 +57,7 @@ def synthesise(
         drawn = balance.sources(members if pooled else [name], n, train, rng)
     if conditional:
         y = generators.vectors(drawn, members)
-    net = (meta["size"], meta["z_dim"], meta["width"], meta["channels"], meta["seed"])
-    g, _ = dcgan.build(*net, labels=len(members) if conditional else 0, gain=meta["gain"])
-    if trained:
-        load_into(g, folder / "generator.safetensors")
-    g = fabric.setup(g)
+    g = fabric.setup(generator(folder, meta, trained))
     key = (seed, 4) if len(members) == 1 else (seed, 4, members.index(name))  # no X-ray twice
 
     def images() -> Iterator[np.ndarray]:
@@ -59,4 +66,4 @@ def synthesise(
             many = min(1024, n - start)
             yield from dcgan.generate(g, many, meta["z_dim"], *key, start, device=fabric.device, labels=part)
 
-    return images(), balance.synthetic_rows(name, n, labels, train, drawn, known=not pooled)
+    return images(), balance.synthetic_rows(name, n, labels, train, meta["view"], drawn, known=not pooled)

@@ -31,11 +31,11 @@ def run(
     import pandas as pd
 
     from cxr import arms
-    from cxr.balance import prevalence, synthetic_rows
+    from cxr.balance import prevalence
     from cxr.files import atomic, read_json, read_table, write_json, write_table
     from cxr.generators import of
     from cxr.images import resize
-    from cxr.labels import COLUMNS, UNCERTAIN
+    from cxr.labels import COLUMNS, SLUGS, UNCERTAIN, in_view
     from cxr.objectives import BASELINE, objective
     from cxr.predictions import values
     from cxr.runtime import fabric
@@ -43,19 +43,16 @@ def run(
     from cxr.store import open_store, write_store
     from cxr.synthesis import synthesise
 
-    def of_view(table: pd.DataFrame, wanted: str) -> pd.DataFrame:
-        return table[(table["projection"] == wanted) | (wanted == "all")]
-
     arms.known(arm)
     whole = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
     plan = read_json(balanced / "plan.json", "balance", {"labels": str, "findings": {...: {"generated": int}}})
     splits, about = read_split(split, "chexpert")
     real, extra = whole[~whole["synthetic"]], whole[whole["synthetic"]].reset_index(drop=True)
-    train = of_view(real[real["split"] == "train"], view)
+    train = in_view(real[real["split"] == "train"], view)
     guard(train, splits, by=about["by"], what=str(balanced / "table.parquet"))
     labels = plan["labels"]
     wanted = {name: part["generated"] for name, part in plan["findings"].items()}
-    learnt, seen = of_view(train, gan_view), of_view(extra, view)
+    learnt, seen = in_view(train, gan_view), in_view(extra, view)
 
     spec = BASELINE | {"arm": arm, "split_sha256": about["sha256"]}
     rows, images = real, None
@@ -93,8 +90,8 @@ def run(
         spec["lead"] = True
     if arm == "pretrained" and labels == "masked":
         # Alone, rows that are positive and nothing else teach only to say yes: each finding is the others' negative.
-        blocks = [synthetic_rows(name, n, "one_hot", real) for name, n in wanted.items()]
-        rows = pd.concat([real, *blocks], ignore_index=True)
+        known = {f"weight.{name}": np.float32(1) for name in SLUGS}
+        rows = pd.concat([real, extra.assign(**known)], ignore_index=True)
     spec["images"] = len(extra) if images is not None else 0
     with atomic(out) as folder:
         folder.mkdir()

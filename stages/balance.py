@@ -46,23 +46,18 @@ def run(
     from cxr import generators as serving
     from cxr.files import Progress, atomic, read_table, write_json, write_table
     from cxr.images import resize
-    from cxr.labels import COLUMNS
+    from cxr.labels import COLUMNS, in_view
     from cxr.labels import finding as official
     from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import write_store
     from cxr.synthesis import read, synthesise
 
-    if view == "lateral":
-        raise ValueError(
-            "classifier.view = lateral, but generated X-rays count as frontal, so the final classifier would see none: "
-            "set classifier.view to all or frontal"
-        )
     for name in findings:
         official(name)
     rows = read_table(table, columns=COLUMNS).assign(synthetic=False)
     splits, about = read_split(split, "chexpert")
-    train = rows[(rows["split"] == "train") & ((rows["projection"] == view) | (view == "all"))]
+    train = in_view(rows[rows["split"] == "train"], view)
     guard(train, splits, by=about["by"], what=str(table))
     made_by = {name: serving.of(name, generators) for name in findings}
     gan = {name: read(gans / g) for name, g in made_by.items()}
@@ -72,7 +67,7 @@ def run(
             raise ValueError(
                 f"{gans / g}: was trained on another split, so held-out patients may be in it; run gan@{g} again"
             )
-        balance.check(labels, meta["mode"], g)
+        balance.check(labels, view, meta["mode"], meta["view"], g)
         judged = serving.folder(fidelity, name, generators) / "fidelity.json"
         _refuse_memorisers(name, g, gans / g / "generator.safetensors", judged, max_duplicates)
     positives = {name: round(balance.prevalence(train, name) * len(train)) for name in findings}
@@ -89,7 +84,7 @@ def run(
                 progress.update(1)
     whole = pd.concat(blocks, ignore_index=True)
     index = whole.loc[whole["synthetic"], ["image_id"]].reset_index(drop=True)
-    seen = whole[(whole["projection"] == view) | (view == "all")]
+    seen = in_view(whole, view)
     plan = {
         "target_prevalence": target_prevalence,
         "labels": labels,

@@ -57,17 +57,15 @@ def run(
     from cxr import classifier, objectives
     from cxr.batches import Images
     from cxr.files import atomic, read_table, write_table
-    from cxr.labels import COLUMNS, SLUGS
+    from cxr.labels import COLUMNS, SLUGS, in_view
     from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import save
 
     seed = seed if trial is None else trial
-    rows = read_table(table, columns=COLUMNS)
+    rows = in_view(read_table(table, columns=COLUMNS), view)
     splits, about = read_split(split, "chexpert", select_on=list)
-    if view != "all":
-        rows = rows[rows["projection"] == view]
     parts = {name: rows[rows["split"] == name].reset_index(drop=True) for name in ("train", "valid", "test")}
     for name, part in parts.items():
         if part.empty:

@@ -54,7 +54,8 @@ def main(command: Callable, arguments: list[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     arguments = sys.argv[1:] if arguments is None else arguments
     arguments = [a.replace("_", "-") if a.startswith("--") and "=" not in a else a for a in arguments]
-    name = command.__module__.rsplit(".", 1)[-1] if command.__module__ != "__main__" else Path(sys.argv[0]).stem
+    file = Path(sys.argv[0])  # final and selftrain run baseline's function
+    name = file.stem if file.parent.name == "stages" else command.__module__.rsplit(".", 1)[-1]
     try:
         code = app_of(command)(arguments, standalone_mode=False)
     except ValueError as error:

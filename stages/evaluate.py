@@ -29,17 +29,10 @@ def run(
         "lung_lesion",
         "consolidation",
     ),
-    variants: Annotated[list[str], Option(help="the ADGM's variants and control arms")] = ("corrected",),
-    classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (2, 3),
-    labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (
-        100,
-        500,
-        1000,
-        1500,
-        3000,
-        4000,
-    ),
-    draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (0,),
+    variants: Annotated[list[str], Option(help="the ADGM's variants and control arms; none: no ADGM")] = (),
+    classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (),
+    labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (),
+    draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (),
     arms: Annotated[list[str], Option(help="the study's control arms; none: no study")] = (),
     seeds: Annotated[list[int], Option(min=0, help="of the study: one training for each arm and seed")] = (0,),
     view: Annotated[
@@ -63,7 +56,7 @@ def run(
     from cxr import adgm_runs, evaluate_adgm, floor, label_question, study, subgroups, trust
     from cxr.evaluate import Settings, judge, summary
     from cxr.files import atomic, read_table, write_json, write_table
-    from cxr.labels import COLUMNS, finding
+    from cxr.labels import COLUMNS, finding, in_view
     from cxr.policies import everyone, stages
     from cxr.predictions import read_adgm, read_classifier, same_images
     from cxr.records import load
@@ -97,7 +90,7 @@ def run(
     sources = {policy: (label_tables / f"{policy}.parquet", stages(policy)[0]) for policy in policies}
     for name, (path, stage) in (sources | {"final": (balanced, "balance")}).items():
         table = read_table(path, stage, COLUMNS)
-        learnt[name] = table[(table["split"] == "train") & ((table["projection"] == view) | (view == "all"))]
+        learnt[name] = in_view(table[table["split"] == "train"], view)
     floors = {f"floor_{p}": floor.beside(models[p], learnt[p], records, known) for p in policies}
     who = floor.people(records, known, models["final"]["image_id"])
 
@@ -107,13 +100,15 @@ def run(
     own = f"floor_{final_policy}"
     mixed, asked = label_question.tables({policy: models[policy] for policy in policies}, final_policy, settings)
     tables = judge(models | mixed | floors, final_policy, settings, own) | asked
-    tables |= evaluate_adgm.tables(runs, settings)
     pair = {name: models[name] for name in (final_policy, "final")}
     trained, true = {name: trust.trained_share(learnt[name]) for name in pair}, trust.true_share(learnt[final_policy])
     judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
     tables |= trust.tables(pair, judged, trained, true, settings)
     tables["subgroups"] = subgroups.table(pair | {own: floors[own]}, judged, who, settings)
-    shown = summary(tables, policies, final_policy, findings) | evaluate_adgm.summary(tables)
+    shown = summary(tables, policies, final_policy, findings)
+    if runs:
+        tables |= evaluate_adgm.tables(runs, settings)
+        shown |= evaluate_adgm.summary(tables)
     shown |= trust.summary(tables, own, final_policy) | label_question.summary(asked)
     if trainings:
         compared = study.judge_study(trainings, findings, settings)

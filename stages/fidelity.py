@@ -12,10 +12,7 @@ from typer import Option
 
 from stages.cli import main, read_split
 
-NET = {"size": int, "split_sha256": str}
-GENERATOR = NET | dict.fromkeys(("z_dim", "width", "channels", "seed"), int) | {"view": str, "holdout": float}
-GENERATOR |= {"mode": str}
-JUDGE = NET | {"classes": int}
+JUDGE = {"size": int, "split_sha256": str, "classes": int}
 PAIRS = 10
 
 
@@ -40,7 +37,7 @@ def run(
     import pandas as pd
     from PIL import Image
 
-    from cxr import dcgan, fidelity, generators
+    from cxr import dcgan, fidelity, generators, synthesis
     from cxr.classifier import build
     from cxr.features import SIZE, Inception, penultimate
     from cxr.files import atomic, read_json, sha256, write_json, write_table
@@ -54,7 +51,7 @@ def run(
     findings = generators.members(generator)
     table = load(records, "chexpert")
     splits, about = read_split(split, "chexpert")
-    meta = read_json(gan / "generator.json", f"gan@{generator}", GENERATOR)
+    meta = synthesis.read(gan)
     made_under = [(gan, meta, f"gan@{generator}")]
     if features == "classifier":
         _, trainer = stages(classifier.name)
@@ -80,11 +77,7 @@ def run(
 
     machine = fabric("32-true")
     store = open_store(stores / str(meta["size"]))
-    conditional = meta["mode"] == "conditional"
-    g, _ = dcgan.build(
-        meta["size"], meta["z_dim"], meta["width"], meta["channels"], seed, labels=len(findings) if conditional else 0
-    )
-    load_into(g, gan / "generator.safetensors")
+    g = synthesis.generator(gan, meta)
     if features == "classifier":
         net, *shape = build("none", seed, judge["classes"]), judge["size"], 64
         load_into(net, classifier / "model.safetensors")
@@ -99,7 +92,7 @@ def run(
     for k, name in enumerate(findings):
         mine = vectors[:, k] == 1
         key = (seed, 5) if len(findings) == 1 else (seed, 5, k)
-        y = vectors[mine] if conditional else None
+        y = vectors[mine] if meta["mode"] == "conditional" else None
         made = dcgan.generate(g, int(mine.sum()), meta["z_dim"], *key, device=machine.device, labels=y)
         images = real | {"made": made}
         seen = known | {"made": penultimate(net, made, *shape)}

@@ -29,7 +29,7 @@ def run(
     from cxr import classifier
     from cxr.batches import Images
     from cxr.files import read_json, read_table, write_table
-    from cxr.labels import COLUMNS
+    from cxr.labels import COLUMNS, in_view
     from cxr.policies import TEACHER, everyone, relabelled, stages, summary
     from cxr.runtime import fabric
     from cxr.splits import guard
@@ -45,8 +45,7 @@ def run(
         raise ValueError(f"{teacher}: was trained on another split; `dvc repro -f {baseline}` makes it again")
     if about["classes"] != 2:
         raise ValueError(f"{teacher}: its model.json is not {TEACHER}'s; `dvc repro -f {baseline}` makes it again")
-    seen = (rows["projection"] == about["view"]) | (about["view"] == "all")
-    train = rows[(rows["split"] == "train") & seen].reset_index(drop=True)
+    train = in_view(rows[rows["split"] == "train"], about["view"]).reset_index(drop=True)
     guard(train, splits, by=drawn["by"], what=str(table))
 
     machine = fabric("32-true")

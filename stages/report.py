@@ -44,10 +44,10 @@ def run(
     ),
     arms: Annotated[list[str], Option(help="the study's control arms; none: no study")] = (),
     seeds: Annotated[list[int], Option(min=0, help="of the study: one training for each arm and seed")] = (0,),
-    classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (2, 3),
-    labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (4000,),
-    variants: Annotated[list[str], Option(help="the ADGM's variants and control arms")] = ("corrected",),
-    draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (0,),
+    variants: Annotated[list[str], Option(help="the ADGM's variants and control arms; none: no ADGM")] = (),
+    classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (),
+    labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (),
+    draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (),
     final_policy: Annotated[str, Option(help="of final, and of the baseline to compare")] = "u_zeroes",
 ) -> None:
     """Write the report."""

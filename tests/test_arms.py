@@ -44,7 +44,7 @@ def made(tmp_path_factory):
     real = pd.concat([head, *blocks], axis=1)[list(COLUMNS)].assign(synthetic=False)
     for size in (16, 32):
         write_store(at / "stores" / str(size), rng.integers(0, 255, (n, size, size), np.uint8), head[["image_id"]])
-    extra = [balance.synthetic_rows(name, k, "masked", real) for name, k in RARE.items()]
+    extra = [balance.synthetic_rows(name, k, "masked", real, "frontal") for name, k in RARE.items()]
     whole = pd.concat([real, *extra], ignore_index=True)
     (at / "balanced").mkdir()
     whole.to_parquet(at / "balanced/table.parquet")
@@ -62,7 +62,7 @@ def made(tmp_path_factory):
         with torch.no_grad():
             next(g.parameters()).add_(1)  # as if trained
         meta = {"size": 16, "z_dim": 8, "width": 4, "channels": 1, "seed": 3, "images": 9, "epochs": 1}
-        meta |= {"split_sha256": "", "mode": "per_finding", "gain": 0.5}
+        meta |= {"split_sha256": "", "mode": "per_finding", "view": "frontal", "holdout": 0.0, "gain": 0.5}
         save(at / "gans" / name / "generator.safetensors", g.state_dict(), meta)
     head[["image_id", "patient_id", "split"]].to_parquet(at / "split.parquet")
     from cxr.files import sha256
@@ -144,7 +144,7 @@ def test_under_sampled_labels_blurred_images_have_their_own_and_pretraining_has_
     shutil.copytree(at, tmp_path, dirs_exist_ok=True)
     train, rng = real[real["split"] == "train"], np.random.default_rng(1)
     drawn = {name: balance.sources([name], k, train, rng) for name, k in RARE.items()}
-    extra = [balance.synthetic_rows(name, k, "sampled", real, drawn[name]) for name, k in RARE.items()]
+    extra = [balance.synthetic_rows(name, k, "sampled", real, "frontal", drawn[name]) for name, k in RARE.items()]
     whole = pd.concat([real, *extra], ignore_index=True)
     whole.to_parquet(tmp_path / "balanced/table.parquet")
     plan = json.loads((tmp_path / "balanced/plan.json").read_text()) | {"labels": "sampled"}

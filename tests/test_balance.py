@@ -70,7 +70,7 @@ def real_table() -> pd.DataFrame:
 @pytest.mark.parametrize("how", balance.LABELLINGS)
 def test_synthetic_labels(how):
     drawn = balance.sources(["pneumonia"], 5, real_table(), np.random.default_rng(0))
-    rows = balance.synthetic_rows("pneumonia", 5, how, drawn, drawn)
+    rows = balance.synthetic_rows("pneumonia", 5, how, drawn, "frontal", drawn)
     assert rows["synthetic"].all() and rows["image_id"].is_unique and (rows["split"] == "train").all()
     assert (rows["target.pneumonia"] == 1).all() and (rows["weight.pneumonia"] == 1).all()
     assert rows[[c for c in rows if c.startswith("truth.")]].isna().all(axis=None)  # never scored
@@ -89,14 +89,14 @@ def test_labels_are_drawn_from_images_with_one_of_the_findings():
     assert set(balance.sources(["pneumonia"], 50, table, rng)["image_id"]) == {"a"}
     drawn = balance.sources(["pneumonia", "edema"], 50, table, rng)
     assert set(drawn["image_id"]) == {"a", "b"}
-    rows = balance.synthetic_rows("pneumonia", 50, "sampled", drawn, drawn, known=False)
+    rows = balance.synthetic_rows("pneumonia", 50, "sampled", drawn, "frontal", drawn, known=False)
     assert (rows["target.pneumonia"].to_numpy() == drawn["target.pneumonia"].to_numpy()).all()
     with pytest.raises(ValueError, match="fracture: no real training image of the classifier's view"):
         balance.sources(["fracture"], 5, table, rng)
 
 
 def test_columns_are_those_of_the_label_table():
-    rows = balance.synthetic_rows("pneumonia", 2, "masked", real_table())
+    rows = balance.synthetic_rows("pneumonia", 2, "masked", real_table(), "lateral")
     assert list(rows.columns) == [*real_table().columns, "synthetic"]
 
 
@@ -113,7 +113,8 @@ def gans(tmp_path):
     about = {"by": "patient", "sha256": sha256(tmp_path / "split.parquet")}
     write_json(tmp_path / "split.json", about)
     made = {"size": 16, "z_dim": 4, "width": 4, "channels": 1, "gain": 1.0}
-    meta = made | {"images": 4, "epochs": 1, "seed": 0, "split_sha256": about["sha256"], "mode": "per_finding"}
+    meta = made | {"images": 4, "epochs": 1, "seed": 0, "split_sha256": about["sha256"]}
+    meta |= {"mode": "per_finding", "view": "frontal", "holdout": 0.0}
     generator, _ = dcgan.build(**made, seed=0)
     (tmp_path / "gan" / "pneumonia").mkdir(parents=True)
     weights.save(tmp_path / "gan" / "pneumonia" / "generator.safetensors", generator.state_dict(), meta)
@@ -176,14 +177,25 @@ def test_what_balance_reads_may_be_wrong(gans, tmp_path, monkeypatch, capsys, ch
     assert not (tmp_path / "out").exists()
 
 
-def test_a_lateral_classifier_which_would_see_no_generated_image_is_refused(gans, tmp_path, monkeypatch, capsys):
+def test_a_classifier_that_would_see_no_generated_image_is_refused(gans, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     table = pd.read_parquet(tmp_path / "table.parquet")
     table.assign(projection="lateral").to_parquet(tmp_path / "table.parquet")
     with pytest.raises(SystemExit) as stop:
         main(stage.run, [*gans, "--view", "lateral"])
-    assert stop.value.code == 1 and "classifier.view = lateral, but generated" in capsys.readouterr().err
+    message = "classifier.view = lateral, but the generator pneumonia learnt from gan.view = frontal"
+    assert stop.value.code == 1 and message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("view", ["lateral", "all"])
+def test_generated_rows_are_of_the_projection_that_the_gan_learnt_from(gans, tmp_path, monkeypatch, view):
+    monkeypatch.chdir(tmp_path)
+    meta(view=view)(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(stage.run, [*gans, "--view", "all"])
+    rows = pd.read_parquet(tmp_path / "out" / "table.parquet").query("synthetic")
+    assert stop.value.code == 0 and len(rows) and (rows["projection"] == view).all()
 
 
 def test_balance_writes_a_store_that_the_final_training_can_open(gans, tmp_path, monkeypatch):

@@ -101,14 +101,24 @@ def learnt(folder):
     }  # fmt: skip
 
 
+RUNS = {"variants": "corrected", "classes": 2, "labels": 20, "draws": 0}
+
+
 def words(folder):
     return [word for key, value in learnt(folder).items() for word in (f"--{key}", str(value))]
+
+
+def listed(*given):
+    """The words, and the lists of the ADGM's runs that are not among them."""
+    lists = [(f"--{key}", str(value)) for key, value in RUNS.items() if f"--{key}" not in given]
+    return [*given, *(word for pair in lists for word in pair)]
 
 
 def stage(folder, out, **options):
     evaluate.run(
         predictions=folder, final_policy="u_zeroes", findings=["pneumonia", "fracture"],
-        classes=[2, 3], labels=[20], replicates=60, metrics=out / "metrics.json", out=out / "evaluate",
+        variants=["corrected"], classes=[2, 3], labels=[20], draws=[0], replicates=60,
+        metrics=out / "metrics.json", out=out / "evaluate",
         **learnt(folder) | {"policies": ["u_zeroes", "u_ones"]} | options,
     )  # fmt: skip
     return out
@@ -307,12 +317,21 @@ def test_stage_tells_in_one_line_what_is_wrong_and_leaves_earlier_results(folder
         str(tmp_path / "evaluate"),
     ]
     given += words(folder)
-    given += arguments if "--labels" in arguments else ["--labels", "20", *arguments]
+    given += listed(*arguments)
     with pytest.raises(SystemExit) as stop:
         main(evaluate.run, given)
     error = capsys.readouterr().err
     assert stop.value.code == 1 and message in error and error.count("\n") == 1
     assert kept.read_text() == "earlier" and not (tmp_path / "metrics.json").exists()
+
+
+def test_without_adgm_runs_the_classifiers_are_judged_alone(folder, tmp_path):
+    given = ["--predictions", str(folder), "--metrics", str(tmp_path / "m.json"), "--out", str(tmp_path / "evaluate")]
+    with pytest.raises(SystemExit) as stop:
+        main(evaluate.run, [*given, *words(folder), "--replicates", "20"])
+    shown = json.loads((tmp_path / "m.json").read_text())
+    assert stop.value.code == 0 and "adgm" not in shown and shown
+    assert not (tmp_path / "evaluate" / "adgm.csv").exists() and (tmp_path / "evaluate" / "auc.csv").exists()
 
 
 def test_changed_test_labels_leave_thresholds_and_floors_as_they_were(folder, tmp_path):
@@ -363,7 +382,7 @@ def test_what_was_edited_by_hand_is_one_line(folder, tmp_path, capsys, file, cha
     change(pd.read_parquet(path)).to_parquet(path, index=False)
     given = ["--predictions", str(folder), "--metrics", str(tmp_path / "m.json"), "--out", str(tmp_path / "evaluate")]
     with pytest.raises(SystemExit) as stop:
-        main(evaluate.run, [*given, *words(folder), "--labels", "20"])
+        main(evaluate.run, [*given, *words(folder), *listed("--classes", "2", "--classes", "3")])
     error = capsys.readouterr().err
     assert stop.value.code == 1 and message in error and error.count("\n") == 1
     assert not (tmp_path / "m.json").exists() and not (tmp_path / "evaluate").exists()

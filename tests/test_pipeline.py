@@ -24,7 +24,8 @@ MACHINE = {"state", "processes", "checkpoint_minutes"}
 SOUND = {
     "split.by", "split.min_positives", "classifier.crop_min", "classifier.flip", "classifier.rotate", "gan.channels",
     "gan.view",
-    "balance.target_prevalence", "balance.labels", "balance.precision", "adgm_runs.labels",
+    "balance.target_prevalence", "balance.labels", "balance.precision",
+    "adgm_runs.variants", "adgm_runs.classes", "adgm_runs.labels", "adgm_runs.draws",  # a list emptied is none
 }  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def test_features_of_a_model_of_three_classes(made):
 def test_generated_images_are_certain_beside_a_third_class(made, how):
     real = pd.read_parquet(made / "labels/u_multiclass.parquet").query("split == 'train'").assign(synthetic=False)
     drawn = balance.sources(["edema"], 5, real, np.random.default_rng(0))
-    rows = balance.synthetic_rows("edema", 5, how, real, drawn)
+    rows = balance.synthetic_rows("edema", 5, how, real, "frontal", drawn)
     whole = pd.concat([real, rows], ignore_index=True)
     assert set(rows) == set(real)
     assert classifier.classes(whole) == 3 and whole[list(UNCERTAIN)].notna().all(axis=None)

@@ -1,7 +1,6 @@
 """The study of control arms: its combination of trainings and patients, what it finds, and what it must not look at."""
 
 import json
-import math
 import re
 
 import numpy as np
@@ -12,7 +11,7 @@ from cxr import metrics
 from cxr.arms import ARMS
 from cxr.evaluate import Settings
 from cxr.labels import SLUGS
-from cxr.study import CONTROLS, best_control, check, combine, judge_study, summary
+from cxr.study import REAL, best_control, check, judge_study, summary
 from stages import evaluate
 from stages.cli import main
 from tests.test_evaluate import folder, models, stage, words  # noqa: F401  (folder and models are fixtures)
@@ -47,50 +46,6 @@ def made():
     return trainings, judge_study(trainings, RARE, SETTINGS)
 
 
-def test_patients_and_trainings_combine_by_hand():
-    # Differences 1 and 3: s^2 = 2. Replicates whose noise is shared: P = C = 2, so 2 / 2 + 2 = 3 on
-    # (2 - 1) 3^2 / 1^2 = 9 degrees of freedom; t(9) at 0.975 is 2.262.
-    shared = combine(np.array([1.0, 3.0]), np.array([[-1.0, 1.0], [1.0, 3.0]]))
-    assert (shared.error**2, shared.df) == pytest.approx((3, 9))
-    assert shared.interval(2, 0.95) == pytest.approx((2 - 2.2622 * math.sqrt(3), 2 + 2.2622 * math.sqrt(3)), abs=1e-3)
-    # Replicates whose noise is each training's own: variances 4/3 each, of the mean P = 2/3, so that C = 0: the
-    # variance is 2 / 2 = 1 on 1 degree of freedom.
-    own = combine(np.array([1.0, 3.0]), np.array([[0.0, 0, 2, 2], [2.0, 4, 2, 4]]))
-    assert (own.error**2, own.df) == pytest.approx((1, 1))
-    assert own.p(1.0) == pytest.approx(0.5)  # a t of one degree of freedom is Cauchy's: 1/4 in each tail beyond 1
-    assert own.detectable(0.95, 0.75) == pytest.approx(math.tan(0.475 * math.pi) + 1)
-    # Noise of opposite sign, C < 0, is not taken off: there are no fewer degrees of freedom than seeds less one.
-    opposed = combine(np.array([1.0, 3.0]), np.array([[-1.0, 1.0], [1.0, -1.0]]))
-    assert (opposed.error**2, opposed.df) == pytest.approx((1, 1))
-    # Trainings that differ less than the patients explain: the patients' part alone, never less.
-    assert combine(np.array([2.0, 2.1]), np.array([[0.0, 0, 2, 2], [2.0, 4, 2, 4]])).error ** 2 == pytest.approx(2 / 3)
-
-
-def test_equal_to_the_bit_is_p_1_and_a_difference_without_variance_is_none():
-    still = combine(np.zeros(3), np.zeros((3, 9)))
-    assert still.p(0.0) == 1 and math.isnan(still.p(0.1)) and math.isnan(still.detectable(0.95, 0.8))
-    assert math.isnan(combine(np.zeros(2), np.full((2, 9), np.nan)).p(0.0))
-
-
-@pytest.mark.parametrize("spread", [0.0, 0.2])
-def test_arms_that_are_equal_are_told_apart_as_seldom_as_the_level_says(spread):
-    """Three seeds; trainings that differ in how well they rank (spread) and image by image; both arms alike."""
-    rng, truth, trials, p = np.random.default_rng(5), (np.arange(200) < 40).astype(float), 300, []
-    for trial in range(trials):
-        draws, case = metrics.draw_patients(np.arange(200), 100, trial), rng.normal(size=200)
-        arms = [case + 0.6 * rng.normal(size=200) for _ in range(2)]
-        first, second = (
-            [arm + (1.2 + spread * rng.normal()) * truth + 0.4 * rng.normal(size=200) for _ in range(3)] for arm in arms
-        )
-        area = [metrics.auc(np.repeat(truth[:, None], 3, 1), np.stack(x, 1)) for x in (first, second)]
-        drawn = [np.stack([metrics.weighted_auc(truth, x, draws) for x in scores]) for scores in (first, second)]
-        differences = area[1] - area[0]
-        p.append(combine(differences, drawn[1] - drawn[0]).p(differences.mean()))
-    for level in (0.05, 0.2, 0.5):
-        share, error = np.mean(np.array(p) < level), math.sqrt(level * (1 - level) / trials)
-        assert level - 4 * error < share < level + 3 * error, (level, share)
-
-
 def test_a_planted_gain_is_found_and_equal_arms_are_not_told_apart(made):
     differences = made[1]["study_differences"].set_index(["arm", "reference", "finding"])
     for name in ("Pneumonia", "Lung Lesion", "rare", "macro"):
@@ -113,7 +68,7 @@ def test_differences_are_paired_by_seed_and_by_patient(made):
         area[key] = metrics.auc(truth[:, None], score[:, None])[0]
         drawn[key] = metrics.weighted_auc(truth, score, draws)
     pairs = np.array([area["gan", s] - area["baseline", s] for s in range(3)])
-    assert row["difference"] == pytest.approx(pairs.mean()) and row["sd_seeds"] == pytest.approx(pairs.std(ddof=1))
+    assert row["difference"] == pytest.approx(pairs.mean()) and row["sd"] == pytest.approx(pairs.std(ddof=1))
     low, high, _ = metrics.interval(
         np.mean([drawn["gan", s] - drawn["baseline", s] for s in range(3)], axis=0), confidence=0.95
     )
@@ -133,7 +88,7 @@ def test_holms_family_is_the_arms_and_rare_findings_of_one_reference(made):
 
 def test_a_finding_with_too_few_positives_stays_listed_without_a_number(made):
     row = made[1]["study"].set_index(["arm", "finding"]).loc["gan", "Consolidation"]
-    assert row[["auc", "low", "sd_seeds"]].isna().all() and row["positives"] == 4
+    assert row[["auc", "low", "sd"]].isna().all() and row["positives"] == 4
     rows = made[1]["study_differences"].query("finding == 'Consolidation'")
     assert len(rows) == 6 and rows[["difference", "p", "p_holm", "detectable"]].isna().all(axis=None)
     mean = made[1]["study"].set_index(["arm", "finding"]).loc["gan"]["auc"]
@@ -158,14 +113,14 @@ def test_the_best_control_uses_no_generated_image_and_needs_validation():
     assert best_control(arms, np.array([[0.6, 0.9], [0.9, 0.9], [0.7, 0.1]])) == "blurred"
     assert best_control(arms, np.array([[np.nan, 0.6], [np.nan, 0.9], [np.nan, 0.5]])) == "baseline"
     assert best_control(arms, np.full((3, 2), np.nan)) is None and best_control(["gan"], np.ones((1, 2))) is None
-    assert not {"gan", "gan_untrained", "pretrained"} & set(CONTROLS)
+    assert not {"gan", "gan_untrained", "pretrained"} & set(REAL)
 
 
 def test_one_seed_has_no_p_and_no_combined_interval():
     tables = judge_study(study((4,), baseline=0.6, gan=2.0), RARE, SETTINGS)
     row = tables["study_differences"].set_index(["reference", "finding"]).loc["best control", "rare"]
     assert row["low"] > 0 and row["detectable"] > 0
-    assert row[["sd_seeds", "total_low", "total_high", "p", "p_holm"]].isna().all()
+    assert row[["sd", "total_low", "total_high", "p", "p_holm"]].isna().all()
     shown = summary(tables)["study"]
     assert set(shown["gan"]["rare_auc"]) == {"auc", "low", "high"}
     assert set(shown["gan_against_best_control"]) == {"difference", "low", "high", "detectable"}
