@@ -28,6 +28,22 @@ def _fabric_class() -> type[Fabric]:
     return Fabric
 
 
+def _deterministic() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by deterministic matrix products on CUDA
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def device() -> torch.device:
+    """A CUDA device or the CPU, deterministic: for a stage that trains nothing. Fabric takes seconds to import."""
+    import torch
+
+    _deterministic()
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def fabric(precision: str = "auto") -> Fabric:
     """A launched Lightning Fabric on this machine's accelerator, deterministic.
 
@@ -35,9 +51,9 @@ def fabric(precision: str = "auto") -> Fabric:
     on; a CPU with AVX512-BF16 or AMX, where it is about 3 times as fast), else 32-true. The number of devices is
     $CXR_DEVICES (default 1).
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by deterministic matrix products on CUDA
     import torch
 
+    _deterministic()
     Fabric = _fabric_class()
     if precision == "auto":
         if torch.cuda.is_available():
@@ -45,8 +61,6 @@ def fabric(precision: str = "auto") -> Fabric:
         else:
             native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         precision = "bf16-mixed" if native else "32-true"
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
     result = Fabric(accelerator="auto", devices=int(os.environ.get("CXR_DEVICES", "1")), precision=precision)
     result.launch()
     return result

@@ -43,7 +43,7 @@ def run(
     from cxr.files import atomic, read_json, sha256, write_json, write_table
     from cxr.policies import stages
     from cxr.records import load
-    from cxr.runtime import fabric
+    from cxr.runtime import device
     from cxr.splits import guard
     from cxr.store import open_store
     from cxr.weights import load_into
@@ -75,7 +75,7 @@ def run(
         if present.sum() < 2:
             raise ValueError(f"{name}: {int(present.sum())} real training images; take it out of rare.findings")
 
-    machine = fabric("32-true")
+    machine = device()
     store = open_store(stores / str(meta["size"]))
     g = synthesis.generator(gan, meta)
     if features == "classifier":
@@ -83,7 +83,7 @@ def run(
         load_into(net, classifier / "model.safetensors")
     else:
         net, *shape = Inception(), SIZE, 16
-    g, net = g.to(machine.device), net.to(machine.device)
+    g, net = g.to(machine), net.to(machine)
     real = {
         part: store.images[store.rows(rows["image_id"])] for part, rows in (("train", train), ("held_out", held_out))
     }
@@ -93,7 +93,7 @@ def run(
         mine = vectors[:, k] == 1
         key = (seed, 5) if len(findings) == 1 else (seed, 5, k)
         y = vectors[mine] if meta["mode"] == "conditional" else None
-        made = dcgan.generate(g, int(mine.sum()), meta["z_dim"], *key, device=machine.device, labels=y)
+        made = dcgan.generate(g, int(mine.sum()), meta["z_dim"], *key, device=machine, labels=y)
         images = real | {"made": made}
         seen = known | {"made": penultimate(net, made, *shape)}
         results.append(_judged(name, train, mine, held_out, images, seen, replicates, seed))
