@@ -7,12 +7,14 @@ Each stage is run by DVC (`dvc repro --single-item`), so cache, lock file and ru
 itself runs one stage after the other, and small trainings don't fill the cores: on two, two trainings of one thread
 each take two thirds of the time of one after the other on both. A stage gets its share of the cores as OMP_NUM_THREADS,
 where that isn't set: with another number of threads a training ends with other last digits, and starts anew rather than
-go on from a state. Of the stages that are ready the one with the longest way to the end goes first. A stage that fails
-lets the running ones end and starts no other; Ctrl-C is every stage's.
+go on from a state. Of the stages that are ready the one with the longest way to the end goes first, and one that others
+have a longer way than is nice to them. A stage that fails lets the running ones end and starts no other; Ctrl-C is
+every stage's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from typer import Argument, Option
 from cxr.files import usable_cores
 from stages.cli import main
 
+NICE = 10  # about a tenth of a core where both want all of it
 Graph = dict[str, set[str]]  # stage -> the stages that it waits for
 
 
@@ -38,7 +41,7 @@ def run(
     devices = gpus()
     jobs = jobs or len(devices) or min(2, usable_cores())
     graph, changed = pipeline(targets or [])
-    failed = schedule(graph, changed, jobs, lambda name, worker: reproduce(name, worker, jobs, devices))
+    failed = schedule(graph, changed, jobs, lambda *one: reproduce(*one, jobs, devices))
     if failed:
         raise ValueError(f"{', '.join(failed)} failed, what depends on it did not run; the lines above say why")
 
@@ -82,7 +85,8 @@ def pipeline(targets: list[str]) -> tuple[Graph, set[str]]:
 
 def schedule(graph: Graph, changed: set[str], jobs: int, work) -> list[str]:
     """Do the work of every stage that changed or follows one that did, each after those it waits for; at most `jobs` at
-    a time. work: (stage, worker's number) -> whether it succeeded. Returns the stages that failed.
+    a time. work: (stage, worker's number, urgent: no other has a longer way to the end) -> whether it succeeded.
+    Returns the stages that failed.
     """
     after: Graph = {name: {other for other, before in graph.items() if name in before} for name in graph}
     way: dict[str, int] = {}
@@ -106,7 +110,9 @@ def schedule(graph: Graph, changed: set[str], jobs: int, work) -> list[str]:
                         done.add(name)
                     elif not failed:
                         worker = free.pop(0)
-                        running[pool.submit(work, name, worker)] = name, worker
+                        left = [*waiting, *(other for other, _ in running.values())]
+                        urgent = way[name] >= max((way[other] for other in left if other in affected), default=0)
+                        running[pool.submit(work, name, worker, urgent)] = name, worker
             if running:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
@@ -121,13 +127,17 @@ def schedule(graph: Graph, changed: set[str], jobs: int, work) -> list[str]:
                 return failed
 
 
-def reproduce(name: str, worker: int, jobs: int, devices: list[str]) -> bool:
+def reproduce(name: str, worker: int, urgent: bool, jobs: int, devices: list[str]) -> bool:
     """Run one stage by DVC, with its share of the cores and one of the GPUs. Its output is this process's."""
     env = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | os.environ
     if devices:
         env |= {"CUDA_VISIBLE_DEVICES": devices[worker % len(devices)]}
     command = [sys.executable, "-m", "dvc", "--quiet", "--wait-for-lock", "repro", "--single-item", name]
-    return subprocess.run(command, env=env).returncode == 0
+    with subprocess.Popen(command, env=env) as process:
+        if not urgent and hasattr(os, "setpriority"):
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        return process.wait() == 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.repro import gpus, pipeline, schedule
+from stages.repro import NICE, gpus, pipeline, schedule
 
 GRAPH = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"c"}, "e": {"b", "d"}, "f": set()}
 
@@ -20,10 +20,11 @@ class Work:
 
     def __init__(self, fail=(), seconds=0.02):
         self.fail, self.seconds, self.events, self.now, self.most = fail, seconds, [], set(), 0
-        self.workers, self.lock = set(), threading.Lock()
+        self.workers, self.lock, self.urgent = set(), threading.Lock(), {}
 
-    def __call__(self, name, worker):
+    def __call__(self, name, worker, urgent):
         with self.lock:
+            self.urgent |= {name: urgent}
             assert worker not in self.workers
             self.workers.add(worker)
             self.events.append(("start", name))
@@ -53,6 +54,17 @@ def test_two_at_a_time_and_the_longest_way_first():
     schedule(GRAPH, set(GRAPH), 2, work)
     assert work.most == 2
     assert work.started()[:3] == ["a", "f", "c"]  # c has d and e after it, b only e
+    assert work.urgent == {"a": True, "f": False, "c": True, "b": False, "d": True, "e": True}
+
+
+def test_what_others_have_a_longer_way_than_is_nice_to_them(project):
+    (project / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {n: {"cmd": f"sleep 1; nice > {n}", "outs": [n]} for n in ("alone", "first")}
+                        | {"last": {"cmd": "nice > last", "deps": ["first"], "outs": ["last"]}}})
+    )  # fmt: skip
+    assert repro("--jobs", "2").returncode == 0
+    niceness = {name: int((project / name).read_text()) for name in ("first", "alone", "last")}
+    assert niceness["alone"] == niceness["first"] + NICE and niceness["last"] == niceness["first"]
 
 
 def test_what_did_not_change_is_left_out_unless_something_before_it_ran():
