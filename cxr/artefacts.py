@@ -56,6 +56,11 @@ class Artefacts:
         return f"{100 * self.params.get('evaluate', {}).get('confidence', 0.95):g} %"
 
     @property
+    def alpha(self) -> float:
+        """Below which p is significant: what evaluate's confidence leaves."""
+        return round(1 - self.params.get("evaluate", {}).get("confidence", 0.95), 6)
+
+    @property
     def power(self) -> float:
         """With which evaluate's detectable differences would be found."""
         return self.params.get("evaluate", {}).get("power", 0.8)

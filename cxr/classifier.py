@@ -223,10 +223,11 @@ def fit(
     list is empty, the lowest validation loss.
     epoch_images: that an epoch counts, whole batches of them; the training images by default. lead: N of the rows of
     `train` that the training begins with, alone, for the share of all its steps that they are of the rows; the others
-    follow, alone.
+    follow, alone. An epoch that ends within that share, or within the objective's own lead, can't be the best one.
     Raises ValueError when the loss is no longer finite.
     """
     steps = max(1, (epoch_images or len(train)) // batch)
+    leading = max(objective.lead, 0.0 if lead is None else len(lead) / len(train))
     rows_at = _draw(len(train), batch, seed, epochs * steps, lead)
     optimiser = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.999), fused=True)
     model, optimiser = fabric.setup(net, optimiser)
@@ -292,7 +293,7 @@ def fit(
                 {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "valid_macro_auc": macro}
             )
             score = macro if select_on else -valid_loss
-            if score > best["score"]:
+            if score > best["score"] and epoch / epochs > leading:
                 best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(averaged.state_dict())}
             progress.line(
                 f"epoch {epoch}: train loss {train_loss:.4f}, valid loss {valid_loss:.4f}, valid macro AUC {macro:.4f}"

@@ -1,7 +1,7 @@
 """What the classifier minimises: objectives of logits N x K, targets N x K and weights N x K (0 masks a label out).
 
 An objective is a module, so that what it keeps from step to step is saved with the training. `done` is the share of the
-training's steps already taken, in [0, 1).
+training's steps already taken, in [0, 1); before the share `lead` it is not yet what it is named after.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def weighted_mean(losses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 class CrossEntropy(nn.Module):
     """Binary cross-entropy, weighted mean. positive: K factors of the positives' part of it; None: 1."""
 
+    lead = 0.0
+
     def __init__(self, positive: Sequence[float] | None = None) -> None:
         super().__init__()
         factors = None if positive is None else torch.tensor(positive, dtype=torch.float32)
@@ -46,6 +48,8 @@ class MultiClass(nn.Module):
 
     logits N x 3K, target N x K of 0 negative, 1 positive, 2 uncertain.
     """
+
+    lead = 0.0
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
         each = logits.float().view(*target.shape, 3).permute(0, 2, 1)  # N x 3 x K

@@ -234,19 +234,23 @@ def _plan(run: Artefacts) -> Table:
     return Table("balance", "What balancing added to the training images", columns, rows, notes)
 
 
-def verdict(row: dict) -> str:
-    """What one comparison allows to say, in words. row: difference, low, high, p_holm."""
+def verdict(row: dict, alpha: float) -> str:
+    """What one comparison allows to say, in words. row: difference, low, high, p_holm; alpha: below which p_holm is
+    significant.
+    """
     if not all(map(math.isfinite, (row["low"], row["high"]))):
         return "could not be tested"
     if row["low"] <= 0 <= row["high"]:
         return "no difference shown"
     direction = "a gain" if row["difference"] > 0 else "a loss"
-    return direction if row["p_holm"] < 0.05 else f"{direction}, but not after the correction for testing every finding"
+    return (
+        direction if row["p_holm"] < alpha else f"{direction}, but not after the correction for testing every finding"
+    )
 
 
-def effect(row: dict, generated: int) -> str:
+def effect(row: dict, generated: int, alpha: float) -> str:
     """The verdict on what generated X-rays of a finding did: the interval is over patients, not over trainings."""
-    said = verdict(row)
+    said = verdict(row, alpha)
     if not said.startswith("a "):
         return said
     if not generated:
@@ -309,7 +313,7 @@ def final(run: Artefacts) -> dict:
             "name": name,
             **compare[name],
             "n": by["final", name]["n"],
-            "verdict": effect(compare[name], plan[slug(name)]["generated"]),
+            "verdict": effect(compare[name], plan[slug(name)]["generated"], run.alpha),
         }
         | {"change": Estimate(*(compare[name][k] for k in ("difference", "low", "high")), _why(by["final", name]))}
         for name in rare

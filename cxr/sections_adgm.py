@@ -114,7 +114,11 @@ def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
         verdict = "a gain is shown" if low > 0 else "a loss is shown" if high < 0 else "no gain is shown"
         if one and (low > 0 or high < 0):
             verdict += " between one training of each"
+        elif row["draws"] == 2 and verdict != "no gain is shown":
+            verdict += " by two label draws, which tell little of others"
         over = "patients; one label draw, so another may differ" if one else "patients and label draws"
+        if lead in ("paper", "paper_code"):
+            over += "; the two differ in class shares and average of weights, too"
         found.append(
             {"classes": classes, "labels": labels, "verdict": verdict, "over": over, "p": row["p"], "name": NAMES[lead],
              "value": Estimate(row["difference"], low, high, "the two never differ")}

@@ -73,6 +73,11 @@ def over_draws(run: Artefacts, arms: Rows, by: Rows, every: Sequence[Run]) -> Ta
         f"Paper: its Figures 5 and 6, read by eye, last epoch, {papers.ADGM_IMAGES:,} images, of which the commonest "
         "class is 66.3 % (2 classes) and 48.5 % (3 classes).",
     ]
+    if run.params.get("adgm", {}).get("prior") == "training":
+        notes.append(
+            "Predictions count on the class shares of all training images, those without labels among them: shares "
+            "that a hospital would have to know (adgm.prior)."
+        )
     return Table("adgm", "Accuracy on the validation images after the last epoch", columns, rows, notes)
 
 
@@ -108,9 +113,12 @@ def compared(run: Artefacts, compare: Rows, lead: str, others: Sequence[str]) ->
         f"Paired by label draw and patient, {run.level} intervals. Over both: other patients and other draws, as in "
         "the analysis of several readers and cases; one label draw says nothing of another. The p values are of "
         f"single tests. Detectable: the smallest true difference found with power {run.power:g}.",
-        "Every row shares classifier, initial weights, labelled images, optimiser, steps, batch, augmentation and, but "
-        "for the paper\u2019s own variants, average of weights and class shares.",
+        "Every row shares classifier, initial weights, labelled images, optimiser, steps, batch, augmentation, average "
+        "of weights and class shares, but for the paper\u2019s own variants: these have equal class shares and no "
+        "average, and the one of its code other inputs and initial weights, too.",
     ]
+    if len(set(run.draws)) == 2:
+        notes.append("Two label draws tell little of others: where draws differ much, p is too small.")
     return Table("adgm_compare", "What the model gains over its variants and control arms", columns, rows, notes)
 
 

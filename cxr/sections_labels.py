@@ -32,7 +32,7 @@ def labels(run: Artefacts) -> dict | None:
     for policy in (*others, "best_of"):
         pair, row = pairs[policy], _row(run, by, policy)
         change = Estimate(pair["difference"], pair["low"], pair["high"], "no finding has enough positives")
-        said = verdict(pair).replace("every finding", "every policy")
+        said = verdict(pair, run.alpha).replace("every finding", "every policy")
         shown += said in ("a gain", "a loss")
         said += ", between one training of each" if said.startswith("a ") else ""
         rows.append(row | {"difference": change} | {k: pair[k] for k in ("detectable", "p", "p_holm")})

@@ -6,6 +6,7 @@ As cxr/sections.py: the names that the template uses, nothing computed anew.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -29,11 +30,25 @@ ARMS = {
     "pretrained": ("pretrained", "trained on generated images first, then on the real ones alone"),
 }
 STUDY = ("arm", "finding", "seeds", "auc", "low", "high", "sd", "valid_auc", "positives", "n", "patients")
+STUDY += ("findings", "valid_findings")
 DIFFERENCES = (
-    *("arm", "reference", "control", "finding", "seeds", "positives", "n", "difference", "low", "high", "sd"),
+    *(
+        "arm",
+        "reference",
+        "control",
+        "finding",
+        "findings",
+        "seeds",
+        "positives",
+        "n",
+        "difference",
+        "low",
+        "high",
+        "sd",
+    ),
     *("total_low", "total_high", "p", "p_holm", "detectable"),
 )
-MEANS = {"rare": "Mean of the rare findings", "macro": "Mean of all findings"}
+MEANS = {"rare": "Mean of {} rare findings", "macro": "Mean of {} findings"}
 
 
 def arm_name(arm: str) -> str:
@@ -64,37 +79,43 @@ def study(run: Artefacts) -> dict:
         drawn = _forest(run, by, names, control)
         found |= drawn | {"against_control": _differences(run, by, names, "best control", control)}
     if control and "gan" in run.arms:
-        found["answers"] = [answer(by["gan", "best control", name], run.power) for name in ("rare", *names[:-2])]
+        found["answers"] = [
+            answer(by["gan", "best control", name], run.power, run.alpha) for name in ("rare", *names[:-2])
+        ]
         found["answer"] = found["answers"][0]
     return found
 
 
-def answer(row: dict, power: float) -> dict:
-    """One row of study_differences in words: name, change with its interval, said, and after it what it rests on."""
+def answer(row: dict, power: float, level: float) -> dict:
+    """One row of study_differences in words: name, change with its interval, said, and after it what it rests on.
+    level: below which p is significant.
+    """
     trainings = row["seeds"] > 1
     ends = ("total_low", "total_high") if trainings else ("low", "high")
     change = Estimate(row["difference"], *(row[end] for end in ends), _why(row))
     over = "patients and trainings" if trainings else "patients"
+    two = "two trainings of each tell little of others" if row["seeds"] == 2 else ""
     least = (
-        f"the smallest difference that this study could have shown with power {power:g} is "
-        f"{number(row['detectable'], 'auc')}"
+        f"the smallest difference that this study could have shown with power {power:g}, in a single test before the "
+        f"correction, is {number(row['detectable'], 'auc')}"
     )
     if not math.isfinite(row["difference"]):
         said, why = "could not be tested", ""
     elif not trainings:
         said = "not to be told from one training of each"
         why = "two trainings of the same table, from two seeds, may differ by as much; give study.seeds at least three"
-    elif row["p_holm"] < 0.05:
-        said, why = ("a gain" if row["difference"] > 0 else "a loss"), ""
+    elif row["p_holm"] < level:
+        said, why = ("a gain" if row["difference"] > 0 else "a loss"), two
     else:
-        corrected = " after the correction for all arms" if row["p"] < 0.05 else ""
+        corrected = " after the correction for all arms" if row["p"] < level else ""
         said, why = f"no difference shown{corrected}", least if math.isfinite(row["detectable"]) else ""
-    found = {"name": _named(row["finding"]), "change": change, "over": over, "said": said, "why": why}
+    found = {"name": _named(row), "change": change, "over": over, "said": said, "why": why}
     return found | {k: row[k] for k in ("p", "p_holm", "positives", "n", "seeds")}
 
 
-def _named(name: str) -> str:
-    return MEANS.get(name, name)
+def _named(row: Mapping) -> str:
+    """The finding's name, or what its mean is over."""
+    return MEANS[row["finding"]].format(f"{row['findings']:.0f}") if row["finding"] in MEANS else row["finding"]
 
 
 def _why(row: dict) -> str:
@@ -111,7 +132,7 @@ def _areas(run: Artefacts, areas: Rows, names: list[str]) -> Table:
             row = areas[arm, name]
             auc = Estimate(row["auc"], row["low"], row["high"], _why(row))
             parts = ("positives", "n", "patients", "seeds", "sd", "valid_auc")
-            rows.append({"finding": _named(name), "arm": arm_name(arm), "auc": auc} | {k: row[k] for k in parts})
+            rows.append({"finding": _named(row), "arm": arm_name(arm), "auc": auc} | {k: row[k] for k in parts})
     columns = [
         Column("finding", "Finding"),
         Column("arm", "arm", "text"),
@@ -123,8 +144,22 @@ def _areas(run: Artefacts, areas: Rows, names: list[str]) -> Table:
         Column("sd", "SD over trainings", "auc", "mean over trainings"),
         Column("valid_auc", "validation AUC", "auc", "mean over trainings"),
     ]
-    notes = ["The best control is chosen by the validation AUC of the rare findings\u2019 mean, never by the test."]
-    return Table("study", "Every arm of the study on the test patients", columns, rows, notes, list(MEANS.values()))
+    notes = [_chosen(areas, run.arms[0])]
+    return Table("study", "Every arm of the study on the test patients", columns, rows, notes, _means(rows))
+
+
+def _means(rows: list[dict]) -> list[str]:
+    return list(dict.fromkeys(row["finding"] for row in rows if pd.isna(row["positives"])))
+
+
+def _chosen(areas: Rows, arm: str) -> str:
+    """What the best control was chosen by: the same for every arm, since it hangs on the images alone."""
+    name = "rare" if math.isfinite(areas[arm, "rare"]["valid_auc"]) else "macro"
+    what = MEANS[name].format(f"{areas[arm, name]['valid_findings']:.0f}")
+    return (
+        f"The best control is chosen on validation, never on test: by the AUC\u2019s {what[0].lower()}{what[1:]}, "
+        "those with enough positives there."
+    )
 
 
 def _differences(run: Artefacts, by: Rows, names: list[str], reference: str, control: str) -> Table:
@@ -136,7 +171,7 @@ def _differences(run: Artefacts, by: Rows, names: list[str], reference: str, con
             row = by[arm, reference, name]
             change = Estimate(row["difference"], row["low"], row["high"], _why(row))
             parts = ("positives", "n", "seeds", "sd", "total_low", "total_high", "p", "p_holm", "detectable")
-            head = {"finding": _named(name), "arm": arm_name(arm), "difference": change}
+            head = {"finding": _named(row), "arm": arm_name(arm), "difference": change}
             rows.append(head | {k: row[k] for k in parts})
     columns = [
         Column("finding", "Finding"),
@@ -158,12 +193,12 @@ def _differences(run: Artefacts, by: Rows, names: list[str], reference: str, con
         f"all arms. Detectable: the smallest true difference found with power {run.power:g}, in one test.",
     ]
     if len(run.seeds) == 1:
-        notes.append("One training of each arm: nothing can be said of other trainings, so there is no p.")
+        notes.append("One training of each arm: nothing can be said of other trainings, so there is no test.")
     if len(run.seeds) == 2:
         notes.append("Two trainings of each arm tell little of others: where trainings differ much, p is too small.")
     title = "baseline" if reference == "baseline" else f"best control, {arm_name(control)}"
     name = {"baseline": "study_baseline"}.get(reference, "study_control")
-    return Table(name, f"Every arm less the {title}: test AUC", columns, rows, notes, list(MEANS.values()))
+    return Table(name, f"Every arm less the {title}: test AUC", columns, rows, notes, _means(rows))
 
 
 def _forest(run: Artefacts, by: Rows, names: list[str], control: str) -> dict:

@@ -63,7 +63,7 @@ def _floor(run: Artefacts, models: dict[str, str], groups: Rows) -> dict:
     for model, called in models.items():
         pair = above[model, "macro"]
         change = Estimate(pair["difference"], pair["low"], pair["high"], "no finding has enough positives")
-        said = verdict(pair | {"p_holm": 0.0})  # one mean: nothing to correct for
+        said = verdict(pair | {"p_holm": 0.0}, run.alpha)  # one mean: nothing to correct for
         found = {"a gain": "more than metadata", "a loss": "less than metadata"}.get(said, said)
         points.append({"name": called, "auc": estimate(by[model, "macro"]), "floor": estimate(by[floor, "macro"])}
                       | {"change": change, "verdict": found}

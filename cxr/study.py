@@ -15,8 +15,9 @@ import pandas as pd
 
 from cxr import metrics, trainings
 from cxr.arms import known
-from cxr.evaluate import Settings, mean_known, model_areas, numbers, without_empty
+from cxr.evaluate import Settings, enough, mean_known, model_areas, numbers, without_empty
 from cxr.labels import FINDINGS, slug
+from cxr.predictions import values
 
 REAL = ("baseline", "baseline_steps", "oversampling", "pos_weight", "auc_margin", "blurred")  # no generated image
 REFERENCES = ("baseline", "best control")
@@ -28,8 +29,8 @@ def check(arms: Sequence[str], seeds: Sequence[int]) -> None:
     """Raise ValueError for an arm that is none, for one named twice, and for arms without a seed."""
     for arm in arms:
         known(arm)
-    for name, values in (("arms", arms), ("seeds", seeds)):
-        if twice := [v for v in values if list(values).count(v) > 1]:
+    for name, given in (("arms", arms), ("seeds", seeds)):
+        if twice := [v for v in given if list(given).count(v) > 1]:
             raise ValueError(f"study.{name} names {twice[0]!r} twice: name it once")
     if arms and not seeds:
         raise ValueError("study.arms names arms but study.seeds is empty: give each arm at least one seed, such as [0]")
@@ -79,11 +80,11 @@ def judge_study(models: Models, findings: Sequence[str], settings: Settings) -> 
     """The tables study and study_differences of the models, on test patients; findings: the rare ones' names.
 
     study: arm, finding (each of `findings`, 'rare' their mean, 'macro' that of all), seeds, auc, low, high, sd,
-    valid_auc, positives, n, patients. study_differences: arm, reference (of REFERENCES), control (which arm that is),
-    finding, seeds, positives, n, difference (arm less control), low, high (patients), sd (of the paired
-    differences), total_low, total_high, p, df (patients and trainings), p_holm, detectable. The best control is chosen
+    valid_auc, positives, n, patients; of a mean, findings and valid_findings: over how many it is on test and on
+    validation, those with enough positives. study_differences: arm, reference (of REFERENCES), control (which arm that
+    is), finding, findings, seeds, positives, n, trainings.PARTS of arm less control, p_holm. The best control is chosen
     on validation. p_holm's families: all arms and rare findings against one reference; all arms' means of the rare
-    findings; all arms' macro means. detectable: for one test, before Holm; with one seed, of the patients' part alone.
+    findings; all arms' macro means. detectable: for one test, before Holm.
     """
     arms, seeds = (list(dict.fromkeys(key[i] for key in models)) for i in (0, 1))
     first = models[arms[0], seeds[0]]
@@ -97,14 +98,19 @@ def judge_study(models: Models, findings: Sequence[str], settings: Settings) -> 
         valid = _scores(models, arms, seeds, rare, validation, none, settings).area.mean(axis=1)
     truth = {name: first.loc[test, f"truth.{slug(name)}"].to_numpy() for name in findings}
     counts = {n: {"positives": int((t == 1).sum()), "n": int((~np.isnan(t)).sum())} for n, t in truth.items()}
-    whole = {"positives": None, "n": int(test.sum())}
+    few = np.isin(np.arange(len(FINDINGS)), rare)
+    shown, chosen = (enough(values(first[at], "truth"), settings) for at in (test, validation))
+    over = {name: {} for name in findings}
+    for name, mine in (("rare", few), ("macro", True)):
+        counts[name] = {"positives": None, "n": int(test.sum()), "findings": int((shown & mine).sum())}
+        over[name] = {"valid_findings": int((chosen & mine).sum())}
 
     rows = []
     for (a, arm), (k, name) in ((x, y) for x in enumerate(arms) for y in enumerate(names)):
         low, high, _ = metrics.interval(scores.replicates[a, :, k].mean(axis=0), settings.confidence)
         rows.append({"arm": arm, "finding": name, "seeds": len(seeds), "auc": scores.area[a, :, k].mean(), "low": low,
                      "high": high, "sd": trainings.spread(scores.area[a, :, k]), "valid_auc": valid[a, k],
-                     **counts.get(name, whole), "patients": len(draws.counts)})  # fmt: skip
+                     **counts[name], **over[name], "patients": len(draws.counts)})  # fmt: skip
     best, lines = best_control(arms, valid), []
     for reference, control in zip(REFERENCES, ("baseline", best), strict=True):
         if control not in arms:
@@ -114,19 +120,23 @@ def judge_study(models: Models, findings: Sequence[str], settings: Settings) -> 
             head = {"arm": arm, "reference": reference, "control": control, "finding": name, "seeds": len(seeds)}
             paired = (part[a, :, k] - part[r, :, k] for part in scores)
             change = trainings.difference(*paired, settings.confidence, settings.power)
-            family.append(head | counts.get(name, whole) | change)
+            family.append(head | counts[name] | change)
         for group in (findings, ["rare"], ["macro"]):
             members = [line for line in family if line["finding"] in group]
             for line, p in zip(members, metrics.holm([line["p"] for line in members]), strict=True):
                 line["p_holm"] = p
         lines += family
+    whole = dict.fromkeys(("positives", "findings"), "Int64")
     return {
-        "study": pd.DataFrame(rows).astype({"positives": "Int64"}),
-        "study_differences": pd.DataFrame(lines, columns=DIFFERENCES).astype({"positives": "Int64"}),
+        "study": pd.DataFrame(rows).astype(whole | {"valid_findings": "Int64"}),
+        "study_differences": pd.DataFrame(lines, columns=DIFFERENCES).astype(whole),
     }
 
 
-DIFFERENCES = ("arm", "reference", "control", "finding", "seeds", "positives", "n", *trainings.PARTS, "p_holm")
+DIFFERENCES = (
+    *("arm", "reference", "control", "finding", "findings", "seeds", "positives", "n"),
+    *(*trainings.PARTS, "p_holm"),
+)
 
 
 def summary(tables: Mapping[str, pd.DataFrame]) -> dict:

@@ -70,14 +70,14 @@ def spread(values: np.ndarray) -> float:
 
 def difference(differences: np.ndarray, replicates: np.ndarray, confidence: float, power: float) -> dict[str, float]:
     """PARTS of S paired differences and their replicates S x B: their mean, its interval over patients (low, high), the
-    standard deviation over trainings, then of both together total_low, total_high, df and p, NaN for one training.
-    detectable: of one test; for one training, of the patients' part alone.
+    standard deviation over trainings, then of both together total_low, total_high, df, p and the difference detectable
+    in one test of this power, before any correction; all NaN for one training.
     """
     mean, over_patients = float(differences.mean()), replicates.mean(axis=0)
     low, high, _ = metrics.interval(over_patients, confidence)
     row = dict.fromkeys(PARTS, math.nan) | {"difference": mean, "low": low, "high": high, "sd": spread(differences)}
     if len(differences) == 1:
-        return row | {"detectable": metrics.detectable(over_patients, confidence, power)}
+        return row
     both = combine(differences, replicates)
     total_low, total_high = both.interval(mean, confidence)
     row |= {"total_low": total_low, "total_high": total_high, "df": both.df if math.isfinite(both.df) else math.nan}

@@ -35,7 +35,7 @@ def run(
     from cxr.files import atomic, read_json, read_table, write_json, write_table
     from cxr.generators import of
     from cxr.images import resize
-    from cxr.labels import COLUMNS, SLUGS, UNCERTAIN, in_view
+    from cxr.labels import COLUMNS, UNCERTAIN, in_view
     from cxr.objectives import BASELINE, objective
     from cxr.predictions import values
     from cxr.runtime import fabric
@@ -44,6 +44,11 @@ def run(
     from cxr.synthesis import synthesise
 
     arms.known(arm)
+    if arm == "blurred" and gan_size >= size:
+        raise ValueError(
+            f"study.arms has blurred, but gan.size = {gan_size} is not below classifier.size = {size}: nothing would "
+            "be blurred and the arm would be oversampling; take it out of study.arms"
+        )
     whole = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
     plan = read_json(balanced / "plan.json", "balance", {"labels": str, "findings": {...: {"generated": int}}})
     splits, about = read_split(split, "chexpert")
@@ -90,7 +95,12 @@ def run(
         spec["lead"] = True
     if arm == "pretrained" and labels == "masked":
         # Alone, rows that are positive and nothing else teach only to say yes: each finding is the others' negative.
-        known = {f"weight.{name}": np.float32(1) for name in SLUGS}
+        if len(wanted) == 1:
+            raise ValueError(
+                f"study.arms has pretrained, but {next(iter(wanted))} is the one rare finding and balance.labels = "
+                "masked: generated X-rays alone would teach only to say yes; set balance.labels to sampled or one_hot"
+            )
+        known = {f"weight.{name}": np.float32(1) for name in wanted}
         rows = pd.concat([real, extra.assign(**known)], ignore_index=True)
     spec["images"] = len(extra) if images is not None else 0
     with atomic(out) as folder:

@@ -46,15 +46,14 @@ def run(
     from cxr import generators as serving
     from cxr.files import Progress, atomic, read_table, write_json, write_table
     from cxr.images import resize
-    from cxr.labels import COLUMNS, in_view
+    from cxr.labels import COLUMNS, in_view, slug
     from cxr.labels import finding as official
     from cxr.runtime import fabric
     from cxr.splits import guard
     from cxr.store import write_store
     from cxr.synthesis import read, synthesise
 
-    for name in findings:
-        official(name)
+    findings = [slug(official(name)) for name in findings]
     rows = read_table(table, columns=COLUMNS).assign(synthetic=False)
     splits, about = read_split(split, "chexpert")
     train = in_view(rows[rows["split"] == "train"], view)

@@ -25,14 +25,29 @@ def run(
         "u_ones",
     ),
     selftrained: Annotated[list[str], Option(help="[] or u_selftrained, whose teacher is one of the policies")] = (),
+    final_policy: Annotated[str, Option(help="of the final classifier; one of all these")] = "u_zeroes",
+    findings: Annotated[list[str], Option(help="to be balanced; each has a generator, which is checked here, too")] = (
+        "pneumonia",
+        "lung_lesion",
+        "consolidation",
+    ),
+    generators: Annotated[list[str], Option(help="slugs, or several joined by +")] = (
+        "pneumonia",
+        "lung_lesion",
+        "consolidation",
+    ),
     seed: Annotated[int, Option(min=0, help="of the targets that a policy draws, with the image's id")] = 0,
 ) -> None:
     """Apply one label policy."""
     from cxr.files import read_table, write_table
+    from cxr.generators import of
     from cxr.policies import everyone, summary, table
     from cxr.records import load
 
-    everyone(policies, selftrained)
+    if final_policy not in everyone(policies, selftrained):
+        raise ValueError(f"final.policy = {final_policy} has no baseline to compare with: add it to arms.policies")
+    for name in findings:
+        of(name, generators)
     splits = read_table(split, "split@chexpert", ("image_id", "patient_id", "split"))
     result = table(load(records, "chexpert"), splits, policy, seed)
     write_table(out, result)

@@ -7,9 +7,9 @@ Each stage is run by DVC (`dvc repro --single-item`), so cache, lock file and ru
 itself runs one stage after the other, and small trainings don't fill the cores: on two, two trainings of one thread
 each take two thirds of the time of one after the other on both. A stage gets its share of the cores as OMP_NUM_THREADS,
 where that isn't set: with another number of threads a training ends with other last digits, and starts anew rather than
-go on from a state. Of the stages that are ready the one with the longest way to the end goes first, and one that others
-have a longer way than is nice to them. A stage that fails lets the running ones end and starts no other; Ctrl-C is
-every stage's.
+go on from a state. Of the GPUs it gets one, or $CXR_DEVICES. Of the stages that are ready the one with the longest way
+to the end goes first, and one that others have a longer way than is nice to them. A stage that fails lets the running
+ones end and starts no other; Ctrl-C is every stage's.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ def run(
 ) -> None:
     """Bring the pipeline up to date, several stages at a time."""
     devices = gpus()
-    jobs = jobs or len(devices) or min(2, usable_cores())
+    each = devices_each(len(devices))
+    jobs = jobs or len(devices) // each or min(2, usable_cores())
     graph, changed = pipeline(targets or [])
-    failed = schedule(graph, changed, jobs, lambda *one: reproduce(*one, jobs, devices))
+    failed = schedule(graph, changed, jobs, lambda *one: reproduce(*one, jobs, devices, each))
     if failed:
         raise ValueError(f"{', '.join(failed)} failed, what depends on it did not run; the lines above say why")
 
@@ -52,6 +53,14 @@ def gpus() -> list[str]:
         return [name for name in visible.split(",") if name]
     found = Path("/proc/driver/nvidia/gpus")
     return [str(i) for i in range(len(list(found.iterdir())))] if found.is_dir() else []
+
+
+def devices_each(found: int) -> int:
+    """How many of the GPUs found a training is spread over: $CXR_DEVICES, as cxr/runtime.py reads it."""
+    wanted = os.environ.get("CXR_DEVICES", "1")
+    if not wanted.isdecimal() or int(wanted) < 1 or found and int(wanted) > found:
+        raise ValueError(f"CXR_DEVICES = {wanted}: give a number of devices from 1 to {max(found, 1)}")
+    return int(wanted)
 
 
 def pipeline(targets: list[str]) -> tuple[Graph, set[str]]:
@@ -127,11 +136,12 @@ def schedule(graph: Graph, changed: set[str], jobs: int, work) -> list[str]:
                 return failed
 
 
-def reproduce(name: str, worker: int, urgent: bool, jobs: int, devices: list[str]) -> bool:
-    """Run one stage by DVC, with its share of the cores and one of the GPUs. Its output is this process's."""
+def reproduce(name: str, worker: int, urgent: bool, jobs: int, devices: list[str], each: int) -> bool:
+    """Run one stage by DVC, with its share of the cores and `each` of the GPUs. Its output is this process's."""
     env = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | os.environ
     if devices:
-        env |= {"CUDA_VISIBLE_DEVICES": devices[worker % len(devices)]}
+        mine = worker % (len(devices) // each) * each
+        env |= {"CUDA_VISIBLE_DEVICES": ",".join(devices[mine : mine + each])}
     command = [sys.executable, "-m", "dvc", "--quiet", "--wait-for-lock", "repro", "--single-item", name]
     with subprocess.Popen(command, env=env) as process:
         if not urgent and hasattr(os, "setpriority"):

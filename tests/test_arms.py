@@ -74,10 +74,11 @@ def made(tmp_path_factory):
     return at, real, whole
 
 
-def make(at, name):
+def make(at, name, gan_size=16):
     stage.run(
         arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at / "split.parquet",
-        out=at / "arms" / name, size=32, gan_size=16, generators=list(RARE), gan_view="frontal", view="all", seed=0,
+        out=at / "arms" / name, size=32, gan_size=gan_size, generators=list(RARE), gan_view="frontal", view="all",
+        seed=0,
     )  # fmt: skip
 
 
@@ -162,6 +163,28 @@ def test_under_sampled_labels_blurred_images_have_their_own_and_pretraining_has_
         same = [n for n, i in zip(small.index["image_id"], small.images, strict=True)
                 if np.array_equal(resize(i, 32), images.images[k])]  # fmt: skip
         assert (table.loc[60 + k, kinds] == labels.loc[same[0]]).all()
+
+
+def test_under_masked_labels_pretraining_knows_the_rare_findings_and_no_other(made):
+    rows = of(made[0], "pretrained")[0].query("synthetic")
+    assert (rows[[f"weight.{name}" for name in RARE]] == 1).all(axis=None)
+    others = [f"weight.{name}" for name in SLUGS if name not in RARE]
+    assert (rows[others] == 0).all(axis=None)
+    assert rows[[f"target.{name}" for name in RARE]].sum(axis=1).eq(1).all()
+
+
+def test_pretraining_on_one_finding_that_nothing_is_negative_for_is_refused(made, tmp_path):
+    shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
+    plan = json.loads((tmp_path / "balanced/plan.json").read_text())
+    plan["findings"] = {"pneumonia": plan["findings"]["pneumonia"]}
+    (tmp_path / "balanced/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ValueError, match="would teach only to say yes; set balance.labels to sampled"):
+        make(tmp_path, "pretrained")
+
+
+def test_blurring_by_a_gan_of_the_classifiers_size_is_refused(made):
+    with pytest.raises(ValueError, match=r"gan.size = 32 is not below classifier.size = 32: nothing would be blurred"):
+        make(made[0], "blurred", gan_size=32)
 
 
 def test_oversampling_repeats_none_before_every_one_was_used(made):

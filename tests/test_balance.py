@@ -188,6 +188,14 @@ def test_a_classifier_that_would_see_no_generated_image_is_refused(gans, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_finding_may_have_its_official_name(gans, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(stage.run, ["Pneumonia" if word == "pneumonia" and k < 2 else word for k, word in enumerate(gans)])
+    assert stop.value.code == 0
+    assert list(json.loads((tmp_path / "out" / "plan.json").read_text())["findings"]) == ["pneumonia"]
+
+
 @pytest.mark.parametrize("view", ["lateral", "all"])
 def test_generated_rows_are_of_the_projection_that_the_gan_learnt_from(gans, tmp_path, monkeypatch, view):
     monkeypatch.chdir(tmp_path)

@@ -117,6 +117,22 @@ def test_a_longer_training_continues_a_shorter_one_exactly(data, tmp_path):
     )
 
 
+def test_an_epoch_before_what_an_arm_is_named_after_is_never_the_best(data, tmp_path):
+    class Late(CrossEntropy):
+        """From half of the steps on it unlearns, so that the best epochs by validation are the first."""
+
+        lead = 0.5
+
+        def forward(self, logits, target, weight, done):
+            loss = super().forward(logits, target, weight, done)
+            return loss if done < self.lead else -0.1 * loss
+
+    _, history, best = train(data, tmp_path / "a", 4, objective=Late(), average=0.0)
+    assert history["valid_macro_auc"].idxmax() + 1 <= 2 < best
+    _, history, best = train(data, tmp_path / "b", 4, lead=np.arange(60), average=0.0)  # three quarters of the rows
+    assert best == 4
+
+
 def test_a_training_that_diverges_stops_with_the_cure(data, tmp_path):
     with pytest.raises(ValueError, match="the loss is (nan|inf) in epoch 1; lower classifier.lr"):
         train(data, tmp_path, 1, lr=1e38)

@@ -28,7 +28,7 @@ def judged(folder, signals=SIGNALS, seeds=(0, 1, 2)):
     for name, table in study.judge_study(trainings, names, evaluate.Settings(replicates=60)).items():
         write_table(folder / f"{name}.csv", table)
     lists = {"arms": list(signals), "seeds": list(seeds), "findings": RARE}
-    return SimpleNamespace(**lists, evaluate=folder, level="95 %", power=0.8)
+    return SimpleNamespace(**lists, evaluate=folder, level="95 %", alpha=0.05, power=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,12 @@ def test_a_gain_is_said_in_one_sentence_with_its_interval_and_stands_on_top(made
     row = row.query("arm == 'gan' and reference == 'best control' and finding == 'rare'").iloc[0]
     numbers = [page.number(row[key], "difference") for key in ("difference", "total_low", "total_high")]
     sentence = (
-        "Mean of the rare findings: against the best control, oversampling, the GAN changed the test AUC by "
+        "Mean of 2 rare findings: against the best control, oversampling, the GAN changed the test AUC by "
         f"{numbers[0]} [{numbers[1]}, {numbers[2]}] (interval over patients and trainings), p "
     )
     assert text.count(sentence) == 2  # among the answers and as the section's first sentence
     assert "after Holm's correction: a gain" in text and "3 trainings of each arm" in text
-    assert [a["name"] for a in found["answers"]] == ["Mean of the rare findings", "Pneumonia", "Lung Lesion",
+    assert [a["name"] for a in found["answers"]] == ["Mean of 2 rare findings", "Pneumonia", "Lung Lesion",
                                                      "Consolidation"]  # fmt: skip
     assert "Consolidation: against the best control, oversampling, the GAN changed the test AUC by n/a" in text
     assert "n/a \u2014 4 positives : could not be tested 4 positive of 160" in text
@@ -81,24 +81,25 @@ def test_every_arm_is_explained(made, run):  # noqa: F811
 
 
 ROW = {"finding": "rare", "difference": 0.01, "low": -0.02, "high": 0.04, "total_low": -0.03, "total_high": 0.05}
-ROW |= {"p": 0.4, "p_holm": 1.0, "detectable": 0.043, "seeds": 3, "positives": np.nan, "n": 160}
+ROW |= {"p": 0.4, "p_holm": 1.0, "detectable": 0.043, "seeds": 3, "positives": np.nan, "n": 160, "findings": 2}
 
 
 @pytest.mark.parametrize(
     ("changed", "said", "why"),
     [
-        ({}, "no difference shown", "the smallest difference that this study could have shown with power 0.8 is 0.043"),
-        ({"p": 0.03}, "no difference shown after the correction for all arms", "with power 0.8 is 0.043"),
+        ({}, "no difference shown", "with power 0.8, in a single test before the correction, is 0.043"),
+        ({"p": 0.03}, "no difference shown after the correction for all arms", "before the correction, is 0.043"),
         ({"p": 0.001, "p_holm": 0.008}, "a gain", ""),
+        ({"p": 0.001, "p_holm": 0.008, "seeds": 2}, "a gain", "two trainings of each tell little of others"),
         ({"difference": -0.1, "p": 0.001, "p_holm": 0.008}, "a loss", ""),
         ({"seeds": 1, "p": np.nan, "p_holm": np.nan}, "not to be told", "two trainings of the same table, from two"),
         ({"difference": np.nan, "p": np.nan, "p_holm": np.nan}, "could not be tested", ""),
     ],
 )
 def test_what_an_answer_says(changed, said, why):
-    found = answer(ROW | changed, 0.8)
+    found = answer(ROW | changed, 0.8, 0.05)
     assert found["said"].startswith(said) and why in found["why"] and bool(why) == bool(found["why"])
-    ends = ("low", "high") if "seeds" in changed else ("total_low", "total_high")
+    ends = ("low", "high") if changed.get("seeds") == 1 else ("total_low", "total_high")
     assert found["change"][1:3] == tuple(ROW[end] for end in ends)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.repro import NICE, gpus, pipeline, schedule
+from stages.repro import NICE, devices_each, gpus, pipeline, reproduce, schedule
 
 GRAPH = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"c"}, "e": {"b", "d"}, "f": set()}
 
@@ -86,6 +86,25 @@ def test_gpus_are_those_that_may_be_used(monkeypatch):
     assert gpus() == ["2", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpus() == []
+
+
+def test_a_training_over_several_gpus_gets_them_and_wrong_numbers_are_one_line(monkeypatch):
+    assert devices_each(4) == 1
+    monkeypatch.setenv("CXR_DEVICES", "2")
+    assert devices_each(4) == 2 and devices_each(2) == 2
+    for wrong, found in (("4", 2), ("0", 2), ("all", 0)):
+        monkeypatch.setenv("CXR_DEVICES", wrong)
+        with pytest.raises(ValueError, match=f"CXR_DEVICES = {wrong}: give a number of devices from 1"):
+            devices_each(found)
+
+
+def test_workers_share_no_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr("stages.repro.sys.executable", str(tmp_path / "python"))
+    (tmp_path / "python").write_text(f'#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES" >> {tmp_path}/seen\n')
+    (tmp_path / "python").chmod(0o755)
+    for worker in range(3):
+        assert reproduce("any", worker, True, 2, ["0", "1", "4", "5"], 2)
+    assert (tmp_path / "seen").read_text().split() == ["0,1", "4,5", "0,1"]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from cxr.sections import GRID, effect, policy_name, too_few, verdict
     ],
 )
 def test_verdicts(difference, low, high, p_holm, words):
-    assert verdict({"difference": difference, "low": low, "high": high, "p_holm": p_holm}) == words
+    assert verdict({"difference": difference, "low": low, "high": high, "p_holm": p_holm}, 0.05) == words
 
 
 def test_too_few_names_the_fewer():
@@ -39,6 +39,6 @@ def test_grids_are_cut_as_they_are_made():
 
 def test_what_two_trainings_differ_in_is_not_the_generated_images_doing():
     row = {"difference": 0.07, "low": 0.04, "high": 0.1, "p_holm": 0.0001}
-    assert effect(row, 159) == "a gain, between one training of each"
-    assert "no X-ray of it was generated" in effect(row, 0) and "gain" not in effect(row, 0)
-    assert effect(row | {"low": -0.1}, 0) == "no difference shown"
+    assert effect(row, 159, 0.05) == "a gain, between one training of each"
+    assert "no X-ray of it was generated" in effect(row, 0, 0.05) and "gain" not in effect(row, 0, 0.05)
+    assert effect(row | {"low": -0.1}, 0, 0.05) == "no difference shown"

@@ -167,16 +167,31 @@ def test_a_soft_target_counts_as_its_part_in_the_balance():
     assert balance.prevalence(table, "edema") == 1.75 / 4
 
 
-def test_self_training_without_its_teacher_stops_at_the_first_stage(made, tmp_path, capsys):
-    given = {"policy": "u_zeroes", "records": "r", "split": "s", "out": "o", "policies": "u_zeroes"}
-    given |= {"selftrained": "u_selftrained"}
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"selftrained": "u_selftrained"},
+            "arms.selftrained = [u_selftrained] needs its teacher, but arms.policies = [u_zeroes]: add u_ignore to "
+            "them",
+        ),
+        ({"final_policy": "u_ones"}, "final.policy = u_ones has no baseline to compare with: add it to arms.policies"),
+        (
+            {"findings": "fracture"},
+            "rare.findings has fracture, of which gan_runs.generators has no generator: it needs one",
+        ),
+        (
+            {"generators": "pneumonia+edema", "findings": "gout"},
+            "unknown finding 'gout': choose from no_finding, enlarged_cardiomediastinum,",
+        ),
+    ],
+)
+def test_what_would_fail_hours_later_stops_at_the_first_stage(capsys, changed, message):
+    given = {"policy": "u_zeroes", "records": "r", "split": "s", "out": "o", "policies": "u_zeroes"} | changed
     with pytest.raises(SystemExit):
         main(label.run, [w for k, v in given.items() for w in (f"--{k}", str(v))])
     said = capsys.readouterr().err
-    assert said == (
-        "label: error: arms.selftrained = [u_selftrained] needs its teacher, but arms.policies = [u_zeroes]: add "
-        "u_ignore to them\n"
-    )
+    assert said.startswith(f"label: error: {message}") and said.count("\n") == 1
 
 
 def test_only_the_self_trained_stages_depend_on_the_teacher(tmp_path):
