@@ -121,7 +121,7 @@ def test_one_training_of_each_is_said_to_tell_nothing(made, tmp_path):  # noqa: 
     found = section(judged(tmp_path, {"baseline": 0.6, "gan": 2.0}, (0,)))
     text = Page(shown(made, found)).text
     assert "not to be told from one training of each : two trainings of the same table" in text and "a gain" not in text
-    assert "One training of each arm: nothing can be said of other trainings, so there is no p." in text
+    assert "One training of each arm: nothing can be said of other trainings, so there is no test." in text
 
 
 def test_without_arms_the_page_says_what_would_answer(made):  # noqa: F811
