@@ -474,11 +474,12 @@ def adgm_accuracy(ours: pd.DataFrame, papers: Mapping[int, Sequence[tuple[int, f
         ax.axhline(floor, color=INK, linewidth=0.8, linestyle=":")
         ax.annotate(
             "majority class",
-            (0.01, floor),
+            (0.99, floor),
             (0, 2),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             fontsize=7,
+            ha="right",
         )
         ax.set_xscale("log")
         ticks = []
