@@ -99,6 +99,8 @@ def answer(row: dict, power: float, level: float) -> dict:
         f"the smallest difference that this study could have shown with power {power:g}, in a single test before the "
         f"correction, is {number(row['detectable'], 'auc')}"
     )
+    if row["detectable"] >= 1:  # an AUC cannot differ by more
+        least = f"this study could have shown no difference whatever with power {power:g}: trainings differ too much"
     if not math.isfinite(row["difference"]):
         said, why = "could not be tested", ""
     elif not trainings:

@@ -90,6 +90,7 @@ ROW |= {"p": 0.4, "p_holm": 1.0, "detectable": 0.043, "seeds": 3, "positives": n
         ({}, "no difference shown", "with power 0.8, in a single test before the correction, is 0.043"),
         ({"p": 0.03}, "no difference shown after the correction for all arms", "before the correction, is 0.043"),
         ({"p": 0.001, "p_holm": 0.008}, "a gain", ""),
+        ({"detectable": 2.3}, "no difference shown", "could have shown no difference whatever with power 0.8"),
         ({"p": 0.001, "p_holm": 0.008, "seeds": 2}, "a gain", "two trainings of each tell little of others"),
         ({"difference": -0.1, "p": 0.001, "p_holm": 0.008}, "a loss", ""),
         ({"seeds": 1, "p": np.nan, "p_holm": np.nan}, "not to be told", "two trainings of the same table, from two"),
