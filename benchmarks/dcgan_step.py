@@ -6,7 +6,7 @@ python -m benchmarks.dcgan_step
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks import inputs
 from benchmarks.classifier_input import store
 from benchmarks.plain_data import Files, endless, loader
-from benchmarks.steps import Silent, timed
+from benchmarks.steps import Elsewhere, Silent, at_best, timed
 from benchmarks.timing import Line, agree, compared, main
 from cxr import dcgan, dcgan_train
 from cxr.batches import Images, affine, order
@@ -101,9 +101,17 @@ def agreement(machine, images: Images, batch: int, width: int) -> str:
     return agree(float(np.abs(mine / theirs - 1).max()), TOLERANCE, "relative difference of D's loss, and of G's after")
 
 
-def lines(quick: bool) -> Iterator[Line]:
+def plainly(paths: list[Path], size: int, batch: int, width: int) -> Callable[[], tuple[float, float]]:
+    """The plain step with its input, to be made again and again."""
     from torchvision import transforms as t
 
+    plain = Plain(size, width, 3)
+    recipe = t.Compose([t.Resize(size), t.CenterCrop(size), t.ToTensor(), t.Normalize([0.5] * 3, [0.5] * 3)])
+    batches = endless(loader(Files(paths, recipe), 64 * batch, batch))
+    return lambda: plain.step(next(batches)[0], torch.randn(batch, Z, 1, 1))
+
+
+def lines(quick: bool) -> Iterator[Line]:
     size, batch, width, n, repeats = (32, 8, 8, 8, 1) if quick else (128, 64, 64, 64, 5)
     machine = fabric("auto")
     with tempfile.TemporaryDirectory() as temporary:
@@ -112,17 +120,16 @@ def lines(quick: bool) -> Iterator[Line]:
         checked = agreement(fabric("32-true"), images, min(batch, 16), width)
         ids = np.resize(images.stores[0].index["image_id"].to_numpy(object), (repeats + 2) * batch)
         images = Images(images.stores, ids, machine.device)
-        plain = Plain(size, width, 3)
-        recipe = t.Compose([t.Resize(size), t.CenterCrop(size), t.ToTensor(), t.Normalize([0.5] * 3, [0.5] * 3)])
-        batches = endless(loader(Files(paths, recipe), 64 * batch, batch))
-        turns = timed(
-            lambda checkpoints: ours(machine, images, checkpoints, batch=batch, width=width),
-            lambda: plain.step(next(batches)[0], torch.randn(batch, Z, 1, 1)),
-            repeats,
-        )
+
+        def train(checkpoints) -> None:
+            ours(machine, images, checkpoints, batch=batch, width=width)
+
+        with Elsewhere(plainly, paths, size, batch, width) as plain:
+            turns = timed(train, plain, repeats)
+        note = at_best(machine, train, turns)
     yield compared(
         f"DCGAN {size} training step, batch {batch}, width {width}, end to end ({machine._precision.precision})",
-        turns, checked, unit="step", bar=2,
+        turns, checked, unit="step", bar=2, note=note,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks import adgm_step, dcgan_step, densenet_step, made_up, precision
-from benchmarks.steps import Enough, Turns, synchronise
+from benchmarks.steps import Enough, Turns, flops, synchronise
 from benchmarks.timing import table as as_table
 from cxr import classifier
 from cxr.runtime import fabric
@@ -73,15 +73,6 @@ def run(training: Training, machine, warm: int, steps: int) -> float:
     with contextlib.suppress(Enough), contextlib.redirect_stderr(io.StringIO()):
         training.train(machine, window)
     return window.seconds
-
-
-def flops(training: Training, machine) -> int:
-    """Floating-point operations of one step: matrix products and convolutions, forward and backward."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        run(training, machine, 1, 1)
-    return counter.get_total_flops() // 2
 
 
 def compiled(machine, mode: str | None):
@@ -174,7 +165,7 @@ def rows(preset: dict, n: int, warm: int, steps: int, variants: dict[str, str | 
     yield "|---|---|---|---|---|---|"
     with tempfile.TemporaryDirectory() as temporary:
         for training in trainings(preset, Path(temporary), fabric("auto").device, n):
-            work = flops(training, fabric("auto"))
+            work = flops(lambda turns, training=training: training.train(fabric("auto"), turns))
             for variant, mode in variants.items():
                 torch._dynamo.reset()
                 try:

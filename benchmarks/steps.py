@@ -1,11 +1,16 @@
 """Training steps in turns: this project's own loop, as it is, is stopped after each step to let the plain one make one.
 
 The loops call Checkpoints.step after every step; `Turns` stands in for it, so that nothing is timed but what a stage
-runs: batches, augmentation, forward, backward, optimiser.
+runs: batches, augmentation, forward, backward, optimiser. The plain step is made in a process of its own (`Elsewhere`):
+what our loop asks of its process, memory that is kept and deterministic kernels, is no part of the plain way.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import multiprocessing
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +66,42 @@ class Turns(Checkpoints):
         self.started = time.perf_counter()
 
 
+class Elsewhere:
+    """A step in a new process. made(*arguments), which must be importable, is called there and returns the step; each
+    call of this object makes one and waits for it. Raises EOFError when that process has failed; it prints why.
+    """
+
+    def __init__(self, made: Callable[..., Callable[[], object]], *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.asks, asked = context.Pipe()
+        self.process = context.Process(target=_serve, args=(asked, torch.get_num_threads(), made, arguments))
+        self.process.start()
+        asked.close()
+
+    def __call__(self) -> None:
+        self.asks.send(None)
+        self.asks.recv()
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.asks.close()
+        self.process.join()
+
+
+def _serve(asked, threads: int, made: Callable[..., Callable[[], object]], arguments: tuple) -> None:
+    torch.set_num_threads(threads)
+    step = made(*arguments)
+    while True:
+        try:
+            asked.recv()
+        except EOFError:
+            return
+        step()
+        asked.send(None)
+
+
 class Silent(Turns):
     """A Checkpoints that saves nothing and lets the loop run to its end."""
 
@@ -81,3 +122,32 @@ def timed(
     except Enough:
         return turns.turns
     raise AssertionError(f"the loop ended before its {repeats + 1} steps")
+
+
+def flops(train: Callable[[Turns], object]) -> int:
+    """Floating-point operations of one step: matrix products and convolutions, forward and backward."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, contextlib.redirect_stderr(io.StringIO()):
+        timed(train, None, 1)
+    return counter.get_total_flops() // 2
+
+
+def at_best(machine, train: Callable[[Turns], object], turns: list[tuple[float, float]]) -> str:
+    """In words, the ratio that our step would reach if it did all its work at the rate of one large matrix product,
+    about the fastest that fp32 gets; nothing on a machine that trains in bf16.
+    """
+    if machine._precision.precision != "32-true":
+        return ""
+    n = 2048
+    a, took = torch.rand(n, n), []
+    for _ in range(6):
+        started = time.perf_counter()
+        a @ a
+        took.append(time.perf_counter() - started)
+    rate = 2 * n**3 / statistics.median(took[1:])
+    work, plain = flops(train), statistics.median(theirs for _, theirs in turns)
+    return (
+        f"; {plain / (work / rate):.1f} x would be the whole step, {work / 1e9:.0f} GFLOP, "
+        f"at a matrix product's {rate / 1e9:.0f} GFLOP/s"
+    )

@@ -61,8 +61,11 @@ def compared(
     per: int = 1,
     plain_per: int | None = None,
     bar: float | None = None,
+    note: str = "",
 ) -> Line:
-    """A line from turns in which our side did `per` units, the plain one `plain_per` (default: as many)."""
+    """A line from turns in which our side did `per` units, the plain one `plain_per` (default: as many). note: stands
+    behind the ratio.
+    """
     plain_per = plain_per or per
     ratio = statistics.median(plain / plain_per / (ours / per) for ours, plain in turns)
     ours, plain = (statistics.median(column) for column in zip(*turns, strict=True))
@@ -71,7 +74,7 @@ def compared(
         unit,
         ours / per,
         plain / plain_per,
-        f"{ratio:.2f} x",
+        f"{ratio:.2f} x{note}",
         f"{bar:g} x" if bar else "",
         bar is None or ratio >= bar,
         checked,
@@ -122,9 +125,9 @@ def table(lines: Iterable[Line]) -> str:
     rows = ["| what | per | this project | the plain way | ratio or result | at least | results compared |"]
     rows.append("|---|---|---|---|---|---|---|")
     for line in lines:
-        missed = "" if line.met else " **missed**"
+        missed = "" if line.met else "**missed**: "
         rows.append(
-            f"| {line.what} | {line.unit} | {seconds(line.ours)} | {seconds(line.plain)} | {line.result}{missed} "
+            f"| {line.what} | {line.unit} | {seconds(line.ours)} | {seconds(line.plain)} | {missed}{line.result} "
             f"| {line.bar or '-'} | {line.checked} |"
         )
     return "\n".join(rows)

@@ -51,14 +51,19 @@ class Artefacts:
             )
 
     @property
+    def confidence(self) -> float:
+        """Of evaluate's intervals."""
+        return self.params.get("evaluate", {}).get("confidence", 0.95)
+
+    @property
     def level(self) -> str:
         """The confidence of evaluate's intervals, in words: '95 %'."""
-        return f"{100 * self.params.get('evaluate', {}).get('confidence', 0.95):g} %"
+        return f"{100 * self.confidence:g} %"
 
     @property
     def alpha(self) -> float:
         """Below which p is significant: what evaluate's confidence leaves."""
-        return round(1 - self.params.get("evaluate", {}).get("confidence", 0.95), 6)
+        return round(1 - self.confidence, 6)
 
     @property
     def power(self) -> float:

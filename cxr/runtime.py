@@ -7,6 +7,7 @@ depends on what ran before it, on the number of workers, or on whether the run w
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 from collections.abc import Iterator
@@ -28,19 +29,34 @@ def _fabric_class() -> type[Fabric]:
     return Fabric
 
 
-def _deterministic() -> None:
+def _keep_memory() -> None:
+    """Have glibc keep freed memory for the next step, as PyTorch's allocator on a GPU does. By default every large
+    tensor is mapped anew and its pages are cleared at their first touch: a tenth to a third of a training step on a
+    CPU. Costs about a tenth more memory at the peak. Without glibc nothing is done.
+    """
+    trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, where -1 is never, and M_MMAP_MAX
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(trim_threshold, -1)
+        mallopt(mmap_max, 0)
+
+
+def _prepare() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by deterministic matrix products on CUDA
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads any; up to 8 % of a step
     torch.backends.cudnn.benchmark = False
+    if not torch.cuda.is_available():
+        _keep_memory()
 
 
 def device() -> torch.device:
     """A CUDA device or the CPU, deterministic: for a stage that trains nothing. Fabric takes seconds to import."""
     import torch
 
-    _deterministic()
+    _prepare()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -53,7 +69,7 @@ def fabric(precision: str = "auto") -> Fabric:
     """
     import torch
 
-    _deterministic()
+    _prepare()
     Fabric = _fabric_class()
     if precision == "auto":
         if torch.cuda.is_available():

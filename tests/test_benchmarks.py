@@ -1,5 +1,8 @@
 """Each benchmark at its smallest size: both ways run and agree; a wrong result is not put in a table."""
 
+import contextlib
+import os
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +13,18 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import adgm_step, classifier_input, dcgan_step, densenet_step, gpu, growth, numbers, precision, resize
+from benchmarks import (
+    adgm_step,
+    classifier_input,
+    dcgan_step,
+    densenet_step,
+    gpu,
+    growth,
+    numbers,
+    precision,
+    resize,
+    steps,
+)
 from benchmarks import startup as startup_line
 from benchmarks.__main__ import ORDER
 from benchmarks.steps import timed
@@ -44,6 +58,31 @@ def test_turns_alternate():
     seen = []
     turns = in_turns(lambda: seen.append("ours"), lambda: (seen.append("plain"), time.sleep(0.01)), 3)
     assert seen == ["ours", "plain"] * 3 and all(ours < 0.01 <= plain for ours, plain in turns)
+
+
+def sleeper(seconds: float):
+    if seconds < 0:
+        raise ValueError("negative")
+    return lambda: time.sleep(seconds)
+
+
+def test_the_plain_step_is_made_in_a_process_of_its_own():
+    with steps.Elsewhere(sleeper, 0.05) as plain:
+        assert plain.process.pid != os.getpid()
+        plain()
+        started = time.perf_counter()
+        plain()
+        assert 0.05 < time.perf_counter() - started < 0.5
+    assert plain.process.exitcode == 0
+    with pytest.raises((EOFError, ConnectionError)), steps.Elsewhere(sleeper, -1.0) as plain:
+        plain()
+
+
+def test_how_fast_fp32_could_be_is_told_where_nothing_else_is_had():
+    turns = [(1.0, 1e6)] * 3
+    said = steps.at_best(fabric("32-true"), lambda turns: products(None, turns), turns)
+    assert re.fullmatch(r"; \d+\.\d x would be the whole step, 0 GFLOP, at a matrix product's \d+ GFLOP/s", said)
+    assert steps.at_best(fabric("bf16-mixed"), None, turns) == ""
 
 
 def test_nothing_is_timed_when_the_results_differ():
@@ -147,6 +186,34 @@ def test_precisions_are_compared():
         list(precision.lines(True, at_most=-1.0))
 
 
+def test_products_of_bf16_are_summed_in_fp32_and_rounded_once():
+    torch.manual_seed(0)
+    x, w = torch.randn(2, 8, 9, 9).bfloat16(), torch.randn(4, 8, 3, 3).bfloat16()
+    exact = torch.conv2d(x.double(), w.double())
+    with precision.SummedWide():
+        emulated = torch.conv2d(x, w)
+        assert torch.equal(torch.conv2d(x.float(), w.float()), torch.conv2d(x.float(), w.float()))
+    assert emulated.dtype == torch.bfloat16
+    assert ((emulated.double() - exact).abs() <= exact.abs() * 2**-8).all(), "half a last place of eight bits"
+    a, b = x.flatten(1), torch.randn(648, 5).bfloat16()
+    with precision.SummedWide():
+        assert torch.equal(a @ b, (a.float() @ b.float()).bfloat16())
+
+
+def test_what_is_emulated_is_what_this_pytorch_computes_in_bf16():
+    """Gradients too. A processor without bf16 has slow kernels of its own for it, here asked for small ones."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 2)).bfloat16()
+    x = torch.randn(4, 3, 8, 8).bfloat16()
+    found = []
+    for how in (contextlib.nullcontext(), precision.SummedWide()):
+        net.zero_grad()
+        with how:
+            net(x).square().sum().backward()
+        found.append(torch.cat([p.grad.flatten().float() for p in net.parameters()]))
+    assert (found[0] - found[1]).norm() < 2**-7 * found[0].norm()
+
+
 # The GPU's script, on a CPU ----------------------------------------------------------------------------------------
 
 
@@ -188,7 +255,7 @@ def products(machine, checkpoints) -> None:
 
 def test_rate_and_operations():
     training = gpu.Training("products", 1, products, 0)
-    assert gpu.flops(training, None) == 2 * 7 * 5 * 3
+    assert steps.flops(lambda turns: products(None, turns)) == 2 * 7 * 5 * 3
     assert 0.002 < gpu.run(training, None, 1, 10) < 0.02
     assert len(timed(lambda turns: products(None, turns), None, 4)) == 4
 
