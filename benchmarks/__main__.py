@@ -12,7 +12,8 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")  # what 
 NOTES = """\
 Written by `python -m benchmarks`, which runs each line's script; `python -m benchmarks.resize` and so on run alone.
 
-Both sides run in one process in turns: this project, the plain way, and again, after a first turn that is not counted.
+Both sides run in turns: this project, the plain way, and again, after a first turn that is not counted; the plain way
+of a training step in a process of its own, since ours asks its process to keep memory and to be deterministic.
 Times are medians of five, the ratio is the median of the turns' ratios. The results of the two are compared before
 they are timed; the last column says how, and how far they lie apart. Images are the phantom's, in the formats and sizes
 of the two data sets. The plain way is in the scripts as most people write it: PIL or pydicom with scikit-image for
@@ -22,7 +23,8 @@ PyTorch's DCGAN example at 128, the ADGM with every network run for each label, 
 WITHOUT_BF16 = """
 This processor does not compute bf16 itself (no AVX512-BF16, no AMX) and emulates it 10 to 50 times slower than fp32,
 so `precision: auto` trains in fp32 here. The bars of the three training steps count on bf16, which brings 2 to 3 times
-on a processor that has it: what the lines show is what is left without it.
+on a processor that has it: what the lines show is what is left without it. Behind each ratio stands the one that a step
+would have whose every operation ran as fast as one large fp32 matrix product here; no code goes far beyond that.
 """
 
 
