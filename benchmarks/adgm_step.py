@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from benchmarks import inputs
 from benchmarks.classifier_input import store
 from benchmarks.plain_data import Files, endless, loader
-from benchmarks.steps import Elsewhere, at_best, timed
-from benchmarks.timing import Line, agree, compared, main
+from benchmarks.steps import step_line
+from benchmarks.timing import Line, agree, main
 from cxr.adgm import ADGM, CHANNELS, Gaussian, objective
 from cxr.adgm_train import train
 from cxr.batches import Images
@@ -152,17 +152,13 @@ def lines(quick: bool) -> Iterator[Line]:
         images = Images(images.stores, ids, machine.device)
         y = np.arange(batch) % classes  # the first images are the labelled ones
 
-        def train(checkpoints) -> None:
+        def loop(checkpoints) -> None:
             ours(machine, images, y, checkpoints, classes=classes, batch=batch)
 
-        with Elsewhere(plainly, paths, size, batch, classes) as plain:
-            turns = timed(train, plain, repeats)
-        note = at_best(machine, train, turns)
-    yield compared(
-        f"ADGM training step at {size}, {batch} + {batch} images, {classes} classes, end to end "
-        f"({machine._precision.precision})",
-        turns, checked, unit="step", bar=3, note=note,
-    )  # fmt: skip
+        yield step_line(
+            f"ADGM training step at {size}, {batch} + {batch} images, {classes} classes", machine, loop,
+            plainly, paths, size, batch, classes, repeats=repeats, checked=checked, bar=3,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from torch import nn
 from benchmarks import inputs
 from benchmarks.classifier_input import store
 from benchmarks.plain_data import Files, endless, loader
-from benchmarks.steps import Elsewhere, Silent, at_best, timed
-from benchmarks.timing import Line, agree, compared, main
+from benchmarks.steps import Silent, step_line
+from benchmarks.timing import Line, agree, main
 from cxr import dcgan, dcgan_train
 from cxr.batches import Images, affine, order
 from cxr.runtime import fabric, generator
@@ -124,13 +124,10 @@ def lines(quick: bool) -> Iterator[Line]:
         def train(checkpoints) -> None:
             ours(machine, images, checkpoints, batch=batch, width=width)
 
-        with Elsewhere(plainly, paths, size, batch, width) as plain:
-            turns = timed(train, plain, repeats)
-        note = at_best(machine, train, turns)
-    yield compared(
-        f"DCGAN {size} training step, batch {batch}, width {width}, end to end ({machine._precision.precision})",
-        turns, checked, unit="step", bar=2, note=note,
-    )  # fmt: skip
+        yield step_line(
+            f"DCGAN {size} training step, batch {batch}, width {width}", machine, train,
+            plainly, paths, size, batch, width, repeats=repeats, checked=checked, bar=2,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

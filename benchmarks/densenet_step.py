@@ -17,8 +17,8 @@ from torch import nn
 from benchmarks import inputs
 from benchmarks.classifier_input import AUGMENTATION, store, transforms
 from benchmarks.plain_data import Files, endless, loader
-from benchmarks.steps import Elsewhere, Silent, at_best, timed
-from benchmarks.timing import Line, agree, compared, main
+from benchmarks.steps import Silent, step_line
+from benchmarks.timing import Line, agree, main
 from cxr import classifier
 from cxr.batches import Images
 from cxr.labels import SLUGS
@@ -119,14 +119,10 @@ def lines(quick: bool) -> Iterator[Line]:
         def train(checkpoints) -> None:
             ours(machine, classifier.build("none", 0), table, images, checkpoints, batch, 1e-4, **geometry)
 
-        with Elsewhere(plainly, paths, size, batch) as plain:
-            turns = timed(train, plain, repeats)
-        note = at_best(machine, train, turns)
-    precision = machine._precision.precision
-    yield compared(
-        f"DenseNet121 training step at {size}, batch {batch}, end to end ({precision})",
-        turns, checked, unit="step", bar=2.5, note=note,
-    )  # fmt: skip
+        yield step_line(
+            f"DenseNet121 training step at {size}, batch {batch}", machine, train, plainly, paths, size, batch,
+            repeats=repeats, checked=checked, bar=2.5,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -36,10 +36,11 @@ class SummedWide(TorchDispatchMode):
     """
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
         if op not in PRODUCTS or all(v.dtype != torch.bfloat16 for v in args if isinstance(v, torch.Tensor)):
-            return op(*args, **(kwargs or {}))
-        wide = tree_map_only(torch.Tensor, torch.Tensor.float, (args, kwargs or {}))
-        return tree_map_only(torch.Tensor, torch.Tensor.bfloat16, op(*wide[0], **wide[1]))
+            return op(*args, **kwargs)
+        args, kwargs = tree_map_only(torch.Tensor, torch.Tensor.float, (args, kwargs))
+        return tree_map_only(torch.Tensor, torch.Tensor.bfloat16, op(*args, **kwargs))
 
 
 class Trained(NamedTuple):
@@ -73,7 +74,7 @@ def native() -> bool:
 
 def lines(quick: bool, at_most: float = AUC_DIFFERENCE) -> Iterator[Line]:
     own = native()
-    sizes = (32, 16, 1, 4) if quick else (128, 4096, 8, 32) if own else (32, 3072, 8, 16)
+    sizes = size, n, epochs, _ = (32, 16, 1, 4) if quick else (128, 4096, 8, 32) if own else (32, 3072, 8, 16)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         exact = trained("32-true", folder / "fp32", *sizes, 0)
@@ -83,7 +84,7 @@ def lines(quick: bool, at_most: float = AUC_DIFFERENCE) -> Iterator[Line]:
     apart = abs(rounded.auc - exact.auc)
     how = "" if own else ", emulated with sums in fp32"
     yield Line(
-        f"DenseNet121 at {sizes[0]}, {sizes[2]} epochs of {sizes[1]:,} images in bf16{how}, against fp32",
+        f"DenseNet121 at {size}, {epochs} epochs of {n:,} images in bf16{how}, against fp32",
         "training", rounded.seconds if own else float("nan"), exact.seconds,
         f"macro AUC {rounded.auc:.4f} against {exact.auc:.4f}", f"within {at_most:g}", apart <= at_most,
         f"fp32 with its batches in another order: {reordered.auc:.4f}",

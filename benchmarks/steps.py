@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.timing import Line, compared, median_seconds
 from cxr.checkpoints import Checkpoints
 
 
@@ -140,14 +141,27 @@ def at_best(machine, train: Callable[[Turns], object], turns: list[tuple[float, 
     if machine._precision.precision != "32-true":
         return ""
     n = 2048
-    a, took = torch.rand(n, n), []
-    for _ in range(6):
-        started = time.perf_counter()
-        a @ a
-        took.append(time.perf_counter() - started)
-    rate = 2 * n**3 / statistics.median(took[1:])
+    a = torch.rand(n, n)
+    rate = 2 * n**3 / median_seconds(lambda: a @ a)
     work, plain = flops(train), statistics.median(theirs for _, theirs in turns)
     return (
         f"; {plain / (work / rate):.1f} x would be the whole step, {work / 1e9:.0f} GFLOP, "
         f"at a matrix product's {rate / 1e9:.0f} GFLOP/s"
     )
+
+
+def step_line(
+    what: str,
+    machine,
+    train: Callable[[Turns], object],
+    plainly: Callable[..., Callable[[], object]],
+    *arguments: object,
+    repeats: int,
+    checked: str,
+    bar: float,
+) -> Line:
+    """Our step, of `train`, in turns with the plain one, which plainly(*arguments) returns in a process of its own."""
+    with Elsewhere(plainly, *arguments) as plain:
+        turns = timed(train, plain, repeats)
+    what = f"{what}, end to end ({machine._precision.precision})"
+    return compared(what, turns, checked, unit="step", bar=bar, note=at_best(machine, train, turns))

@@ -98,15 +98,20 @@ def side_by_side(
     return compared(what, in_turns(ours, plain, repeats), checked, **options)
 
 
-def alone(what: str, run: Callable[[], object], limit: float, checked: str, *, repeats: int = REPEATS) -> Line:
-    """A line with no other side: the median time against a limit, in seconds."""
+def median_seconds(run: Callable[[], object], repeats: int = REPEATS) -> float:
+    """What a run takes, after a first that is not counted."""
     run()
     took = []
     for _ in range(repeats):
         started = time.perf_counter()
         run()
         took.append(time.perf_counter() - started)
-    median = statistics.median(took)
+    return statistics.median(took)
+
+
+def alone(what: str, run: Callable[[], object], limit: float, checked: str, *, repeats: int = REPEATS) -> Line:
+    """A line with no other side: the median time against a limit, in seconds."""
+    median = median_seconds(run, repeats)
     return Line(what, "run", median, float("nan"), seconds(median), f"under {limit:g} s", median < limit, checked)
 
 
