@@ -33,7 +33,7 @@ def machine() -> tuple[str, bool]:
     import torch
 
     from benchmarks.precision import native
-    from cxr.files import usable_cores
+    from cxr.core.files import usable_cores
 
     model, flags = platform.processor() or platform.machine(), ""
     if (cpuinfo := Path("/proc/cpuinfo")).exists():

@@ -22,10 +22,10 @@ from benchmarks.classifier_input import store
 from benchmarks.plain_data import Files, endless, loader
 from benchmarks.steps import step_line
 from benchmarks.timing import Line, agree, main
-from cxr.adgm import ADGM, CHANNELS, Gaussian, objective
-from cxr.adgm_train import train
-from cxr.batches import Images
-from cxr.runtime import fabric, seeded
+from cxr.adgm.nets import ADGM, CHANNELS, Gaussian, objective
+from cxr.adgm.train import train
+from cxr.training.batches import Images
+from cxr.training.machine import fabric, seeded
 
 LR, DECAY = 1e-4, 1e-5
 PAPER = {"z_dim": 128, "a_dim": 128, "dropout": 0.2, "likelihood_weight": 0.01}

@@ -18,9 +18,10 @@ from benchmarks.classifier_input import store
 from benchmarks.plain_data import Files, endless, loader
 from benchmarks.steps import Silent, step_line
 from benchmarks.timing import Line, agree, main
-from cxr import dcgan, dcgan_train
-from cxr.batches import Images, affine, order
-from cxr.runtime import fabric, generator
+from cxr.gan import nets
+from cxr.gan import train as dcgan_train
+from cxr.training.batches import Images, affine, order
+from cxr.training.machine import fabric, generator
 
 LR, BETA1, Z = 2e-4, 0.5, 100
 TOLERANCE = 2e-3  # of two losses, relative; the generator's is after the discriminator's update
@@ -57,7 +58,7 @@ class Plain:
 
     def __init__(self, size: int, width: int, channels: int, device: torch.device | str = "cpu") -> None:
         self.g, self.d = (net.to(device) for net in plain_nets(size, width, channels))
-        start = dcgan.build(size, Z, width, channels, 0)
+        start = nets.build(size, Z, width, channels, 0)
         for net, other in zip((self.g, self.d), start, strict=True):
             weights = [v.contiguous() for v in other.state_dict().values()]
             net.load_state_dict(dict(zip(net.state_dict(), weights, strict=True)))

@@ -19,11 +19,13 @@ from benchmarks.classifier_input import AUGMENTATION, store, transforms
 from benchmarks.plain_data import Files, endless, loader
 from benchmarks.steps import Silent, step_line
 from benchmarks.timing import Line, agree, main
-from cxr import classifier
-from cxr.batches import Images
-from cxr.labels import SLUGS
-from cxr.objectives import CrossEntropy
-from cxr.runtime import fabric
+from cxr.classifier import net as classifier_net
+from cxr.classifier import train as classifier_train
+from cxr.classifier.objectives import CrossEntropy
+from cxr.core import findings
+from cxr.core.findings import SLUGS
+from cxr.training.batches import Images
+from cxr.training.machine import fabric
 
 TOLERANCE = 2e-3  # of two losses, relative, after an update: Adam's first step magnifies rounding
 
@@ -39,7 +41,7 @@ def labels(n: int) -> pd.DataFrame:
 
 def ours(machine, net, table: pd.DataFrame, images: Images, checkpoints, batch: int, lr: float, **augment):
     settings = {"crop_min": 1.0, "flip": 0.0, "rotate": 0.0} | augment
-    return classifier.fit(
+    return classifier_train.fit(
         machine, net, table, images, table, images, checkpoints,
         objective=CrossEntropy(), label="benchmark", select_on=[], epochs=1, batch=batch, lr=lr, average=0.0,
         seed=0, **settings,
@@ -73,14 +75,14 @@ def agreement(machine, images: Images, batch: int) -> str:
     Raises Difference.
     """
     lr = 1e-4
-    net = classifier.build("none", 0)
+    net = classifier_net.build("none", 0)
     plain = Plain({k: v.cpu().contiguous() for k, v in net.net.state_dict().items()}, lr, machine.device)
     table = labels(batch)
     few = Images(images.stores, images.stores[0].index["image_id"][:batch], machine.device)
     _, history, _ = ours(machine, net, table, few, Silent(), batch, lr)
     gray = few.gather(torch.arange(batch)).to(torch.float32) / 255
     x = (gray.expand(-1, 3, -1, -1) - 0.5) / 0.25  # the normalisation of a net that starts from nothing
-    target = torch.from_numpy(classifier.columns(table, "target"))
+    target = torch.from_numpy(findings.columns_of(table, "target"))
     before = float(plain.step(x, target))
     plain.net.eval()
     with torch.no_grad():
@@ -94,7 +96,7 @@ def agreement(machine, images: Images, batch: int) -> str:
 def plainly(paths: list[Path], size: int, batch: int) -> Callable[[], torch.Tensor]:
     """The plain step with its input, to be made again and again."""
     plain = Plain(None, 1e-4)
-    target = torch.from_numpy(classifier.columns(labels(len(paths)), "target"))
+    target = torch.from_numpy(findings.columns_of(labels(len(paths)), "target"))
     batches = endless(loader(Files(paths, transforms(size, True)), 64 * batch, batch))
 
     def step() -> torch.Tensor:
@@ -117,7 +119,7 @@ def lines(quick: bool) -> Iterator[Line]:
         geometry = {"crop_min": AUGMENTATION["crop"][0], "flip": AUGMENTATION["flip"]}
 
         def train(checkpoints) -> None:
-            ours(machine, classifier.build("none", 0), table, images, checkpoints, batch, 1e-4, **geometry)
+            ours(machine, classifier_net.build("none", 0), table, images, checkpoints, batch, 1e-4, **geometry)
 
         yield step_line(
             f"DenseNet121 training step at {size}, batch {batch}", machine, train, plainly, paths, size, batch,

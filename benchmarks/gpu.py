@@ -22,8 +22,8 @@ import torch
 from benchmarks import adgm_step, dcgan_step, densenet_step, made_up, precision
 from benchmarks.steps import Enough, Turns, flops, synchronise
 from benchmarks.timing import table as as_table
-from cxr import classifier
-from cxr.runtime import fabric
+from cxr.classifier import net as classifier
+from cxr.training.machine import fabric
 
 ROOT = Path(__file__).resolve().parents[1]
 # Dense bf16 tensor cores, FLOP/s, from the makers' data sheets; the first name that fits counts.

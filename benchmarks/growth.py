@@ -55,8 +55,8 @@ def watched(run: Callable[[], object]) -> tuple[float, int]:
 
 
 def resize(folder: Path, n: int, size: int) -> None:
-    from cxr.pack import pack
-    from cxr.sources.tree import Folder
+    from cxr.data.pack import pack
+    from cxr.data.sources.archive import Folder
 
     paths = sorted((folder / "files").glob("*.jpg"))
     table = inputs.records(paths, -(-n // len(paths))).head(n)
@@ -67,9 +67,9 @@ def epoch(folder: Path, n: int, size: int) -> None:
     """One epoch of a narrow DCGAN on the store of n images."""
     from benchmarks.dcgan_step import ours
     from benchmarks.steps import Silent
-    from cxr.batches import Images
-    from cxr.runtime import fabric
-    from cxr.store import open_store
+    from cxr.core.store import open_store
+    from cxr.training.batches import Images
+    from cxr.training.machine import fabric
 
     store = open_store(folder / f"store{n}" / str(size))
     machine = fabric("32-true")

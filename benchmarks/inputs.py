@@ -22,8 +22,8 @@ QUALITY = {FULL: 90, SMALL: 90, CHALLENGE: 85}  # the challenge's files have abo
 
 def radiograph(number: int, size: tuple[int, int]) -> np.ndarray:
     """A frontal phantom, uint8 H x W. The anatomy is drawn small and enlarged, the detector's grain is not."""
-    from cxr.sources.phantom import render_frontal
-    from cxr.sources.phantom_anatomy import Anatomy
+    from cxr.data.phantom.anatomy import Anatomy
+    from cxr.data.phantom.cohort import render_frontal
 
     anatomy = Anatomy.sample((0, number, 5), number % 2 == 0, 30.0 + 5 * (number % 9))
     view = ("PA", "AP")[number % 2]

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cxr.batches import Images
-from cxr.labels import SLUGS
-from cxr.store import open_store, write_store
+from cxr.core.findings import SLUGS
+from cxr.core.store import open_store, write_store
+from cxr.training.batches import Images
 
 
 def noise(folder: Path, n: int, size: int, device: torch.device | str) -> Images:

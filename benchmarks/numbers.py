@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.timing import Line, agree, alone, main, side_by_side
-from cxr.labels import FINDINGS
-from cxr.metrics import Draws, auc, bootstrap_auc, delong_test, draw_patients
+from cxr.core.findings import FINDINGS
+from cxr.evaluation.metrics import Draws, auc, bootstrap_auc, delong_test, draw_patients
 
 K = len(FINDINGS)
 

@@ -20,10 +20,12 @@ from torch.utils._pytree import tree_map_only
 from benchmarks import made_up
 from benchmarks.steps import Silent
 from benchmarks.timing import Line, main
-from cxr import classifier
-from cxr.metrics import auc
-from cxr.objectives import CrossEntropy
-from cxr.runtime import fabric
+from cxr.classifier import net as classifier_net
+from cxr.classifier import train
+from cxr.classifier.objectives import CrossEntropy
+from cxr.core import findings
+from cxr.evaluation.metrics import auc
+from cxr.training.machine import fabric
 
 AUC_DIFFERENCE = 0.01
 aten = torch.ops.aten
@@ -57,14 +59,15 @@ def trained(precision: str, folder: Path, size: int, n: int, epochs: int, batch:
     held_out, truth = made_up.findings(folder / "held_out", n, size, 2, machine.device)
     few, few_labels = made_up.findings(folder / "valid", 8, size, 3, machine.device)
     started = time.perf_counter()
-    net, _, _ = classifier.fit(
-        machine, classifier.build("none", 0), labels, images, few_labels, few, Silent(), label=precision, select_on=[],
+    net, _, _ = train.fit(
+        machine, classifier_net.build("none", 0), labels, images, few_labels, few, Silent(), label=precision,
+        select_on=[],
         objective=CrossEntropy(), epochs=epochs, batch=batch, lr=1e-3, average=0.98, crop_min=0.9, flip=0.0,
         rotate=0.0, seed=order,
     )  # fmt: skip
     took = time.perf_counter() - started
-    scores = classifier.predict(machine, net, held_out)
-    return Trained(float(auc(classifier.columns(truth, "truth").astype(np.float64), scores).mean()), took)
+    scores = classifier_net.predict(machine, net, held_out)
+    return Trained(float(auc(findings.columns_of(truth, "truth").astype(np.float64), scores).mean()), took)
 
 
 def native() -> bool:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from benchmarks import inputs
 from benchmarks.timing import Line, agree, main, side_by_side
-from cxr.pack import pack
-from cxr.sources.tree import Folder
+from cxr.data.pack import pack
+from cxr.data.sources.archive import Folder
 
 GRAY_LEVELS = 2.0  # how far a scaled decode may lie from a full one, on average over the pixels
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import Line, compared, median_seconds
-from cxr.checkpoints import Checkpoints
+from cxr.training.checkpoints import Checkpoints
 
 
 class Enough(Exception):

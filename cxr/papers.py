@@ -3,10 +3,12 @@
 P1: Sunitha, Chest X-ray Disease Diagnosis Using Generative Adversarial Networks (CheXpert, DenseNet121, DCGAN).
 P2: Cerri and Fraccaro, Semi-Supervised Chest X-Ray Pneumonia Classification Using Auxiliary Deep Generative Models
 (RSNA 2018, ADGM). Numbers are as printed, errors included; docs/papers.md says which are wrong. P2's figures 5 and 6
-are read by eye, to about 0.002. P1's table 1 is in cxr/explore.py, which puts it right.
+are read by eye, to about 0.002. cxr/cohort/describe.py puts P1's table 1 right.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 # What the papers say of their cohorts: P1 of CheXpert's training images, P2 of RSNA.
 COHORTS = {
@@ -62,6 +64,35 @@ ADGM_IMAGES = 2669
 ADGM_CURVE = {
     2: ((100, 0.7455), (500, 0.7875), (1000, 0.797), (1500, 0.815), (3000, 0.821), (4000, 0.822)),
     3: ((100, 0.5345), (500, 0.5805), (1000, 0.605), (1500, 0.609), (3000, 0.633), (4000, 0.645)),
+}
+
+
+class Printed(NamedTuple):
+    """One row of the paper's Table 1: counts, and percents as text, digit for digit; None where it prints none."""
+
+    positive: int
+    positive_percent: str
+    uncertain: int
+    uncertain_percent: str | None
+    negative: int
+    negative_percent: str
+
+
+TABLE_1 = {
+    "No Finding": Printed(22381, "10", 0, None, 201033, "90"),
+    "Enlarged Cardiomediastinum": Printed(10798, "4.8", 200213, "89", 12403, "5.5"),
+    "Cardiomegaly": Printed(27000, "12.08", 188327, "84.3", 8087, "3.6"),
+    "Lung Opacity": Printed(105581, "47.25", 112235, "50.2", 5598, "2.5"),
+    "Lung Lesion": Printed(9186, "4.1", 212740, "95.2", 1488, "0.6"),
+    "Edema": Printed(52246, "4.1", 158184, "70.8", 12984, "5.8"),
+    "Consolidation": Printed(14783, "6.6", 180889, "80.9", 27742, "12.4"),
+    "Pneumonia": Printed(6039, "2.7", 198605, "88.9", 18770, "8.4"),
+    "Atelectasis": Printed(33376, "14.9", 156299, "69.9", 33739, "16.5"),
+    "Pneumothorax": Printed(19448, "8.7", 200821, "89.8", 3145, "1.4"),
+    "Pleural Effusion": Printed(86187, "38.5", 125599, "56.2", 11628, "5.2"),
+    "Pleural Other": Printed(3523, "1.5", 217238, "97.2", 2653, "1.1"),
+    "Fracture": Printed(9040, "4", 213732, "95.6", 642, "0.2"),
+    "Support Devices": Printed(1079, "0.4", 106334, "47.5", 116001, "51.9"),
 }
 
 

@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import main, read_split
-from stages.training import training_state
+from stages.cli import main
+from stages.state import training_state
 
 
 def run(
     variant: Annotated[
         Literal["corrected", "paper", "paper_code", "no_z", "supervised", "pseudo_label", "mean_teacher"],
-        Option(help="of the model, or a control arm; cxr/adgm_runs.py says what each is"),
+        Option(help="of the model, or a control arm; cxr/adgm/variants.py says what each is"),
     ],
     classes: Annotated[int, Option(min=2, max=3, help="2: Abnormal, Normal; 3: the challenge's own")],
     labels: Annotated[int, Option(min=1, help="labelled training images per class; the others go unlabelled")],
@@ -71,20 +71,21 @@ def run(
 
     from PIL import Image
 
-    from cxr import adgm, adgm_judge, adgm_train
-    from cxr.adgm_labels import assign
-    from cxr.adgm_runs import GENERATIVE, Run
-    from cxr.batches import Images
-    from cxr.files import atomic, write_json, write_table
-    from cxr.labels import CLASS_NAMES
-    from cxr.records import load
-    from cxr.runtime import fabric
-    from cxr.semi import Semi
-    from cxr.splits import guard
-    from cxr.store import open_store
-    from cxr.weights import save
+    from cxr.adgm import nets, samples
+    from cxr.adgm import train as adgm_train
+    from cxr.adgm.controls import Semi
+    from cxr.adgm.labelled import assign
+    from cxr.adgm.variants import GENERATIVE, Run
+    from cxr.core.files import atomic, write_json, write_table
+    from cxr.core.findings import CLASS_NAMES
+    from cxr.core.guard import guard, read_split
+    from cxr.core.records import load
+    from cxr.core.store import open_store
+    from cxr.training.batches import Images
+    from cxr.training.machine import fabric
+    from cxr.training.weights import save
 
-    adgm.decoder_maps(size)
+    nets.decoder_maps(size)
     splits, about = read_split(split, "rsna")
     seed += draw
     table = assign(load(records, "rsna"), splits, classes=classes, labels=labels, seed=seed)
@@ -125,13 +126,13 @@ def run(
     if not machine.is_global_zero:
         return
     if generative := variant in GENERATIVE:
-        warning = adgm_judge.collapse(
+        warning = samples.collapse(
             done.history.iloc[-1], z_dim, None if adgm_train.fixed(variant, classes, size) else likelihood_weight
         )
         if warning and variant != "no_z":
             print(f"{label}: {warning}", file=sys.stderr)
         y_train, y_valid = (part["label"].to_numpy() for part in (train, valid))
-        judged = adgm_judge.agreement(done.net, images[0], y_train, images[1], y_valid, seed=seed, **geometry)
+        judged = samples.agreement(done.net, images[0], y_train, images[1], y_valid, seed=seed, **geometry)
 
     meta = {"net": type(done.net).__name__, "class_names": list(CLASS_NAMES[classes]), "labels": labels, "draw": draw}
     meta |= {"size": size} | settings | (semi._asdict() if not generative else {})
@@ -146,7 +147,7 @@ def run(
         shown.mkdir()
         write_table(shown / "history.csv", done.history)
         if generative:
-            Image.fromarray(adgm_judge.conditional_means(done.net, 8, seed)).save(shown / "samples.png")
+            Image.fromarray(samples.conditional_means(done.net, 8, seed)).save(shown / "samples.png")
             write_json(shown / "samples.json", judged)
         write_table(found_file, found.assign(split_sha256=about["sha256"]))
 

@@ -1,4 +1,5 @@
-"""arm: the training table, the extra images and the objective of one control arm of the GAN question (cxr/arms.py).
+"""arm: the training table, the extra images and the objective of one control arm of the GAN question
+(cxr/synthesis/arms.py).
 
 python -m stages.arm --arm oversampling --balanced data/balanced --gans models/gan --stores data/stores/chexpert --split
 data/splits/chexpert.parquet --out data/arms/oversampling ...
@@ -9,11 +10,11 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import main, read_split
+from stages.cli import main
 
 
 def run(
-    arm: Annotated[str, Option(help="of cxr/arms.py")],
+    arm: Annotated[str, Option(help="of cxr/synthesis/arms.py")],
     balanced: Annotated[Path, Option(help="folder that balance wrote: table.parquet, plan.json, images/")],
     gans: Annotated[Path, Option(help="folder with one folder a generator")],
     generators: Annotated[list[str], Option(help="slugs, or several joined by + where findings share a generator")],
@@ -30,20 +31,19 @@ def run(
     import numpy as np
     import pandas as pd
 
-    from cxr import arms
-    from cxr.balance import prevalence
-    from cxr.files import atomic, read_json, read_table, write_json, write_table
-    from cxr.generators import of
-    from cxr.images import resize
-    from cxr.labels import COLUMNS, UNCERTAIN, in_view
-    from cxr.objectives import BASELINE, objective
-    from cxr.predictions import values
-    from cxr.runtime import fabric
-    from cxr.splits import guard
-    from cxr.store import open_store, write_store
-    from cxr.synthesis import synthesise
+    from cxr.classifier.objectives import BASELINE, objective
+    from cxr.core.files import atomic, read_json, read_table, write_json, write_table
+    from cxr.core.findings import COLUMNS, UNCERTAIN, columns_of, in_view
+    from cxr.core.guard import guard, read_split
+    from cxr.core.resize import resize
+    from cxr.core.store import open_store, write_store
+    from cxr.gan.generators import generator_of
+    from cxr.synthesis import arms
+    from cxr.synthesis.balance import prevalence
+    from cxr.synthesis.generate import synthesise
+    from cxr.training.machine import fabric
 
-    arms.known(arm)
+    arms.check_arm(arm)
     if arm == "blurred" and gan_size >= size:
         raise ValueError(
             f"study.arms has blurred, but gan.size = {gan_size} is not below classifier.size = {size}: nothing would "
@@ -71,22 +71,26 @@ def run(
             name: float(np.average(enriched[f"target.{name}"], weights=enriched[f"weight.{name}"])) for name in wanted
         }
     # Refuses here, before an hour of other trainings, what this arm's training would refuse.
-    objective(spec, values(train, "target"), values(train, "weight"), 3 if UNCERTAIN[0] in whole else 2)
+    objective(spec, columns_of(train, "target"), columns_of(train, "weight"), 3 if UNCERTAIN[0] in whole else 2)
     if arm == "oversampling":
-        drawn = [arms.again(name, n, learnt, seed) for name, n in wanted.items()]
+        drawn = [arms.repeat_positives(name, n, learnt, seed) for name, n in wanted.items()]
         rows = pd.concat([real, *drawn], ignore_index=True)
     if arm in ("gan", "gan_untrained", "blurred", "pretrained"):
         rows, packed = whole, open_store(balanced / "images")
         images = (packed.images[i] for i in packed.rows(extra["image_id"]))
     if arm == "gan_untrained":
         made = (
-            synthesise(fabric("32-true"), gans / of(name, generators), name, n, labels, train, seed, trained=False)[0]
+            synthesise(
+                fabric("32-true"), gans / generator_of(name, generators), name, n, labels, train, seed, trained=False
+            )[0]
             for name, n in wanted.items()
         )
         images = (resize(image, size) for finding in made for image in finding)
     if arm == "blurred":
         source = open_store(stores / str(gan_size))
-        chosen = pd.concat([arms.again(name, n, learnt, seed) for name, n in wanted.items()], ignore_index=True)
+        chosen = pd.concat(
+            [arms.repeat_positives(name, n, learnt, seed) for name, n in wanted.items()], ignore_index=True
+        )
         images = (resize(source.images[i], size) for i in source.rows(chosen["image_id"]))
         if labels == "sampled":  # a real X-ray has labels of its own: another one's would make a worse control
             own = [name for name in extra if name.startswith(("target.", "weight.", "uncertain."))]

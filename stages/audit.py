@@ -14,10 +14,10 @@ from stages.cli import main
 
 def read(path: Path, dataset: str) -> tuple:
     """(records, the manifest's kind) of a parquet file with its manifest.json beside it, or of the published CSV."""
-    from cxr.files import read_json
-    from cxr.records import load
-    from cxr.sources import chexpert, rsna
-    from cxr.sources.tree import Folder
+    from cxr.core.files import read_json
+    from cxr.core.records import load
+    from cxr.data.sources import chexpert, rsna
+    from cxr.data.sources.archive import Folder
 
     if path.suffix == ".parquet":
         manifest = path.with_name("manifest.json")
@@ -42,22 +42,24 @@ def run(
     """Audit the papers' numbers."""
     import pandas as pd
 
-    from cxr import audit, audit_chexpert, audit_rsna
-    from cxr.files import atomic, write_table
+    from cxr.audit import chexpert as audit_chexpert
+    from cxr.audit import rsna as audit_rsna
+    from cxr.audit import sheet
+    from cxr.core.files import atomic, write_table
 
     sheets, data = [], []
     for dataset, path, of in (("chexpert", chexpert, audit_chexpert), ("rsna", rsna, audit_rsna)):
         records, kind = read(path, dataset)
         records = records[records["official_split"] == "train"]
-        why = audit.standing(dataset, len(records), kind)
+        why = sheet.standing(dataset, len(records), kind)
         sheets.append(of.sheet(None if why else of.count(records), why))
         data.append({"dataset": dataset, "kind": kind, "n": len(records), "why": why})
-    rows = audit.table(*sheets)
+    rows = sheet.table(*sheets)
     with atomic(out) as folder:
         folder.mkdir()
         write_table(folder / "audit.csv", rows)
         write_table(folder / "data.csv", pd.DataFrame(data))
-    print(f"audit: {len(rows)} numbers: " + "; ".join(f"{verdict}: {n}" for verdict, n in audit.tally(rows).items()))
+    print(f"audit: {len(rows)} numbers: " + "; ".join(f"{verdict}: {n}" for verdict, n in sheet.tally(rows).items()))
     for about in data:
         if about["why"]:
             print(f"audit: {about['why']}")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import main, read_split
+from stages.cli import main
 
 JUDGED = {"generator_sha256": str, "generated": int, "memorisation": {"duplicates": object}}
 
@@ -42,23 +42,23 @@ def run(
     """Plan, generate and write the enriched training table."""
     import pandas as pd
 
-    from cxr import balance
-    from cxr import generators as serving
-    from cxr.files import Progress, atomic, read_table, write_json, write_table
-    from cxr.images import resize
-    from cxr.labels import COLUMNS, in_view, slug
-    from cxr.labels import finding as official
-    from cxr.runtime import fabric
-    from cxr.splits import guard
-    from cxr.store import write_store
-    from cxr.synthesis import read, synthesise
+    from cxr.core.files import Progress, atomic, read_table, write_json, write_table
+    from cxr.core.findings import COLUMNS, in_view, slug
+    from cxr.core.findings import finding as official
+    from cxr.core.guard import guard, read_split
+    from cxr.core.resize import resize
+    from cxr.core.store import write_store
+    from cxr.gan import generators as serving
+    from cxr.synthesis import balance
+    from cxr.synthesis.generate import read, synthesise
+    from cxr.training.machine import fabric
 
     findings = [slug(official(name)) for name in findings]
     rows = read_table(table, columns=COLUMNS).assign(synthetic=False)
     splits, about = read_split(split, "chexpert")
     train = in_view(rows[rows["split"] == "train"], view)
     guard(train, splits, by=about["by"], what=str(table))
-    made_by = {name: serving.of(name, generators) for name in findings}
+    made_by = {name: serving.generator_of(name, generators) for name in findings}
     gan = {name: read(gans / g) for name, g in made_by.items()}
     for name, meta in gan.items():
         g = made_by[name]
@@ -123,7 +123,7 @@ def _refuse_memorisers(name: str, made_by: str, generator: Path, path: Path, mos
     """Raises ValueError when more than `most` of what the generator makes replays training images, or when what
     fidelity wrote is of another generator. A generator that could not be judged is named.
     """
-    from cxr.files import read_json, sha256
+    from cxr.core.files import read_json, sha256
 
     stage = f"fidelity@{made_by}"
     judged = read_json(path, stage, JUDGED)

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import located, main, read_split
-from stages.training import training_state
+from stages.cli import located, main
+from stages.state import training_state
 
 
 def run(
@@ -54,14 +54,15 @@ def run(
     import numpy as np
     import pandas as pd
 
-    from cxr import classifier, objectives
-    from cxr.batches import Images
-    from cxr.files import atomic, read_table, write_table
-    from cxr.labels import COLUMNS, SLUGS, in_view
-    from cxr.runtime import fabric
-    from cxr.splits import guard
-    from cxr.store import open_store
-    from cxr.weights import save
+    from cxr.classifier import net as classifier_net
+    from cxr.classifier import objectives, train
+    from cxr.core.files import atomic, read_table, write_table
+    from cxr.core.findings import COLUMNS, SLUGS, in_view
+    from cxr.core.guard import guard, read_split
+    from cxr.core.store import open_store
+    from cxr.training.batches import Images
+    from cxr.training.machine import fabric
+    from cxr.training.weights import save
 
     seed = seed if trial is None else trial
     rows = in_view(read_table(table, columns=COLUMNS), view)
@@ -82,10 +83,10 @@ def run(
     }
     start = weights if weights in ("imagenet", "none") else located(weights)
     try:
-        outcomes = classifier.classes(rows)
+        outcomes = classifier_net.classes_of(rows)
     except ValueError as error:
         raise ValueError(f"{table}: {error}; `dvc repro -f label@u_multiclass` makes it again") from None
-    net = classifier.build(start, seed, outcomes)
+    net = classifier_net.build(start, seed, outcomes)
     settings = {
         "batch": batch, "lr": lr, "average": average, "crop_min": crop_min, "flip": flip, "rotate": rotate,
         "seed": seed, "select_on": about["select_on"],
@@ -98,7 +99,7 @@ def run(
         params["epochs"] = epochs
     label = f"{model.parent.name}@{model.name}" if model.parent.name in ("baseline", "study") else model.name
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state)
-    trained, curve, best = classifier.fit(
+    trained, curve, best = train.fit(
         machine,
         net,
         parts["train"],
@@ -106,7 +107,7 @@ def run(
         parts["valid"],
         images["valid"],
         checkpoints,
-        objective=objectives.objective(spec, *classifier.learnt(parts["train"]), outcomes),
+        objective=objectives.objective(spec, *classifier_net.targets_and_weights(parts["train"]), outcomes),
         epoch_images=spec["epoch_images"],
         lead=np.flatnonzero(parts["train"]["synthetic"]) if spec["lead"] else None,
         label=label,
@@ -115,7 +116,9 @@ def run(
     )
     found = []
     for name in ("valid", "test"):
-        scores = pd.DataFrame(classifier.predict(machine, trained, images[name]), columns=[f"score.{s}" for s in SLUGS])
+        scores = pd.DataFrame(
+            classifier_net.predict(machine, trained, images[name]), columns=[f"score.{s}" for s in SLUGS]
+        )
         head = parts[name][["image_id", "patient_id", "split"]]
         found.append(pd.concat([head, scores, parts[name][[f"truth.{s}" for s in SLUGS]]], axis=1))
     if not machine.is_global_zero:

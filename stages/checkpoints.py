@@ -61,7 +61,7 @@ def run(
 
 def _trainings(folder: Path) -> list[Entry]:
     """Every <stage>/<fingerprint>, by stage, the newest first."""
-    from cxr.checkpoints import states
+    from cxr.training.checkpoints import states
 
     paths = sorted(file.parent for file in folder.glob("*/*/fingerprint.json"))
     found = [_entry(path, path.parent.name, max(states(path), default=0)) for path in paths]
@@ -90,7 +90,7 @@ def _entry(path: Path, stage: str, position: int | None) -> Entry:
 
 def _hold(path: Path, stage: str) -> contextlib.AbstractContextManager | None:
     """The lock of a training or a download, held alone; None when another process has it."""
-    from cxr.checkpoints import exclusive
+    from cxr.training.checkpoints import exclusive
 
     file = path.with_suffix(".zip.lock") if stage == "downloads" else path / "lock"
     return exclusive(file) if file.exists() else contextlib.nullcontext()  # without one nobody ever held it

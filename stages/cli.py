@@ -38,6 +38,12 @@ def located(path: str) -> str:
     return str(file) if here != Path.cwd() and ":" not in path and file.exists() else path
 
 
+def instances_of(policy: str) -> tuple[str, str]:
+    """The stage instances that make a policy's label table and its model."""
+    label, baseline = ("relabel", "selftrain") if policy == "u_selftrained" else ("label", "baseline")
+    return f"{label}@{policy}", f"{baseline}@{policy}"
+
+
 def app_of(command: Callable):
     """The Typer application of one stage's function."""
     import typer
@@ -70,21 +76,3 @@ def main(command: Callable, arguments: list[str] | None = None) -> None:
         sys.exit(code or 0)
     print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.exit(1)
-
-
-def read_split(path: Path, dataset: str, **also: type) -> tuple:
-    """A split (image_id, patient_id, split) and what the JSON beside it says of it: by, sha256 and `also`, by type.
-
-    Raises ValueError, naming the file and the cure, when one is missing or torn, or they are not each other's.
-    """
-    from cxr.files import read_json, read_table, sha256
-
-    stage = f"split@{dataset}"
-    table = read_table(path, stage, ("image_id", "patient_id", "split"))
-    about = read_json(path.with_suffix(".json"), stage, {"by": str, "sha256": str, **also})
-    if sha256(path) != about["sha256"]:
-        raise ValueError(
-            f"{path} is not the split that {path.with_suffix('.json').name} describes; `dvc repro -f {stage}` makes "
-            f"both again"
-        )
-    return table, about

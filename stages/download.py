@@ -1,4 +1,4 @@
-"""Source -> records.parquet (cxr/records.py) and manifest.json. Raw images stay where they are.
+"""Source -> records.parquet (cxr/core/records.py) and manifest.json. Raw images stay where they are.
 
 python -m stages.download --dataset chexpert --source phantom --out data/chexpert
 """
@@ -25,9 +25,9 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="of the phantom")] = 0,
 ) -> None:
     """Read a dataset's label tables into canonical records; download it, or make the phantom, first."""
-    from cxr.files import atomic, write_json, write_table
-    from cxr.sources import chexpert, rsna
-    from cxr.sources.fetch import describe, open_source
+    from cxr.core.files import atomic, write_json, write_table
+    from cxr.data.sources import chexpert, rsna
+    from cxr.data.sources.address import describe, open_source
 
     reader = {"chexpert": chexpert, "rsna": rsna}[dataset]
     patients = {"chexpert": chexpert_patients, "rsna": rsna_patients}[dataset]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import main
+from stages.cli import instances_of, main
 
 
 def run(
@@ -53,16 +53,18 @@ def run(
     seed: Annotated[int, Option(min=0, help="of the draws of patients")] = 0,
 ) -> None:
     """Judge the predictions of the classifiers and of the ADGM."""
-    from cxr import adgm_runs, evaluate_adgm, floor, label_question, study, subgroups, trust
-    from cxr.evaluate import Settings, judge, summary
-    from cxr.files import atomic, read_table, write_json, write_table
-    from cxr.labels import COLUMNS, finding, in_view
-    from cxr.policies import everyone, stages
-    from cxr.predictions import read_adgm, read_classifier, same_images
-    from cxr.records import load
+    from cxr.adgm import variants as adgm_runs
+    from cxr.cohort.policies import all_policies
+    from cxr.core.files import atomic, read_table, write_json, write_table
+    from cxr.core.findings import COLUMNS, finding, in_view
+    from cxr.core.records import load
+    from cxr.evaluation import adgm, metadata, operating, study, subgroups
+    from cxr.evaluation import policies as label_question
+    from cxr.evaluation.classifiers import Settings, judge, summary
+    from cxr.evaluation.predictions import read_adgm, read_classifier, same_images
 
     findings = [finding(name) for name in findings]
-    policies = everyone(policies, selftrained)
+    policies = all_policies(policies, selftrained)
     if final_policy not in policies:
         raise ValueError(f"no baseline under final_policy {final_policy!r} to compare with: add it to policies")
     study.check(arms, seeds)
@@ -70,7 +72,7 @@ def run(
     paths["final"] = predictions / "final.parquet"
     models = {}
     for name, path in paths.items():
-        stage = "final" if name == "final" else stages(name)[1]
+        stage = "final" if name == "final" else instances_of(name)[1]
         models[name] = read_classifier(path, stage)
         same_images(path, models[name], paths[policies[0]], models[policies[0]])
     trainings = {}
@@ -87,12 +89,12 @@ def run(
         same_images(files[run], runs[run], files[first], runs[first])
 
     known, learnt = load(records, "chexpert"), {}
-    sources = {policy: (label_tables / f"{policy}.parquet", stages(policy)[0]) for policy in policies}
+    sources = {policy: (label_tables / f"{policy}.parquet", instances_of(policy)[0]) for policy in policies}
     for name, (path, stage) in (sources | {"final": (balanced, "balance")}).items():
         table = read_table(path, stage, COLUMNS)
         learnt[name] = in_view(table[table["split"] == "train"], view)
-    floors = {f"floor_{p}": floor.beside(models[p], learnt[p], records, known) for p in policies}
-    who = floor.people(records, known, models["final"]["image_id"])
+    floors = {f"floor_{p}": metadata.beside(models[p], learnt[p], records, known) for p in policies}
+    who = metadata.people(records, known, models["final"]["image_id"])
 
     settings = Settings(
         replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power
@@ -101,25 +103,28 @@ def run(
     mixed, asked = label_question.tables({policy: models[policy] for policy in policies}, final_policy, settings)
     tables = judge(models | mixed | floors, final_policy, settings, own) | asked
     pair = {name: models[name] for name in (final_policy, "final")}
-    trained, true = {name: trust.trained_share(learnt[name]) for name in pair}, trust.true_share(learnt[final_policy])
-    judged = {name: trust.fit(table, trained[name], true, settings) for name, table in pair.items()}
-    tables |= trust.tables(pair, judged, trained, true, settings)
+    trained, true = (
+        {name: operating.trained_share(learnt[name]) for name in pair},
+        operating.true_share(learnt[final_policy]),
+    )
+    judged = {name: operating.fit(table, trained[name], true, settings) for name, table in pair.items()}
+    tables |= operating.tables(pair, judged, trained, true, settings)
     tables["subgroups"] = subgroups.table(pair | {own: floors[own]}, judged, who, settings)
     shown = summary(tables, policies, final_policy, findings)
     if runs:
-        tables |= evaluate_adgm.tables(runs, settings)
-        shown |= evaluate_adgm.summary(tables)
-    shown |= trust.summary(tables, own, final_policy) | label_question.summary(asked)
+        tables |= adgm.tables(runs, settings)
+        shown |= adgm.summary(tables)
+    shown |= operating.summary(tables, own, final_policy) | label_question.summary(asked)
     if trainings:
         compared = study.judge_study(trainings, findings, settings)
         tables, shown = tables | compared, shown | study.summary(compared)
     if runs:
         rsna, split = load(rsna_records, "rsna"), read_table(rsna_split, "split@rsna", ("image_id", "split"))
         seen = rsna[rsna["image_id"].isin(split.loc[split["split"] == "train", "image_id"])]
-        who = floor.people(rsna_records, rsna, next(iter(runs.values()))["image_id"])
+        who = metadata.people(rsna_records, rsna, next(iter(runs.values()))["image_id"])
         lead = adgm_runs.leading(variants), min(draws)
         led = {(run.classes, run.labels): t for run, t in runs.items() if (run.variant, run.draw) == lead}
-        tables["adgm_floor"] = subgroups.adgm(led, {k: floor.classes(seen, who, k) for k in classes}, who, settings)
+        tables["adgm_floor"] = subgroups.adgm(led, {k: metadata.classes(seen, who, k) for k in classes}, who, settings)
     with atomic(out) as folder, atomic(metrics) as file:
         folder.mkdir()
         for name, table in tables.items():

@@ -19,26 +19,28 @@ def run(
     """Describe both datasets."""
     import pandas as pd
 
-    from cxr import doctor, explore, figures
-    from cxr.files import atomic, write_json, write_table
-    from cxr.records import load
+    from cxr.cohort import checks as doctor
+    from cxr.cohort import describe
+    from cxr.core.files import atomic, write_json, write_table
+    from cxr.core.records import load
+    from cxr.report import figures
 
     xpert, pneumonia = load(chexpert, "chexpert"), load(rsna, "rsna")
     parts = {split: xpert[xpert["official_split"] == split] for split in ("train", "valid")}
-    table, bins = explore.table1(parts["train"]), explore.ages(parts["train"])
+    table, bins = describe.table1(parts["train"]), describe.ages(parts["train"])
     checks = [doctor.chexpert(xpert).assign(dataset="chexpert"), doctor.rsna(pneumonia).assign(dataset="rsna")]
     checks = pd.concat(checks, ignore_index=True)
     tables = {
-        "table1": explore.beside_paper(table),
-        "table1_valid": explore.table1(parts["valid"]),
-        "cooccurrence": explore.cooccurrence(parts["train"]),
+        "table1": describe.beside_paper(table),
+        "table1_valid": describe.table1(parts["valid"]),
+        "cooccurrence": describe.cooccurrence(parts["train"]),
         "age_by_sex": bins,
-        "rsna_classes": explore.rsna_classes(pneumonia),
+        "rsna_classes": describe.rsna_classes(pneumonia),
         "checks": checks[["dataset", *checks.columns.drop("dataset")]],
     }
-    summary = {split: explore.summary_chexpert(rows) for split, rows in parts.items()}
+    summary = {split: describe.summary_chexpert(rows) for split, rows in parts.items()}
     drawn = {
-        "labels": figures.labels(table, {state: state for state in explore.STATES}),
+        "labels": figures.labels(table, {state: state for state in describe.STATES}),
         "age_by_sex": figures.ages(bins.dropna().astype(int)),
     }
     with atomic(out) as folder:
@@ -47,7 +49,7 @@ def run(
             write_table(folder / f"{name}.csv", rows)
         for name, figure in drawn.items():
             (folder / f"{name}.png").write_bytes(figures.png(figure, dpi=200))
-        write_json(folder / "summary.json", {"chexpert": summary, "rsna": explore.summary_rsna(pneumonia)})
+        write_json(folder / "summary.json", {"chexpert": summary, "rsna": describe.summary_rsna(pneumonia)})
     for row in checks[~checks["severity"].isin(("ok", "note"))].itertuples():
         print(f"explore: {row.dataset}: {row.severity}: {row.check}: {row.count} ({row.advice}); {row.examples}")
 

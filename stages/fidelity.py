@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import main, read_split
+from stages.cli import instances_of, main
 
 JUDGE = {"size": int, "split_sha256": str, "classes": int}
 PAIRS = 10
@@ -37,24 +37,25 @@ def run(
     import pandas as pd
     from PIL import Image
 
-    from cxr import dcgan, fidelity, generators, synthesis
-    from cxr.classifier import build
-    from cxr.features import SIZE, Inception, penultimate
-    from cxr.files import atomic, read_json, sha256, write_json, write_table
-    from cxr.policies import stages
-    from cxr.records import load
-    from cxr.runtime import device
-    from cxr.splits import guard
-    from cxr.store import open_store
-    from cxr.weights import load_into
+    from cxr.classifier.net import build
+    from cxr.core.files import atomic, read_json, sha256, write_json, write_table
+    from cxr.core.guard import guard, read_split
+    from cxr.core.records import load
+    from cxr.core.store import open_store
+    from cxr.fidelity import measures
+    from cxr.fidelity.features import SIZE, Inception, penultimate
+    from cxr.gan import generators, nets
+    from cxr.synthesis import generate
+    from cxr.training.machine import device
+    from cxr.training.weights import load_into
 
     findings = generators.members(generator)
     table = load(records, "chexpert")
     splits, about = read_split(split, "chexpert")
-    meta = synthesis.read(gan)
+    meta = generate.read(gan)
     made_under = [(gan, meta, f"gan@{generator}")]
     if features == "classifier":
-        _, trainer = stages(classifier.name)
+        _, trainer = instances_of(classifier.name)
         judge = read_json(classifier / "model.json", trainer, JUDGE)
         made_under.append((classifier, judge, trainer))
     for folder, made_with, stage in made_under:
@@ -77,7 +78,7 @@ def run(
 
     machine = device()
     store = open_store(stores / str(meta["size"]))
-    g = synthesis.generator(gan, meta)
+    g = generate.generator(gan, meta)
     if features == "classifier":
         net, *shape = build("none", seed, judge["classes"]), judge["size"], 64
         load_into(net, classifier / "model.safetensors")
@@ -93,7 +94,7 @@ def run(
         mine = vectors[:, k] == 1
         key = (seed, 5) if len(findings) == 1 else (seed, 5, k)
         y = vectors[mine] if meta["mode"] == "conditional" else None
-        made = dcgan.generate(g, int(mine.sum()), meta["z_dim"], *key, device=machine, labels=y)
+        made = nets.generate(g, int(mine.sum()), meta["z_dim"], *key, device=machine, labels=y)
         images = real | {"made": made}
         seen = known | {"made": penultimate(net, made, *shape)}
         results.append(_judged(name, train, mine, held_out, images, seen, replicates, seed))
@@ -101,7 +102,7 @@ def run(
             features=features,
             generator_sha256=sha256(gan / "generator.safetensors"),
             split_sha256=about["sha256"],
-            scales=fidelity.scales(meta["size"]),
+            scales=measures.scales(meta["size"]),
         )
     with atomic(report) as folder:
         folder.mkdir()
@@ -109,7 +110,7 @@ def run(
             place = folder if len(findings) == 1 else folder / found["finding"]
             place.mkdir(exist_ok=True)
             write_json(place / "fidelity.json", found)
-            halves = pd.DataFrame(rows, columns=["replicate", "which", "n", *fidelity.MEASURES])
+            halves = pd.DataFrame(rows, columns=["replicate", "which", "n", *measures.MEASURES])
             write_table(place / "halves.csv", halves)
             Image.fromarray(picture).save(place / "worst_pairs.png")
     for found, *_ in results:
@@ -126,22 +127,23 @@ def _judged(name, train, mine, held_out, images, seen, replicates, seed) -> tupl
     """
     import numpy as np
 
-    from cxr import dcgan, fidelity, memorisation
+    from cxr.fidelity import copies, measures
+    from cxr.gan import nets
 
     own, trained_on, made = np.flatnonzero(mine), train["seen"].to_numpy(), images["made"]
     rng = np.random.default_rng([seed, *name.encode()])
-    rows = fidelity.compare(
+    rows = measures.compare(
         seen["train"][own], seen["made"], images["train"][own], made,
         train["patient_id"].to_numpy(object)[own], replicates=replicates, rng=rng,
     )  # fmt: skip
     images, seen = (parts | {"train": parts["train"][trained_on]} for parts in (images, seen))
-    spaces = {part: {"features": seen[part], "pixels": memorisation.pixels(x)} for part, x in images.items()}
-    mirrored = memorisation.pixels(images["train"][:, :, ::-1])
+    spaces = {part: {"features": seen[part], "pixels": copies.pixels(x)} for part, x in images.items()}
+    mirrored = copies.pixels(images["train"][:, :, ::-1])
     spaces["train"]["pixels"] = np.concatenate([spaces["train"]["pixels"], mirrored])
     people = [part["patient_id"].to_numpy(object) for part in (train[trained_on], held_out)]
-    told, pairs = memorisation.judge(*spaces.values(), *people, rng)
+    told, pairs = copies.judge(*spaces.values(), *people, rng)
     worst = pairs[:, :PAIRS]
-    picture = dcgan.grid(np.concatenate([made[worst[0]], images["train"][worst[1]]]), worst.shape[1])
+    picture = nets.grid(np.concatenate([made[worst[0]], images["train"][worst[1]]]), worst.shape[1])
     result = {
         "finding": name,
         "real": len(own),
@@ -151,7 +153,7 @@ def _judged(name, train, mine, held_out, images, seen, replicates, seed) -> tupl
         "held_out_patients": int(held_out["patient_id"].nunique()),
         "half": min((row["n"] for row in rows), default=0),
         "replicates": len(rows) // 2,
-        "quality": fidelity.summary(rows),
+        "quality": measures.summary(rows),
         "memorisation": told,
     }
     return result, rows, picture

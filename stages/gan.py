@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import main, read_split
-from stages.training import training_state
+from stages.cli import main
+from stages.state import training_state
 
 
 def run(
@@ -63,15 +63,16 @@ def run(
     import numpy as np
     from PIL import Image
 
-    from cxr import dcgan, dcgan_train, generators
-    from cxr import diffaugment as augmentation
-    from cxr.batches import Images
-    from cxr.files import atomic, write_json, write_table
-    from cxr.records import load
-    from cxr.runtime import fabric
-    from cxr.splits import guard
-    from cxr.store import open_store
-    from cxr.weights import save
+    from cxr.core.files import atomic, write_json, write_table
+    from cxr.core.guard import guard, read_split
+    from cxr.core.records import load
+    from cxr.core.store import open_store
+    from cxr.gan import diffaugment as augmentation
+    from cxr.gan import generators, train
+    from cxr.gan import nets as dcgan
+    from cxr.training.batches import Images
+    from cxr.training.machine import fabric
+    from cxr.training.weights import save
 
     findings = generators.check(generator, mode)
     dcgan.levels(size)
@@ -115,7 +116,7 @@ def run(
     params = {"sample_every": sample_every} | facts
     inputs = {"records": records, "split": split, "store": store.folder}
     checkpoints = training_state(__file__, f"gan@{generator}", machine, inputs, params, checkpoint_minutes, state)
-    made = dcgan_train.fit(
+    made = train.fit(
         machine, images, checkpoints, label=f"gan@{generator}", epochs=epochs, sample_every=sample_every,
         vectors=generators.vectors(chosen, findings) if mode == "conditional" else None,
         kept_back=reference if select == "kid" else None, augment=diffaugment, **settings,

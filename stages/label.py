@@ -14,7 +14,7 @@ from stages.cli import main
 
 
 def run(
-    policy: Annotated[str, Option(help="of cxr/policies.py")],
+    policy: Annotated[str, Option(help="of cxr/cohort/policies.py")],
     records: Annotated[Path, Option()],
     split: Annotated[Path, Option()],
     out: Annotated[Path, Option()],
@@ -39,15 +39,15 @@ def run(
     seed: Annotated[int, Option(min=0, help="of the targets that a policy draws, with the image's id")] = 0,
 ) -> None:
     """Apply one label policy."""
-    from cxr.files import read_table, write_table
-    from cxr.generators import of
-    from cxr.policies import everyone, summary, table
-    from cxr.records import load
+    from cxr.cohort.policies import all_policies, summary, table
+    from cxr.core.files import read_table, write_table
+    from cxr.core.records import load
+    from cxr.gan.generators import generator_of
 
-    if final_policy not in everyone(policies, selftrained):
+    if final_policy not in all_policies(policies, selftrained):
         raise ValueError(f"final.policy = {final_policy} has no baseline to compare with: add it to arms.policies")
     for name in findings:
-        of(name, generators)
+        generator_of(name, generators)
     splits = read_table(split, "split@chexpert", ("image_id", "patient_id", "split"))
     result = table(load(records, "chexpert"), splits, policy, seed)
     write_table(out, result)

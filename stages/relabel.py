@@ -12,7 +12,7 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import main, read_split
+from stages.cli import instances_of, main
 
 MODEL = {"size": int, "view": str, "classes": int, "split_sha256": str}
 
@@ -26,18 +26,18 @@ def run(
     out: Annotated[Path, Option()],
 ) -> None:
     """Give the uncertain labels of the training images the teacher's probabilities."""
-    from cxr import classifier
-    from cxr.batches import Images
-    from cxr.files import read_json, read_table, write_table
-    from cxr.labels import COLUMNS, in_view
-    from cxr.policies import TEACHER, everyone, relabelled, stages, summary
-    from cxr.runtime import fabric
-    from cxr.splits import guard
-    from cxr.store import open_store
-    from cxr.weights import load_into
+    from cxr.classifier import net as classifier
+    from cxr.cohort.policies import TEACHER, all_policies, relabelled, summary
+    from cxr.core.files import read_json, read_table, write_table
+    from cxr.core.findings import COLUMNS, in_view
+    from cxr.core.guard import guard, read_split
+    from cxr.core.store import open_store
+    from cxr.training.batches import Images
+    from cxr.training.machine import fabric
+    from cxr.training.weights import load_into
 
-    everyone([TEACHER], [policy])
-    label, baseline = stages(TEACHER)
+    all_policies([TEACHER], [policy])
+    label, baseline = instances_of(TEACHER)
     rows = read_table(table, label, COLUMNS)
     about = read_json(teacher / "model.json", baseline, MODEL)
     splits, drawn = read_split(split, "chexpert")

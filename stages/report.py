@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import main
+from stages.cli import instances_of, main
 
 
 def run(
@@ -53,8 +53,8 @@ def run(
     """Write the report."""
     import yaml
 
-    from cxr.artefacts import Artefacts
-    from cxr.report import gather, write
+    from cxr.report.compose import gather, write
+    from cxr.report.inputs import Artefacts
 
     try:
         shown = yaml.safe_load(params.read_text(encoding="utf-8")) or {}
@@ -67,6 +67,7 @@ def run(
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,
+            trainers={policy: instances_of(policy)[1] for policy in (*policies, *selftrained)},
         )
     )  # fmt: skip
     write(context, out, tables, previews)

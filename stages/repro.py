@@ -24,7 +24,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from cxr.files import usable_cores
+from cxr.core.files import usable_cores
 from stages.cli import main
 
 NICE = 10  # about a tenth of a core where both want all of it
@@ -56,7 +56,7 @@ def gpus() -> list[str]:
 
 
 def devices_each(found: int) -> int:
-    """How many of the GPUs found a training is spread over: $CXR_DEVICES, as cxr/runtime.py reads it."""
+    """How many of the GPUs found a training is spread over: $CXR_DEVICES, as cxr/training/machine.py reads it."""
     wanted = os.environ.get("CXR_DEVICES", "1")
     if not wanted.isdecimal() or int(wanted) < 1 or found and int(wanted) > found:
         raise ValueError(f"CXR_DEVICES = {wanted}: give a number of devices from 1 to {max(found, 1)}")

@@ -1,4 +1,5 @@
-"""Image files -> one packed store per size (cxr/store.py), each image decoded once; what can't be read -> rejected.csv.
+"""Image files -> one packed store per size (cxr/core/store.py), each image decoded once; what can't be read ->
+rejected.csv.
 
 python -m stages.resize --dataset chexpert --source phantom --records data/chexpert/records.parquet \
     --manifest data/chexpert/manifest.json --size 224 --size 128 --out data/stores/chexpert
@@ -30,10 +31,10 @@ def run(
     """Decode, scale to squares of each size, and pack."""
     import time
 
-    from cxr.files import read_json
-    from cxr.pack import pack
-    from cxr.records import load
-    from cxr.sources.fetch import check_unchanged, open_source
+    from cxr.core.files import read_json
+    from cxr.core.records import load
+    from cxr.data.pack import pack
+    from cxr.data.sources.address import check_unchanged, open_source
 
     table = load(records, dataset)
     shape = {"kind": str, "tables": {...: str}} | ({"recipe": {...: int}} if source == "phantom" else {})

@@ -32,9 +32,9 @@ def run(
     seed: Annotated[int, Option(min=0)] = 0,
 ) -> None:
     """Split the patients of one dataset."""
-    from cxr import splits
-    from cxr.files import atomic, read_table, sha256, write_json, write_table
-    from cxr.records import load
+    from cxr.cohort import splits
+    from cxr.core.files import atomic, read_table, sha256, write_json, write_table
+    from cxr.core.records import load
 
     table = load(records, dataset)
     rejected = read_table(stores / "rejected.csv", f"resize@{dataset}", ("image_id",), dtype=str)

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def closure(path: Path) -> list[str]:
     """Every file of the repository that running `path` may import, itself included, sorted, relative to the root."""
-    from stages.training import closure as files
+    from stages.state import closure as files
 
     return [file.relative_to(ROOT).as_posix() for file in files(path)]
 

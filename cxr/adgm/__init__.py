@@ -1,0 +1,1 @@
+"""Paper 2: the Auxiliary Deep Generative Model, its variants and its controls."""

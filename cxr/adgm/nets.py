@@ -1,0 +1,320 @@
+"""The auxiliary deep generative model (ADGM): five networks that learn a classifier from few labels and many images.
+
+Generative model P = p(y) p(z) p(a|z,y,x) p(x|z,y), inference model Q = q(a|x) q(y|a,x) q(z|a,y,x): equations 1-11 of
+Cerri & Fraccaro, "Semi-supervised chest X-ray pneumonia classification using auxiliary deep generative models", after
+Maaloe et al. 2016. The nets and the bound are here, the training in cxr/adgm/train.py. Sizes are those of the paper's
+published code, whose own bound is cxr/adgm/published.py. What differs from it, on purpose:
+
+- eq. 10 is printed with the wrong sign: J is minimised, so - alpha log q(y|a,x) is added;
+- log sigma^2 is free, where the code's softplus keeps every sigma at 1 or more; a smooth bound keeps it finite;
+- the encoders see centred pixels, and the decoder starts near their scale;
+- one draw of a serves q(y|a,x), the bound and the classification loss; the K labels of an image share its z noise;
+- x passes each convolutional trunk once: the labels that the unlabelled bound sums over meet it in the dense layers.
+
+Pixels are grey levels in [0, 1].
+Shapes: N images, C channels, H W pixels, K classes, Z latent, A auxiliary, R rows: (image, label) pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHANNELS = 32
+# Of a radiograph's grey levels, about: the encoders see (x - MEAN) / SPREAD, the decoder starts at N(MEAN, SPREAD^2).
+MEAN, SPREAD = 0.5, 0.25
+TRUNKS = ("q_a", "q_y", "q_z", "p_a")
+# Of batch norm. It follows the ReLU here, and a unit that hardly ever fires has almost no variance: with PyTorch's 1e-5
+# an image that fires it is magnified 300-fold in evaluation, and its bound with it.
+EPS = 1e-3
+LOG_VAR_BOUND = 8.0  # sigma between 0.018 (5 of 255 grey levels, for a pixel) and 55
+
+
+def encoder_maps(size: int) -> list[int]:
+    """Side of the map after each 5 x 5 convolution of stride 2, until it is at most 6: 225 -> [111, 54, 25, 11, 4]."""
+    maps = [(size - 5) // 2 + 1]
+    while maps[-1] > 6:
+        maps.append((maps[-1] - 5) // 2 + 1)
+    return maps
+
+
+def decoder_maps(size: int) -> list[int]:
+    """Side of the decoder's map at its start and after each transposed convolution: 225 -> [13, 27, 55, 111, 225].
+
+    3 x 3 of stride 2 takes s to 2s + 1, the last, 5 x 5 of stride 2, to 2s + 3. A start between 7 and 13 reaches every
+    size 2^k t + 1 with t in 8..14. Raises ValueError, naming the nearest sizes that can be reached, for another size.
+    """
+    fits = [2**k * t + 1 for k in range(1, 12) for t in range(8, 15)]
+    if size not in fits:
+        below, above = [s for s in fits if s < size][-1:], [s for s in fits if s > size][:1]
+        nearest = " or ".join(str(s) for s in sorted({*below, *above}))
+        raise ValueError(
+            f"adgm.size = {size}: the decoder cannot make images of that size; the nearest sizes that fit: {nearest}"
+        )
+    maps = [size, (size - 3) // 2]
+    while maps[-1] > 13:
+        maps.append((maps[-1] - 1) // 2)
+    return maps[::-1]
+
+
+class Gaussian(NamedTuple):
+    """A diagonal normal distribution; both of one shape, in float32 at least."""
+
+    mu: Tensor
+    log_var: Tensor
+
+    @classmethod
+    def of(cls, mu: Tensor, raw: Tensor) -> Gaussian:
+        """From a net's two outputs, in bfloat16 too. log sigma^2 = raw near 0 and nears +-LOG_VAR_BOUND smoothly."""
+        wide = torch.promote_types(mu.dtype, torch.float32)
+        return cls(mu.to(wide), LOG_VAR_BOUND * torch.tanh(raw.to(wide) / LOG_VAR_BOUND))
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Reparametrised: mu + sigma noise, noise ~ N(0, I)."""
+        return self.mu + torch.exp(0.5 * self.log_var) * noise
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log N(value | mu, sigma^2) per row, summed over everything but the first dimension, in nats."""
+        square = (value - self.mu) ** 2 * torch.exp(-self.log_var)
+        return -0.5 * (square + self.log_var + math.log(2 * math.pi)).flatten(1).sum(1)
+
+    def kl_standard(self, least: float = 0.0) -> Tensor:
+        """KL(N(mu, sigma^2) || N(0, I)) per row, in nats; least: what each unit counts for at least (free bits)."""
+        units = self.mu**2 + torch.exp(self.log_var) - self.log_var - 1
+        return 0.5 * (units.clamp(min=2 * least) if least else units).flatten(1).sum(1)
+
+    def rows(self, index: Tensor) -> Gaussian:
+        return Gaussian(self.mu[index], self.log_var[index])
+
+
+def _dense(sizes: list[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for below, above in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(below, above), nn.ReLU(inplace=True), nn.BatchNorm1d(above, eps=EPS), nn.Dropout(dropout)]
+    return nn.Sequential(*layers)
+
+
+class Trunk(nn.Sequential):
+    """x: N x 1 x H x W -> N x `features`: 5 x 5 convolutions of stride 2, each then ReLU, batch norm, dropout."""
+
+    def __init__(self, size: int, dropout: float) -> None:
+        maps = encoder_maps(size)
+        layers: list[nn.Module] = []
+        for depth in range(len(maps)):
+            layers += [
+                nn.Conv2d(CHANNELS if depth else 1, CHANNELS, 5, stride=2),
+                nn.ReLU(inplace=True),
+                nn.BatchNorm2d(CHANNELS, eps=EPS),
+                nn.Dropout2d(dropout),
+            ]
+        super().__init__(*layers, nn.Flatten())
+        self.features = CHANNELS * maps[-1] ** 2
+        self.mean, self.spread = MEAN, SPREAD
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - self.mean) / self.spread)
+
+
+class Encoder(nn.Module):
+    """A normal distribution over `out` values given x and vectors, of `given` values in all, that join x's features."""
+
+    def __init__(self, size: int, given: int, out: int, dropout: float) -> None:
+        super().__init__()
+        self.trunk = Trunk(size, dropout)
+        self.dense = _dense([self.trunk.features + given, 256], dropout)
+        self.mu = nn.Linear(256, out)
+        self.log_var = nn.Linear(256, out)
+
+    gaussian = staticmethod(Gaussian.of)  # from a net's two outputs; cxr/adgm/published.py has another
+
+    def forward(self, features: Tensor, *given: Tensor) -> Gaussian:
+        """features: R x F, this net's trunk applied to x; given: R x ... each."""
+        h = self.dense(torch.cat([features, *given], dim=1))  # R x 256
+        return self.gaussian(self.mu(h), self.log_var(h))
+
+
+class Classifier(nn.Module):
+    """q(y|a,x), eq. 6, with a trunk of its own."""
+
+    def __init__(self, size: int, a_dim: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.trunk = Trunk(size, dropout)
+        self.dense = _dense([self.trunk.features + a_dim, 128, 32], dropout)
+        self.out = nn.Linear(32, classes)
+
+    def forward(self, features: Tensor, a: Tensor) -> Tensor:
+        """features: N x F, a: N x A -> log q(y|a,x), N x K in float32 at least."""
+        logits = self.out(self.dense(torch.cat([features, a], dim=1)))
+        return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
+
+
+class Transposed(nn.ConvTranspose2d):
+    """Adds its bias to the finished product: on a CPU the bias's gradient, then a plain sum, took longer than the
+    weights' own.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, None, self.stride).add_(self.bias[:, None, None])
+
+
+class Decoder(nn.Module):
+    """p(x|z,y), eq. 4: dense layers and transposed convolutions.
+
+    The paper's two parallel last convolutions, to mu and to log sigma^2, are the two output channels of one.
+    """
+
+    def __init__(self, size: int, z_dim: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.maps = decoder_maps(size)
+        self.dense = _dense([z_dim + classes, 256, 512, 1024, 2048, CHANNELS * self.maps[0] ** 2], dropout)
+        layers: list[nn.Module] = []
+        for _ in self.maps[1:-1]:
+            layers += [
+                Transposed(CHANNELS, CHANNELS, 3, stride=2),
+                nn.ReLU(inplace=True),
+                nn.BatchNorm2d(CHANNELS, eps=EPS),
+                nn.Dropout2d(dropout),
+            ]
+        self.convolutions = nn.Sequential(*layers)
+        self.mu_log_var = nn.ConvTranspose2d(CHANNELS, 2, 5, stride=2)
+        # It starts near the scale of grey levels; else the first hundreds of steps go into finding that.
+        self.mu_log_var.weight.data *= 0.1
+        self.mu_log_var.bias.data = torch.tensor([MEAN, 2 * math.log(SPREAD)])
+
+    gaussian = staticmethod(Gaussian.of)
+
+    def forward(self, z: Tensor, y: Tensor) -> Gaussian:
+        """z: R x Z, y: R x K one-hot -> a distribution over R x 1 x H x W."""
+        h = self.dense(torch.cat([z, y], dim=1)).unflatten(1, (CHANNELS, self.maps[0], self.maps[0]))
+        h = self.convolutions(h.contiguous(memory_format=torch.channels_last))  # R x C x H/2 x W/2
+        return self.gaussian(*self.mu_log_var(h).chunk(2, dim=1))
+
+
+class Terms(NamedTuple):
+    """What one batch says, per image (in nats where it is a bound or a divergence); labelled images but for U."""
+
+    L: Tensor  # eq. 8, the bound on -log p(x,y)
+    U: Tensor  # eq. 9, the bound on -log p(x), unlabelled images
+    ce: Tensor  # -log q(y|a,x)
+    KL_z: Tensor
+    KL_a: Tensor
+    mu_z: Tensor  # N_l x Z, mean of q(z|a,y,x)
+    mu_a: Tensor  # N_l x A, mean of q(a|x)
+    log_q_y: Tensor  # N_l x K
+
+
+class ADGM(nn.Module):
+    """The five networks and the bound.
+
+    size: side of the images (decoder_maps says which). likelihood_weight: what the log-likelihood, summed over an
+    image's pixels, is multiplied by against the divergences, in (0, 1]: 1 is the true bound. free_bits: nats that each
+    unit of z costs in the bound even when it carries less, so that there is no gain in emptying it (Kingma et al. 2016,
+    Improved variational inference with inverse autoregressive flow, section C.8; per image instead of per minibatch).
+    use_z: without, z is 0 and costs nothing: p(x|y), p(a|y,x). Raises ValueError for a size that does not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        classes: int,
+        z_dim: int = 128,
+        a_dim: int = 128,
+        dropout: float = 0.2,
+        likelihood_weight: float = 1.0,
+        free_bits: float = 0.0,
+        use_z: bool = True,
+    ) -> None:
+        super().__init__()
+        self.size, self.classes, self.z_dim, self.a_dim = size, classes, z_dim, a_dim
+        self.likelihood_weight, self.free_bits, self.use_z = likelihood_weight, free_bits, use_z
+        self.p_x = Decoder(size, z_dim, classes, dropout)  # p(x|z,y)
+        self.q_a = Encoder(size, 0, a_dim, dropout)  # q(a|x), eq. 5
+        self.q_y = Classifier(size, a_dim, classes, dropout)  # q(y|a,x), eq. 6
+        self.q_z = Encoder(size, a_dim + classes, z_dim, dropout)  # q(z|a,y,x), eq. 7
+        self.p_a = Encoder(size, z_dim + classes, a_dim, dropout)  # p(a|z,y,x), eq. 3
+
+    @property
+    def noise(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of the standard normal noise that `forward` takes for one image: of a, of z."""
+        return (self.a_dim,), (self.z_dim,)
+
+    def features(self, x: Tensor, nets: tuple[str, ...] = TRUNKS) -> dict[str, Tensor]:
+        """x: N x 1 x H x W -> each net's own convolutional features of it, N x F."""
+        return {name: getattr(self, name).trunk(x) for name in nets}
+
+    def bound(
+        self, x: Tensor, f: dict[str, Tensor], q_a: Gaussian, a: Tensor, y: Tensor, noise: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """L(x,y) of eq. 8 with its KL_z, KL_a (R each) and the mean of q(z|a,y,x) (R x Z). Arguments: a row per pair.
+
+        L = - w log p(x|z,y) - log p(y) + T (KL_z + KL_a) at one a ~ q(a|x) and one z ~ q(z|a,y,x), where w is the
+        likelihood_weight and T the temperature. KL_z = KL(q(z|a,y,x) || N(0,I)) in closed form: the average of the
+        sampled log q - log p, with less variance. KL_a = log q(a|x) - log p(a|z,y,x) at the sample: the closed form of
+        KL(q(a|x) || p(a|z,y,x)) is another, larger quantity, which averages over values of a that this z was not drawn
+        from. So KL_a can be negative, where z tells of a; KL_z + KL_a cannot, on average. Free bits stand in L alone:
+        the KL_z given back is the divergence itself.
+        """
+        if self.use_z:
+            q_z = self.q_z(f["q_z"], a, y)
+        else:
+            q_z = Gaussian(torch.zeros_like(noise), torch.zeros_like(noise))
+        z = q_z.sample(noise) if self.use_z else q_z.mu  # R x Z
+        KL_z = q_z.kl_standard()
+        KL_a = q_a.log_prob(a) - self.p_a(f["p_a"], z, y).log_prob(a)
+        log_p_x = self.p_x(z, y).log_prob(x)
+        log_p_y = -math.log(self.classes)  # eq. 2, uniform
+        paid = q_z.kl_standard(self.free_bits) if self.free_bits and self.use_z else KL_z
+        L = -self.likelihood_weight * log_p_x - log_p_y + temperature * (paid + KL_a)  # eq. 8
+        return L, KL_z, KL_a, q_z.mu
+
+    def forward(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature: float = 1.0) -> Terms:
+        """x: N x 1 x H x W, the N_l labelled first; y: N_l labels, int64; noise_a: N x A, noise_z: N x Z, normal."""
+        n_l, n_u, K = len(y), len(x) - len(y), self.classes
+        f = self.features(x)
+        q_a = self.q_a(f["q_a"])
+        a = q_a.sample(noise_a)  # N x A
+        log_q_y = self.q_y(f["q_y"], a)  # N x K
+
+        image = torch.arange(n_l + n_u, device=x.device)
+        row = torch.cat([image[:n_l], image[n_l:].repeat_interleave(K)])  # R = N_l + N_u K
+        label = torch.cat([y, torch.arange(K, device=x.device).repeat(n_u)])
+        one_hot = F.one_hot(label, K).to(a.dtype)  # R x K
+        f = {name: f[name][row] for name in ("q_z", "p_a")}
+        L, KL_z, KL_a, mu_z = self.bound(x[row], f, q_a.rows(row), a[row], one_hot, noise_z[row], temperature)
+
+        L_u = L[n_l:].view(n_u, K)
+        log_q = log_q_y[n_l:]
+        U = (log_q.exp() * (L_u + log_q)).sum(1)  # eq. 9: sum_y q(y|a,x) L(x,y), less the entropy of q(y|a,x)
+        ce = F.nll_loss(log_q_y[:n_l], y, reduction="none")
+        return Terms(L[:n_l], U, ce, KL_z[:n_l], KL_a[:n_l], mu_z[:n_l], q_a.mu[:n_l], log_q_y[:n_l])
+
+    def measure(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature) -> dict[str, Tensor]:
+        """Of each image, as a labelled one in L and ce and as an unlabelled one in U: the terms by name."""
+        x, noise_a, noise_z = (torch.cat([v, v]) for v in (x, noise_a, noise_z))
+        terms = self(x, y, noise_a, noise_z, temperature)
+        return {name: getattr(terms, name) for name in ("L", "U", "ce", "KL_z", "KL_a", "mu_z", "mu_a")}
+
+    def classify(self, x: Tensor, noise: Tensor) -> Tensor:
+        """q(y|x), N x K: q(y|a,x) averaged over draws of a. x: N x 1 x H x W; noise: S x N x A from N(0, I)."""
+        f = self.features(x, ("q_a", "q_y"))
+        q_a = self.q_a(f["q_a"])
+        return torch.stack([self.q_y(f["q_y"], q_a.sample(n)).exp() for n in noise]).mean(0)
+
+
+def objective(terms: Terms, alpha: float) -> Tensor:
+    """J of eq. 11: the mean over the batch's labelled images plus the mean over its unlabelled ones."""
+    L_l = terms.L + alpha * terms.ce  # eq. 10 with its sign put right: - alpha log q(y|a,x)
+    return L_l.mean() + terms.U.mean()  # eq. 11
+
+
+def active_units(mu: Tensor, threshold: float = 0.01) -> int:
+    """How many units tell of the image: those whose posterior mean, N x Z, varies over the data by more than threshold.
+
+    Burda et al. 2016, Importance weighted autoencoders, section 5.
+    """
+    return int((mu.double().var(0, correction=0) > threshold).sum())

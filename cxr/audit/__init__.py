@@ -1,0 +1,1 @@
+"""The papers' own numbers against the published label tables and against their own arithmetic."""

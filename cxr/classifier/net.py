@@ -1,0 +1,137 @@
+"""The classifier of paper 1: DenseNet121 with 14 sigmoid outputs, under any label policy, for the baseline and the
+final model alike. Where uncertain is a class of its own (U-MultiClass), it has three outputs per finding.
+
+Loss: binary cross-entropy over the findings, sum(w * bce) / sum(w) over a batch, where the policy's weight w masks a
+label (0) out (cxr/classifier/objectives.py, which has the control arms' too).
+Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept
+(PAPER 1, section 4). What is validated and kept is a running average of the weights (cxr/training/average.py); with
+decay 0 it
+is the paper's, the weights as they are. A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so
+that an interrupted training continues exactly.
+
+Shapes: N batch, S image size, K = 14 findings, O outputs: K, or 3K (per finding: negative, positive, uncertain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from cxr.classifier.densenet import DenseNet121
+from cxr.core.findings import SLUGS, UNCERTAIN, columns_of
+from cxr.training import weights
+from cxr.training.batches import Images, in_order
+from cxr.training.machine import seeded
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+class Classifier(nn.Module):
+    """Gray images N x 1 x S x S in [0, 1] -> N x O logits: three equal channels, normalised, through DenseNet121.
+
+    classes: per finding; 2 is one output, 3 is three.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], classes: int = 2) -> None:
+        super().__init__()
+        self.net = DenseNet121(len(SLUGS) * (3 if classes == 3 else 1))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.expand(-1, 3, -1, -1).sub(self.mean).div_(self.std)  # a second large tensor costs more than the sums
+        return self.net(x.contiguous(memory_format=torch.channels_last))
+
+
+def build(start: str, seed: int, classes: int = 2) -> Classifier:
+    """A classifier that starts from `start`: imagenet | none | the path of a safetensors file that an earlier training
+    wrote.
+
+    ImageNet's weights come with ImageNet's normalisation. Raises ValueError when they cannot be had, or do not fit.
+    """
+    imagenet = start == "imagenet"
+    with seeded(seed, 0):
+        net = Classifier(*((IMAGENET_MEAN, IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)), classes)
+    if imagenet:
+        features = {k: v for k, v in _imagenet().items() if not k.startswith("classifier.")}
+        net.net.load_state_dict(features, strict=False)
+    elif start != "none":
+        if not Path(start).is_file():
+            raise ValueError(
+                f"classifier.weights = {start!r}: no such file; give imagenet, none or a .safetensors path"
+            )
+        weights.load_into(net, start)
+    return net.to(memory_format=torch.channels_last)
+
+
+def _imagenet() -> dict[str, torch.Tensor]:
+    from torchvision.models import DenseNet121_Weights, densenet121
+
+    chosen = DenseNet121_Weights.IMAGENET1K_V1
+    try:
+        return densenet121(weights=chosen).state_dict()  # torchvision also renames the old file's keys
+    except OSError as error:
+        name = chosen.url.rsplit("/", 1)[-1]
+        raise ValueError(
+            f"the ImageNet weights could not be fetched ({error}): put {name} from download.pytorch.org/models into "
+            f"{torch.hub.get_dir()}/checkpoints, or train from scratch with -S classifier.weights=none"
+        ) from None
+
+
+def classes_of(table: pd.DataFrame) -> int:
+    """Classes per finding that a label table is of: 3 where it holds uncertain.<finding>, else 2. Raises ValueError for
+    one that says so of some findings only, or of a label that counts as certain too.
+    """
+    held = [name for name in UNCERTAIN if name in table]
+    if not held:
+        return 2
+    if lacking := [name for name in UNCERTAIN if name not in held]:
+        raise ValueError(f"it has {held[0]} but not {lacking[0]}")
+    own, weight = columns_of(table, "uncertain"), columns_of(table, "weight")
+    if not np.isin(own, (0, 1)).all() or (own * weight).any():
+        raise ValueError("an uncertain.<finding> is not 1 or 0, or is 1 beside a weight")
+    return 3
+
+
+def targets_and_weights(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """(target, weight), N x K float32 each, that a net learns from: with three classes, 2 is an uncertain label, and
+    counts.
+    """
+    target, weight = columns_of(table, "target"), columns_of(table, "weight")
+    if classes_of(table) == 3:
+        own = columns_of(table, "uncertain") == 1
+        target[own], weight[own] = 2, 1
+    return target, weight
+
+
+def probability(logits: torch.Tensor) -> torch.Tensor:
+    """Logits N x O -> N x K, P(positive): of three classes, restricted to positive and negative (Irvin et al. 2019)."""
+    if logits.shape[1] == 3 * len(SLUGS):
+        negative, positive, _ = logits.float().view(-1, len(SLUGS), 3).unbind(2)
+        return torch.sigmoid(positive - negative)  # softmax over the two
+    return torch.sigmoid(logits.float())
+
+
+@torch.no_grad()
+def predict(
+    fabric: Fabric, net: nn.Module, images: Images, batch: int = 64, after: Callable[[], None] = lambda: None
+) -> np.ndarray:
+    """Scores in [0, 1], N x K float32, without augmentation. after: called after every batch."""
+    net.eval()
+    scores = np.empty((len(images), len(SLUGS)), np.float32)
+    for chosen, x in in_order(images, batch):
+        with fabric.autocast():
+            logits = net(x)
+        scores[chosen.numpy()] = probability(logits).cpu().numpy()
+        after()
+    return scores

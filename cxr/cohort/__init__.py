@@ -1,0 +1,1 @@
+"""Records -> splits, label tables under a policy, descriptions and data checks. No torch."""

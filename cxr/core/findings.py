@@ -1,0 +1,84 @@
+"""The 14 CheXpert findings, RSNA's classes, and the columns of a label table.
+
+A record's label is 1 (present), 0 (absent), -1 (uncertain) or NaN (blank: the report does not mention the finding).
+What a training takes an uncertain label for is a policy (cxr/cohort/policies.py); what it is scored against is one
+truth.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINDINGS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+# RSNA's classes, and the classes of the ADGM's tasks by their number, in the order of its outputs.
+CLASSES = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
+CLASS_NAMES = {2: ("Abnormal", "Normal"), 3: CLASSES}
+
+
+def slug(name: str) -> str:
+    """'Lung Lesion' -> 'lung_lesion': the form that file names, stage instances and table columns use."""
+    return name.lower().replace(" ", "_")
+
+
+SLUGS = tuple(slug(name) for name in FINDINGS)
+
+
+# Of a label table: what cxr/cohort/policies.py makes, and what a training reads.
+COLUMNS = (
+    *("image_id", "patient_id", "split", "projection"),
+    *(f"{kind}.{name}" for kind in ("target", "weight", "truth") for name in SLUGS),
+)
+# Only of a table in which uncertain is a class of its own: 1 or 0. Such a label has weight 0 as positive or negative.
+UNCERTAIN = tuple(f"uncertain.{name}" for name in SLUGS)
+
+
+def finding(name: str) -> str:
+    """The official name behind a slug (or an official name itself). Raises ValueError with the 14 choices."""
+    for known in FINDINGS:
+        if name in (known, slug(known)):
+            return known
+    raise ValueError(f"unknown finding {name!r}: choose from {', '.join(SLUGS)}")
+
+
+def truth(labels: np.ndarray) -> np.ndarray:
+    """The one truth that every policy is scored against: 1 present, 0 absent or blank, NaN uncertain. Shape as labels,
+    float32.
+    """
+    result = (labels == 1).astype(np.float32)
+    result[labels == -1] = np.nan
+    return result
+
+
+def in_view(table: pd.DataFrame, view: str) -> pd.DataFrame:
+    """The rows of records or of a label table whose projection is `view` (frontal, lateral); every row for 'all'."""
+    return table if view == "all" else table[table["projection"] == view]
+
+
+def matrix(records: pd.DataFrame) -> np.ndarray:
+    """The labels of records as N x 14 float32 in the order of FINDINGS."""
+    return records[list(FINDINGS)].to_numpy(np.float32)
+
+
+def columns_of(table: pd.DataFrame, kind: str) -> np.ndarray:
+    """N x 14 float32 of one kind of column (score | target | weight | truth | uncertain) in the order of SLUGS."""
+    return table[[f"{kind}.{name}" for name in SLUGS]].to_numpy(np.float32, copy=True)

@@ -1,0 +1,55 @@
+"""The leak guard: a split as it was written, and the refusal to train on its validation and test patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from cxr.core.files import read_json, read_table, sha256
+
+
+def read_split(path: Path, dataset: str, **also: type) -> tuple:
+    """A split (image_id, patient_id, split) and what the JSON beside it says of it: by, sha256 and `also`, by type.
+
+    Raises ValueError, naming the file and the cure, when one is missing or torn, or they are not each other's.
+    """
+    stage = f"split@{dataset}"
+    table = read_table(path, stage, ("image_id", "patient_id", "split"))
+    about = read_json(path.with_suffix(".json"), stage, {"by": str, "sha256": str, **also})
+    if sha256(path) != about["sha256"]:
+        raise ValueError(
+            f"{path} is not the split that {path.with_suffix('.json').name} describes; `dvc repro -f {stage}` makes "
+            f"both again"
+        )
+    return table, about
+
+
+def on_the_cut(split: pd.DataFrame) -> pd.Index:
+    """The images that stand in the training part and in another one."""
+    parts = split.groupby("image_id")["split"].agg(lambda names: "train" in set(names) and names.nunique() > 1)
+    return parts.index[parts.to_numpy(bool)]
+
+
+def guard(rows: pd.DataFrame, split: pd.DataFrame, *, by: str, what: str) -> None:
+    """Refuse rows (image_id, patient_id) to train on when a validation or test image, or patient, is among them.
+
+    Under by='image' patients are shared by design, so that only images are checked; under by='file_order' the images on
+    the cut, which have rows on both sides, are let through with their patients. `what` names the rows in the message.
+    """
+    held_out = split[split["split"] != "train"]
+    if by == "file_order":
+        held_out = held_out[~held_out["image_id"].isin(on_the_cut(split))]
+    images = rows["image_id"].isin(held_out["image_id"])
+    if images.any():
+        raise ValueError(
+            f"{what}: {int(images.sum())} validation or test images would be trained on, the first is "
+            f"{rows.loc[images, 'image_id'].iloc[0]!r}; run the split and everything after it again"
+        )
+    patients = rows["patient_id"].isin(held_out["patient_id"])
+    if by != "image" and patients.any():
+        raise ValueError(
+            f"{what}: images of {rows.loc[patients, 'patient_id'].nunique()} validation or test "
+            f"patients would be trained on, "
+            f"the first is {rows.loc[patients, 'image_id'].iloc[0]!r}; run the split and everything after it again"
+        )

@@ -1,0 +1,1 @@
+"""A source -> records -> packed images."""

@@ -1,0 +1,232 @@
+"""The phantom cohort: synthetic chest radiographs written as valid CheXpert and RSNA trees, each in one .zip.
+
+For those who have no data yet, and for tests. Every image is a pure function of (seed, patient, study, view):
+phantom_patients decides who has what, phantom_anatomy, phantom_chest, phantom_bones, phantom_findings,
+phantom_devices and phantom_lateral draw it as attenuation, phantom_detector makes a picture of that. No image of a
+real patient is involved, and no number measured on the phantom says anything about real patients.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import multiprocessing
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from cxr.core.files import Progress, atomic, usable_cores
+from cxr.core.findings import FINDINGS
+from cxr.data.phantom.anatomy import Anatomy, Pose, Signs
+from cxr.data.phantom.bones import skeleton, vessels
+from cxr.data.phantom.chest import Chest, attenuation
+from cxr.data.phantom.detector import develop
+from cxr.data.phantom.devices import monitor_leads, support_devices
+from cxr.data.phantom.findings import distractors, draw
+from cxr.data.phantom.lateral import lateral
+from cxr.data.phantom.patients import Challenger, Patient, challenger, patient
+
+VALID_SHARE = 0.12  # of CheXpert's patients
+FIRST_VALID = 64_541  # CheXpert numbers the patients of valid.csv after those of train.csv
+BOX_LEVEL = 0.35  # of an opacity's peak: where its box ends
+RSNA_SIZE = 512
+DETAIL, RSNA_DETAIL = 0.8, 0.65  # films are soft: anatomy is drawn smaller and enlarged before the grain is added
+
+Box = tuple[int, int, int, int]  # x, y, width, height
+
+
+def render_frontal(
+    anatomy: Anatomy, signs: Signs, view: str, key: tuple[int, ...], size: tuple[int, int], detail: float = DETAIL
+) -> tuple[np.ndarray, list[Box]]:
+    """A frontal film (uint8, H x W), and a box around each Lung Opacity, Pneumonia and Consolidation.
+
+    view: 'AP' or 'PA'. key seeds what differs from film to film: position, exposure, noise. size: height and width.
+    detail: the anatomy is drawn at this share of the size.
+    """
+    rng = np.random.default_rng(key)
+    pose = Pose.sample(rng, view, anatomy, _drawn(size, detail))
+    chest = Chest(anatomy, pose, signs)
+    skeleton(chest)
+    distractors(chest, rng)
+    draw(chest)
+    if "Support Devices" in signs:
+        support_devices(chest, signs["Support Devices"])
+    if rng.random() < (0.35 if view == "AP" else 0.03):
+        monitor_leads(chest, rng)
+    total = attenuation(chest, vessels(chest), rng)
+    image = develop(total, chest.body, pose.canvas, anatomy.fat, view, size, rng)
+    zoom = size[0] / pose.canvas.height
+    boxes = []
+    for patch in chest.patches:
+        level = patch.max()
+        if level > 0.02:
+            boxes.append(tuple(round(v * zoom) for v in cv2.boundingRect((patch > BOX_LEVEL * level).astype(np.uint8))))
+    return image, boxes
+
+
+def _drawn(size: tuple[int, int], detail: float) -> tuple[int, int]:
+    return round(size[0] * detail), round(size[1] * detail)
+
+
+def render_lateral(anatomy: Anatomy, signs: Signs, key: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
+    """A lateral film, uint8, of size (height, width)."""
+    rng = np.random.default_rng(key)
+    total, body, canvas = lateral(anatomy, signs, rng, _drawn(size, DETAIL))
+    if rng.random() < 0.15:
+        total, body = np.ascontiguousarray(total[:, ::-1]), np.ascontiguousarray(body[:, ::-1])
+    return develop(total, body, canvas, anatomy.fat, "LL", size, rng)
+
+
+def _jpeg(image: np.ndarray, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _study_folder(split: str, number: int, study: int) -> str:
+    return f"CheXpert-v1.0-small/{split}/patient{number:05d}/study{study}"
+
+
+def _chexpert_patient(seed: int, number: int) -> list[tuple[str, bytes]]:
+    """(path in the archive, JPEG) of all films of a patient."""
+    valid = number >= FIRST_VALID
+    person = patient(seed, number, valid)
+    anatomy = Anatomy.sample((seed, number, 5), person.male, person.age)
+    films = []
+    for s, study in enumerate(person.studies, 1):
+        rng = np.random.default_rng((seed, number, 6, s))
+        folder = _study_folder("valid" if valid else "train", number, s)
+        size = (320, 390) if rng.random() < (0.85 if study.view == "AP" else 0.5) else (390, 320)
+        image, _ = render_frontal(anatomy, study.signs, study.view, (seed, number, 7, s), size)
+        films.append((f"{folder}/view1_frontal.jpg", _jpeg(image, 85)))
+        if study.lateral:
+            image = render_lateral(anatomy, study.signs, (seed, number, 8, s), (390, 320))
+            films.append((f"{folder}/view2_lateral.jpg", _jpeg(image, 85)))
+    return films
+
+
+def _rsna_name(seed: int, number: int) -> str:
+    return str(uuid.UUID(bytes=np.random.default_rng((seed, number, 9)).bytes(16), version=4))
+
+
+def _rsna_patient(seed: int, number: int) -> tuple[Challenger, bytes, list[Box]]:
+    person = challenger(seed, number)
+    anatomy = Anatomy.sample((seed, number, 5), person.male, float(np.clip(person.age, 18, 90)))
+    key, size = (seed, number, 7), (RSNA_SIZE, RSNA_SIZE)
+    image, boxes = render_frontal(anatomy, person.signs, person.view, key, size, RSNA_DETAIL)
+    return person, _dicom(_rsna_name(seed, number), person, image), boxes
+
+
+def _dicom(name: str, person: Challenger, image: np.ndarray) -> bytes:
+    """An 8-bit JPEG baseline secondary capture with the header fields that the challenge has."""
+    import pydicom
+    from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage, generate_uid
+
+    instance = generate_uid(entropy_srcs=[name])
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, instance
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = JPEGBaseline8Bit, PYDICOM_IMPLEMENTATION_UID
+    data = pydicom.Dataset()
+    data.file_meta = meta
+    data.SOPClassUID, data.SOPInstanceUID = SecondaryCaptureImageStorage, instance
+    data.Modality, data.BodyPartExamined, data.ViewPosition = "CR", "CHEST", person.view
+    data.PatientName = data.PatientID = name
+    data.PatientSex = "M" if person.male else "F"
+    # The challenge writes '51' for '051Y', which is no valid age.
+    data.add(pydicom.DataElement("PatientAge", "AS", str(person.age), validation_mode=pydicom.config.IGNORE))
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.Rows, data.Columns = image.shape
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.LossyImageCompression = "01"
+    data.PixelData = pydicom.encaps.encapsulate([_jpeg(image, 88)])
+    data["PixelData"].is_undefined_length = True
+    buffer = io.BytesIO()
+    data.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _in_order(function: Callable, jobs: list, processes: int | None) -> Iterator:
+    """function of every job, in order, over several processes (all of the machine's by default)."""
+    processes = min(processes or usable_cores(), len(jobs))
+    if processes <= 1:
+        yield from map(function, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes, _one_thread) as pool:
+        yield from pool.imap(function, jobs, chunksize=4)
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes | str) -> None:
+    fixed_date = (1980, 1, 1, 0, 0, 0)  # so that the bytes depend on the content alone
+    archive.writestr(zipfile.ZipInfo(name, fixed_date), content)
+
+
+def _table(rows: list[list]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+def _chexpert_rows(person: Patient, split: str) -> Iterator[list]:
+    for s, study in enumerate(person.studies, 1):
+        labels = ["" if math.isnan(study.labels[finding]) else f"{study.labels[finding]:.1f}" for finding in FINDINGS]
+        start = _study_folder(split, person.number, s)
+        who = ["Male" if person.male else "Female", person.age]
+        yield [f"{start}/view1_frontal.jpg", *who, "Frontal", study.view, *labels]
+        if study.lateral:
+            yield [f"{start}/view2_lateral.jpg", *who, "Lateral", "", *labels]
+
+
+def write_chexpert(path: Path, *, patients: int, seed: int, processes: int | None = None) -> None:
+    """Write a .zip laid out as CheXpert-v1.0-small: train.csv, valid.csv, and JPEGs of about 390 x 320 pixels.
+
+    About 2 images a patient; one patient in eight is in valid.csv. The bytes depend on patients and seed alone.
+    Raises ValueError for fewer than 2 patients.
+    """
+    if patients < 2:
+        raise ValueError(f"a phantom cohort needs at least 2 patients, one of them for valid.csv; got {patients}")
+    n_valid = max(1, round(VALID_SHARE * patients))
+    numbers = {"train": range(1, patients - n_valid + 1), "valid": range(FIRST_VALID, FIRST_VALID + n_valid)}
+    header = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS]
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for split, members in numbers.items():
+            rows = [row for number in members for row in _chexpert_rows(patient(seed, number, split == "valid"), split)]
+            _add(archive, f"CheXpert-v1.0-small/{split}.csv", _table([header, *rows]))
+        everyone = [*numbers["train"], *numbers["valid"]]
+        with Progress("phantom CheXpert", patients, unit="patients") as progress:
+            for films in _in_order(partial(_chexpert_patient, seed), everyone, processes):
+                for name, content in films:
+                    _add(archive, name, content)
+                progress.update(1)
+
+
+def write_rsna(path: Path, *, patients: int, seed: int, processes: int | None = None) -> None:
+    """Write a .zip laid out as stage 2 of the RSNA challenge: one DICOM a patient, 512 x 512; boxes; classes.
+
+    Both tables have one row a box. The bytes depend on patients and seed alone. Raises ValueError for fewer than 1
+    patient.
+    """
+    if patients < 1:
+        raise ValueError(f"a phantom cohort needs at least 1 patient; got {patients}")
+    labels, classes = [["patientId", "x", "y", "width", "height", "Target"]], [["patientId", "class"]]
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with Progress("phantom RSNA", patients, unit="patients") as progress:
+            for person, content, boxes in _in_order(partial(_rsna_patient, seed), list(range(patients)), processes):
+                name = _rsna_name(seed, person.number)
+                _add(archive, f"stage_2_train_images/{name}.dcm", content)
+                opaque = person.class_name == "Lung Opacity"
+                labels += [[name, *map(float, box), 1] for box in boxes] if opaque else [[name, "", "", "", "", 0]]
+                classes += [[name, person.class_name]] * (len(boxes) if opaque else 1)
+                progress.update(1)
+        _add(archive, "stage_2_train_labels.csv", _table(labels))
+        _add(archive, "stage_2_detailed_class_info.csv", _table(classes))

@@ -1,0 +1,232 @@
+"""Who the phantom's patients are: findings that go together, how they change between studies, and what the labels say
+about them.
+
+Every finding is a liability z ~ N(0, 1): correlated between findings through shared causes (CAUSES), over a patient's
+studies by PERSISTENCE. The sign is drawn where z is in its upper tail, and its severity is the rank within that tail.
+The labeller reads z through noise: the top p of readings are positive, the next u uncertain; of the rest some are
+denied (0) and the others not mentioned (blank). So a slight sign becomes uncertain or goes unmentioned, and some
+labels are wrong.
+
+Prevalences follow CheXpert's train.csv (Irvin et al. 2019; 223,414 images). A share of positives P there becomes p =
+0.75 P^0.7 here, which leaves common findings about where they are and doubles rare ones, so that a cohort of some
+2,500 images holds enough of each. Shares of uncertain (u) and denied labels are CheXpert's. Lung Opacity stands
+mainly for its children, as in the labeller's hierarchy.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from cxr.core.findings import CLASSES, FINDINGS
+from cxr.data.phantom.anatomy import LEFT, RIGHT, Sign, Signs
+
+IMAGES = 223_414
+# Positive, uncertain and negative labels of CheXpert's train.csv; the rest is blank.
+COUNTS = {
+    "No Finding": (22_381, 0, 0),
+    "Enlarged Cardiomediastinum": (10_798, 12_403, 21_638),
+    "Cardiomegaly": (27_000, 8_087, 11_116),
+    "Lung Opacity": (105_581, 5_598, 6_599),
+    "Lung Lesion": (9_186, 1_488, 1_270),
+    "Edema": (52_246, 12_984, 20_726),
+    "Consolidation": (14_783, 27_742, 28_097),
+    "Pneumonia": (6_039, 18_770, 2_799),
+    "Atelectasis": (33_376, 33_739, 1_328),
+    "Pneumothorax": (19_448, 3_145, 56_341),
+    "Pleural Effusion": (86_187, 11_628, 35_396),
+    "Pleural Other": (3_523, 2_653, 316),
+    "Fracture": (9_040, 642, 2_512),
+    "Support Devices": (116_001, 1_079, 6_137),
+}
+SIGNS = FINDINGS[1:]
+OPACITIES = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")  # children of Lung Opacity
+# Loadings on intensive care, heart failure, infection and trauma; the last two rows: a bedside (AP) film, and age.
+CAUSES = {
+    "Enlarged Cardiomediastinum": (0.15, 0.25, 0.0, 0.15),
+    "Cardiomegaly": (0.10, 0.55, 0.0, 0.0),
+    "Lung Opacity": (0.20, 0.0, 0.3, 0.0),
+    "Lung Lesion": (-0.10, 0.0, 0.1, 0.0),
+    "Edema": (0.35, 0.60, 0.1, 0.0),
+    "Consolidation": (0.25, 0.0, 0.55, 0.0),
+    "Pneumonia": (0.10, 0.0, 0.60, 0.0),
+    "Atelectasis": (0.40, 0.1, 0.1, 0.15),
+    "Pneumothorax": (0.20, -0.1, 0.0, 0.45),
+    "Pleural Effusion": (0.35, 0.45, 0.2, 0.1),
+    "Pleural Other": (-0.05, 0.1, 0.1, 0.1),
+    "Fracture": (0.0, 0.0, 0.0, 0.50),
+    "Support Devices": (0.60, 0.2, 0.1, 0.15),
+    "AP": (0.45, 0.15, 0.1, 0.1),
+    "Age": (0.10, 0.35, 0.1, -0.2),
+}
+LOADINGS = np.array(list(CAUSES.values()))
+OWN = np.sqrt(1 - (LOADINGS**2).sum(1))  # standard deviation of what no common cause explains
+PERSISTENCE = 0.75  # share of a liability's variance that a patient keeps
+READING_NOISE = 0.2
+AP_SHARE = 0.80  # of studies
+OWN_OPACITY = 0.13, 0.03  # Lung Opacity without a child: positive, uncertain
+CHILD_OPACITY = 0.85  # a positive child is also called an opacity
+
+
+def prevalence(finding: str) -> float:
+    """The phantom's share of positive labels, by the scaling above."""
+    return 0.75 * (COUNTS[finding][0] / IMAGES) ** 0.7
+
+
+@dataclass(frozen=True)
+class Study:
+    view: str  # of the frontal film: 'AP' or 'PA'
+    lateral: bool
+    signs: Signs
+    labels: dict[str, float]  # by finding: 1, 0, -1, NaN
+
+
+@dataclass(frozen=True)
+class Patient:
+    number: int
+    male: bool
+    age: int
+    studies: list[Study]
+
+
+@functools.cache
+def _threshold(share: float) -> float:
+    """The liability that this share of draws exceeds."""
+    return NormalDist().inv_cdf(1 - share)
+
+
+def _liabilities(rng: np.random.Generator) -> np.ndarray:
+    """One draw for every row of CAUSES: loadings times common causes, plus a part of its own; unit variance."""
+    return LOADINGS @ rng.standard_normal(LOADINGS.shape[1]) + OWN * rng.standard_normal(len(LOADINGS))
+
+
+def _shares(finding: str) -> tuple[float, float]:
+    if finding == "Lung Opacity":
+        return OWN_OPACITY
+    return prevalence(finding), COUNTS[finding][1] / IMAGES
+
+
+def sign(severity: float, key: tuple[int, ...]) -> Sign:
+    """A sign whose side, too, comes from its key."""
+    side = RIGHT if np.random.default_rng((*key, 0)).random() < 0.5 else LEFT
+    return Sign(float(severity), side, key)
+
+
+def _signs(z: dict[str, float], key: tuple[int, ...]) -> Signs:
+    signs = {}
+    for k, finding in enumerate(SIGNS):
+        positive, uncertain = _shares(finding)
+        tail = positive + 0.5 * uncertain
+        beyond = 1 - NormalDist().cdf(z[finding])
+        if beyond < tail:
+            signs[finding] = sign(0.5 + 0.5 * (1 - beyond / tail) ** 0.5, (*key, k))
+    return signs
+
+
+def _report(z: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
+    """The automatic labeller's reading of a report."""
+    labels = {}
+    for finding in SIGNS:
+        positive, uncertain = _shares(finding)
+        reading = (z[finding] + READING_NOISE * rng.standard_normal()) / np.hypot(1, READING_NOISE)
+        p, u, n = (count / IMAGES for count in COUNTS[finding])
+        if reading > _threshold(positive):
+            labels[finding] = 1.0
+        elif reading > _threshold(positive + uncertain):
+            labels[finding] = -1.0
+        else:
+            labels[finding] = 0.0 if rng.random() < n / (1 - p - u) else np.nan
+    if any(labels[child] == 1 for child in OPACITIES) and rng.random() < CHILD_OPACITY:
+        labels["Lung Opacity"] = 1.0
+    diseased = any(labels[finding] in (1, -1) for finding in SIGNS if finding != "Support Devices")
+    return {"No Finding": np.nan if diseased else 1.0, **labels}
+
+
+def _reading(z: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
+    """Radiologists' labels: present or absent, with little noise, and the hierarchy of findings kept."""
+    labels = {}
+    for finding in SIGNS:
+        labels[finding] = float(z[finding] + 0.1 * rng.standard_normal() > _threshold(_shares(finding)[0]))
+    labels["Lung Opacity"] = max(labels[finding] for finding in ("Lung Opacity", *OPACITIES))
+    diseased = any(labels[finding] for finding in SIGNS if finding != "Support Devices")
+    return {"No Finding": float(not diseased), **labels}
+
+
+def patient(seed: int, number: int, radiologist: bool) -> Patient:
+    """Patient `number` of a cohort. radiologist: labelled by reading the films (0 and 1 only, one study), not from
+    reports.
+    """
+    rng = np.random.default_rng((seed, number, 0))
+    constant = _liabilities(rng)
+    male, names = bool(rng.random() < 0.55), list(CAUSES)
+    age = int(np.clip(round(60 + 17 * constant[names.index("Age")]), 18, 90))
+    if rng.random() < 0.002:
+        age = 0  # CheXpert has such too
+    studies = []
+    for _ in range(1 if radiologist else min(7, rng.geometric(0.56))):
+        z = dict(
+            zip(names, np.sqrt(PERSISTENCE) * constant + np.sqrt(1 - PERSISTENCE) * _liabilities(rng), strict=True)
+        )
+        view = "AP" if z["AP"] > _threshold(AP_SHARE) else "PA"
+        lateral = bool(rng.random() < (0.03 if view == "AP" else 0.72))
+        studies.append(
+            Study(view, lateral, _signs(z, (seed, number, 1)), (_reading if radiologist else _report)(z, rng))
+        )
+    return Patient(number, male, age, studies)
+
+
+# RSNA: P(AP) and, by view, the shares of the classes. They multiply out to 22.5, 44.3 and 33.2 % of the patients; an
+# opacity is found in 38.3 % of AP and 9.3 % of PA films, as in the challenge.
+RSNA_AP = 0.455
+RSNA_SHARES = {"AP": (0.383, 0.457, 0.160), "PA": (0.093, 0.431, 0.476)}
+INFILTRATES = {"Pneumonia": 0.45, "Consolidation": 0.3, "Lung Opacity": 0.25}
+MIMICS = {
+    "Pleural Effusion": 0.24,
+    "Atelectasis": 0.2,
+    "Cardiomegaly": 0.16,
+    "Edema": 0.14,
+    "Lung Lesion": 0.12,
+    "Enlarged Cardiomediastinum": 0.05,
+    "Pleural Other": 0.05,
+    "Pneumothorax": 0.03,
+    "Fracture": 0.01,
+}
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """A patient of the RSNA challenge."""
+
+    number: int
+    male: bool
+    age: int
+    view: str
+    class_name: str
+    signs: Signs
+
+
+def challenger(seed: int, number: int) -> Challenger:
+    """Patient `number` of an RSNA cohort: a class given the view, then signs given the class; opacities never outside
+    'Lung Opacity'.
+    """
+    rng = np.random.default_rng((seed, number, 3))
+    view = "AP" if rng.random() < RSNA_AP else "PA"
+    class_name = CLASSES[int(rng.choice(3, p=RSNA_SHARES[view]))]
+    chosen: list[str] = []
+    if class_name == "Lung Opacity":
+        chosen += list(
+            rng.choice(list(INFILTRATES), 1 + int(rng.random() < 0.25), replace=False, p=list(INFILTRATES.values()))
+        )
+    mimics = {"Lung Opacity": rng.random() < 0.35, "Normal": 0}.get(class_name, 1 + int(rng.random() < 0.35))
+    chosen += list(rng.choice(list(MIMICS), int(mimics), replace=False, p=list(MIMICS.values())))
+    if rng.random() < (0.4 if view == "AP" else 0.08) * (0.5 if class_name == "Normal" else 1):
+        chosen.append("Support Devices")
+    severities = 0.4 + 0.6 * rng.beta(2.2, 1.4, len(SIGNS))
+    signs = {finding: sign(severities[k], (seed, number, 4, k)) for k, finding in enumerate(SIGNS) if finding in chosen}
+    age = (
+        int(np.clip(rng.normal(47, 17), 2, 92)) if rng.random() > 0.002 else int(rng.integers(148, 156))
+    )  # as in the challenge's headers
+    return Challenger(number, bool(rng.random() < 0.57), age, view, class_name, signs)

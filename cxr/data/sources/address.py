@@ -1,0 +1,133 @@
+"""From a source, as the user writes it, to a tree of files on this machine, and what a manifest says of it.
+
+A source is `phantom` (a cohort made here), a folder, a .zip, the http(s):// or s3:// address of a .zip, with
+`#sha256=<hex>` at its end if its bytes are to be checked, or `kaggle:<handle>` (owner/dataset, or a competition's
+name).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from cxr.core.files import sha256
+from cxr.data.sources.archive import Folder, Tree, Zip
+from cxr.data.sources.remote import download, shown
+
+KINDS = "phantom, a folder, a .zip, the http(s):// or s3:// address of a .zip, or kaggle:<handle>"
+
+
+def open_source(
+    source: str, dataset: str, downloads: str | os.PathLike, recipe: dict | None = None
+) -> tuple[Tree, str]:
+    """The tree of a source, and its kind: phantom, folder, zip, http, s3 or kaggle.
+
+    dataset: chexpert or rsna. downloads: the folder that keeps what is downloaded or made; what is whole there is used
+    again without asking the server. recipe: the phantom's patients and seed. Raises ValueError when there is no such
+    source, or it can't be had.
+    """
+    downloads = Path(downloads)
+    if source == "phantom":
+        assert recipe is not None
+        return Zip(_phantom(dataset, downloads, recipe)), "phantom"
+    if source.startswith("kaggle:"):
+        return _local(_kaggle(source.removeprefix("kaggle:"), downloads), source), "kaggle"
+    scheme, separator, _ = source.partition("://")
+    if scheme in ("http", "https", "s3") and separator:
+        file = downloads / f"{dataset}-{_short_hash(source)}.zip"
+        return Zip(
+            _once(file, lambda file: download(source, file, _check_zip(source)))
+        ), "s3" if scheme == "s3" else "http"
+    if separator:
+        raise ValueError(f"source {shown(source)!r}: {scheme}:// is not known; a source is {KINDS}")
+    tree = _local(Path(source).expanduser(), source)
+    return tree, tree.kind
+
+
+def describe(tree: Tree, kind: str, tables: list[str], images: list[str], recipe: dict | None = None) -> dict:
+    """The manifest of a dataset: what it is made of, not where it lies. tables, images: names in the tree."""
+    manifest: dict = {"kind": kind}
+    if recipe is not None:
+        manifest["recipe"] = recipe
+    manifest["images"] = len(images)
+    manifest["bytes"] = sum(map(tree.size, images))
+    manifest["tables"] = {name: hashlib.sha256(tree.read(name)).hexdigest() for name in tables}
+    if isinstance(tree, Zip):
+        manifest["zip"] = {"bytes": tree.root.stat().st_size, "sha256": sha256(tree.root)}
+    return manifest
+
+
+def check_unchanged(tree: Tree, manifest: dict, dataset: str) -> None:
+    """Raise ValueError when the label tables are no longer those that the records were read from."""
+    for name, expected in manifest["tables"].items():
+        if name not in tree.names():
+            problem = "is gone"
+        elif hashlib.sha256(tree.read(name)).hexdigest() != expected:
+            problem = "has changed"
+        else:
+            continue
+        raise ValueError(
+            f"{name} in {tree.root} {problem} since the download stage: run dvc repro -f download@{dataset}"
+        )
+
+
+def _local(path: Path, source: str) -> Tree:
+    if path.is_dir():
+        return Folder(path)
+    if path.is_file():
+        return Zip(path)
+    raise ValueError(f"source {source!r}: no such folder or file; a source is {KINDS}")
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _once(file: Path, make: Callable[[Path], None]) -> Path:
+    """`file`, made if it is not there yet; another process that wants it too waits."""
+    from filelock import FileLock
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            make(file)
+    return file
+
+
+def _check_zip(source: str) -> Callable[[Path], None]:
+    def check(file: Path) -> None:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{shown(source)} is no .zip: give the archive's own address, not that of a page about it")
+
+    return check
+
+
+def _phantom(dataset: str, downloads: Path, recipe: dict) -> Path:
+    """The phantom cohort's zip. Its name holds the generator's code too: after a change it is made anew."""
+    from cxr.data.phantom import cohort
+
+    code = [sha256(file) for file in sorted(Path(cohort.__file__).parent.glob("*.py"))]
+    write = {"chexpert": cohort.write_chexpert, "rsna": cohort.write_rsna}[dataset]
+
+    name = f"phantom-{dataset}-{_short_hash(json.dumps([recipe, code], sort_keys=True))}.zip"
+    return _once(downloads / name, lambda file: write(file, **recipe))
+
+
+def _kaggle(handle: str, downloads: Path) -> Path:
+    os.environ.setdefault("KAGGLEHUB_CACHE", str(downloads / "kaggle"))
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise ValueError("a kaggle: source needs kagglehub: python -m pip install kagglehub") from error
+    get = kagglehub.dataset_download if "/" in handle else kagglehub.competition_download
+    try:
+        return Path(get(handle))
+    except Exception as error:  # its own exceptions, requests' and the system's
+        raise ValueError(
+            f"kaggle:{handle}: {type(error).__name__}: {error}; accept the dataset's terms on kaggle.com, and log in: "
+            f"python -c 'import kagglehub; kagglehub.login()'"
+        ) from error

@@ -1,0 +1,133 @@
+"""CheXpert (Irvin et al. 2019) as canonical records: v1.0-small or the full v1.0, in whatever folder it lies.
+
+The Path column starts with the release's own folder name, which need not be the folder's name on disk, so a file is
+looked for from 'train/' or 'valid/' on, beside the CSV. The full release comes as four archives; unpacked side by
+side they are read as they are: the CSVs in 'CheXpert-v1.0 batch 1 (validate & csv)', the training patients in the
+folders of batches 2 to 4.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from cxr.core.findings import FINDINGS
+from cxr.data.sources.archive import Tree
+from cxr.data.sources.label_csv import first_few, numbers, read_csv
+from cxr.data.sources.schema import VIEWS, conform
+
+TABLES = ("train.csv", "valid.csv")
+COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
+PATH = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+?)(\.\w+)")
+
+
+def tables(tree: Tree) -> list[str]:
+    """The names of the label tables, train.csv first. Raises ValueError when the tree holds no CheXpert, or several."""
+    folders = tree.folder_of(*TABLES)
+    if len(folders) == 1:
+        return [folders[0] + name for name in TABLES]
+    if folders:
+        raise ValueError(f"{tree.root} holds several CheXperts ({first_few(folders)}): give the folder of one of them")
+    for here, lacking in (TABLES, TABLES[::-1]):
+        if halves := tree.folder_of(here):
+            raise ValueError(f"{tree.root}: {halves[0]}{here} stands without {lacking}: restore it from the dataset")
+    raise ValueError(
+        f"no CheXpert here: {tree.root} has no train.csv and valid.csv, nor have the folders up to two levels below"
+    )
+
+
+def read(tree: Tree) -> pd.DataFrame:
+    """The records of a CheXpert tree, train's rows then valid's, each in file order.
+
+    Raises ValueError, naming the file, the line, the value and the cure: neither CSV found, an empty file, a missing
+    column, a label outside {1, 0, -1, blank}, a Path that stands twice, names no file, or has another form, a patient
+    in both tables.
+    """
+    parts = [_read_table(tree, name, name.rsplit("/", 1)[-1][:-4]) for name in tables(tree)]
+    both = set(parts[0]["patient_id"]) & set(parts[1]["patient_id"])
+    if both:
+        raise ValueError(
+            f"{len(both):,} patients are in both train.csv and valid.csv ({first_few(sorted(both))}), where "
+            f"training would "
+            f"leak into validation: remove their rows from one of the two"
+        )
+    table = pd.concat(parts, ignore_index=True)
+    _check_unique(table)
+    _check_files(tree, table)
+    return conform(table, "chexpert")
+
+
+def read_labels(tree: Tree, name: str) -> pd.DataFrame:
+    """The records of one published train.csv, whether its images are there or not. name: of the CSV in the tree.
+
+    Raises ValueError as `read` does for what the table holds.
+    """
+    table = _read_table(tree, name, TABLES[0][:-4])
+    _check_unique(table)
+    return conform(table, "chexpert")
+
+
+def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
+    table = read_csv(tree.read(name), name, COLUMNS)
+    found = [PATH.fullmatch(path) for path in table["Path"].tolist()]
+    if None in found:
+        row = table.index[found.index(None)]
+        raise ValueError(
+            f"{name} line {row}: Path is {table.at[row, 'Path']!r}, must end like "
+            f"train/patient00001/study1/view1_frontal.jpg: restore the published file, or correct that cell"
+        )
+    image, patient, study, suffix = zip(*(match.groups() for match in found), strict=True)
+    folder = name.removesuffix(f"{split}.csv")
+    projection = table["Frontal/Lateral"].str.strip().str.lower()
+    if (wrong := ~projection.isin(("frontal", "lateral"))).any():
+        row = wrong.idxmax()
+        value = table.at[row, "Frontal/Lateral"]
+        raise ValueError(
+            f"{name} line {row}: Frontal/Lateral is {value!r}, must be Frontal or Lateral: correct that cell"
+        )
+    view = table["AP/PA"].str.strip().str.upper()
+    return pd.DataFrame(
+        {
+            "image_id": image,
+            "patient_id": patient,
+            "study_id": [f"{one}/{other}" for one, other in zip(patient, study, strict=True)],
+            "path": [f"{folder}{stem}{end}" for stem, end in zip(image, suffix, strict=True)],
+            "sex": table["Sex"].str.strip().str[:1].str.upper().where(lambda sex: sex.isin(("F", "M"))),
+            "age": pd.to_numeric(table["Age"], errors="coerce").where(np.isfinite),
+            "projection": projection,
+            "view": view.where(view.isin(VIEWS)),
+            "official_split": split,
+            **{label: numbers(table[label], (1, 0, -1), name) for label in FINDINGS},
+            "place": [f"{name} line {line}" for line in table.index],
+        }
+    )
+
+
+def _check_unique(table: pd.DataFrame) -> None:
+    for column in ("path", "image_id"):
+        if (again := table[column].duplicated()).any():
+            first, second = table.loc[table[column] == table.loc[again.idxmax(), column], "place"][:2]
+            value = table.loc[again.idxmax(), column]
+            raise ValueError(f"{second}: the image {value!r} already stands in {first}: remove one of the two rows")
+
+
+def _check_files(tree: Tree, table: pd.DataFrame) -> None:
+    """Point every path to a file that exists, in the batch folders of the full release too."""
+    names = tree.names()
+    missing = np.array([path not in names for path in table["path"].tolist()])
+    if missing.any():
+        folders = {name.partition("/")[0] for name in names if " batch " in name}
+        batches = {name.partition("/")[2]: name for name in names if name.partition("/")[0] in folders}
+        table.loc[missing, "path"] = [
+            batches.get(image.removeprefix("train/") + PATH.fullmatch(path)[4], path)
+            for image, path in table.loc[missing, ["image_id", "path"]].to_numpy()
+        ]
+        missing = np.array([path not in names for path in table["path"].tolist()])
+    if missing.any():
+        lost = table[missing]
+        raise ValueError(
+            f"{len(lost):,} of {len(table):,} images in the tables do not exist below {tree.root}: "
+            f"{first_few(lost['place'] + ' ' + lost['image_id'])}: complete the download, or remove these rows"
+        )

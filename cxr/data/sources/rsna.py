@@ -1,0 +1,153 @@
+"""The RSNA Pneumonia Detection Challenge 2018, stage 2, as canonical records: one per patient.
+
+Its two tables have a row per box, or one row for a patient without any. Sex, age and view come from the DICOM headers;
+nothing else of a header is parsed, so no name, number or birth date can get further.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cxr.core.findings import CLASSES
+from cxr.data.sources.archive import Tree
+from cxr.data.sources.dicom_headers import read_headers
+from cxr.data.sources.label_csv import first_few, numbers, read_csv
+from cxr.data.sources.schema import VIEWS, conform
+
+LABELS, CLASS_INFO = TABLES = ("stage_2_train_labels.csv", "stage_2_detailed_class_info.csv")
+IMAGES = "stage_2_train_images/"
+BOX = ("x", "y", "width", "height")
+
+
+def tables(tree: Tree) -> list[str]:
+    """The names of the label tables. Raises ValueError when the tree holds no stage 2 of the challenge, or several."""
+    folders = tree.folder_of(*TABLES)
+    if len(folders) == 1:
+        return [folders[0] + name for name in TABLES]
+    if folders:
+        raise ValueError(
+            f"{tree.root} holds several RSNA challenges ({first_few(folders)}): give the folder of one of them"
+        )
+    for here, lacking in (TABLES, TABLES[::-1]):
+        if halves := tree.folder_of(here):
+            raise ValueError(f"{tree.root}: {halves[0]}{here} stands without {lacking}: restore it from the dataset")
+    raise ValueError(
+        f"no RSNA challenge here: neither {tree.root} nor a folder up to two levels below has {LABELS} and {CLASS_INFO}"
+    )
+
+
+def read(tree: Tree, processes: int | None = None) -> pd.DataFrame:
+    """The records of an RSNA tree, in the order in which patients first stand in the labels.
+
+    An image whose header can't be read keeps its record, with sex, age and view unknown: the resize stage judges it.
+    Raises ValueError, naming the file, the line, the value and the cure: a table missing or empty, a column missing, a
+    Target other than 0 or 1, a box without numbers, an unknown class, tables that disagree, an image that is missing.
+    """
+    labels_name, classes_name = tables(tree)
+    patients = _patients(tree, labels_name, classes_name)
+    folder = labels_name.removesuffix(LABELS) + IMAGES
+    patients["path"] = folder + patients.index.astype("str") + ".dcm"
+    names = tree.names()
+    if lost := [patient for patient, path in patients["path"].items() if path not in names]:
+        raise ValueError(
+            f"{labels_name}: {len(lost):,} of {len(patients):,} images do not exist in {tree.root}/{folder} "
+            f"({first_few(lost)}): complete the download, or remove their rows from both tables"
+        )
+    headers = read_headers(tree, list(patients["path"]), processes)
+    patients["sex"], patients["age"], patients["view"] = zip(*headers, strict=True)
+    patients["view"] = patients["view"].where(patients["view"].isin(VIEWS))
+    return _records(patients)
+
+
+def read_labels(tree: Tree, labels_name: str, classes_name: str) -> pd.DataFrame:
+    """The records of the two tables, whether the images are there or not; without these, sex, age and view are unknown.
+
+    Raises ValueError as `read` does for what the tables hold.
+    """
+    patients = _patients(tree, labels_name, classes_name)
+    patients["path"] = patients.index.astype("str") + ".dcm"
+    return _records(patients.assign(sex=None, age=np.nan, view=None))
+
+
+def _patients(tree: Tree, labels_name: str, classes_name: str) -> pd.DataFrame:
+    """One row per patient (index) of both tables: target, line, boxes, class_name."""
+    patients = _boxes(read_csv(tree.read(labels_name), labels_name, ("patientId", *BOX, "Target")), labels_name)
+    classes = _classes(read_csv(tree.read(classes_name), classes_name, ("patientId", "class")), classes_name)
+    for one, other, name in ((patients, classes, classes_name), (classes, patients, labels_name)):
+        if lacking := sorted(set(one.index) - set(other.index)):
+            raise ValueError(
+                f"{name} lacks {len(lacking):,} patients of the other table ({first_few(lacking)}): download both again"
+            )
+    patients["class_name"] = classes["class"].reindex(patients.index)
+    if (wrong := (patients["class_name"] == CLASSES[0]) != (patients["target"] == 1)).any():
+        row = patients[wrong].iloc[0]
+        raise ValueError(
+            f"{labels_name} line {row['line']}: patient {row.name} has Target {row['target']:g} but the class "
+            f"{row['class_name']!r} in {classes_name}: download both again"
+        )
+    return patients
+
+
+def _records(patients: pd.DataFrame) -> pd.DataFrame:
+    patients["image_id"] = patients["patient_id"] = patients["study_id"] = patients.index
+    patients["projection"] = np.where(patients["view"].isin(("LL", "RL")), "lateral", "frontal")
+    patients["official_split"] = "train"
+    return conform(patients, "rsna")
+
+
+def _boxes(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One row per patient (index): target, boxes, line (of the first row)."""
+    _check_ids(table, name)
+    target = numbers(table["Target"], (0, 1), name)
+    if target.isna().any():
+        raise ValueError(f"{name} line {target.isna().idxmax()}: Target is blank, must be 0 or 1: correct that cell")
+    box = table[list(BOX)].apply(pd.to_numeric, errors="coerce").where(np.isfinite)
+    good = (box.notna().all(axis=1)) & (box[["width", "height"]] > 0).all(axis=1)
+    if (wrong := (target == 1) & ~good).any():
+        line = wrong.idxmax()
+        values = ", ".join(table.loc[line, list(BOX)])
+        raise ValueError(
+            f"{name} line {line}: Target is 1 but x, y, width, height are {values!r}, no box: correct that row"
+        )
+    if (wrong := (target == 0) & (table[list(BOX)] != "").any(axis=1)).any():
+        raise ValueError(f"{name} line {wrong.idxmax()}: a box with Target 0: correct that row")
+    rows = pd.DataFrame({"target": target, "line": table.index, "box": box.to_numpy().tolist()}, table.index)
+    groups = rows.groupby(table["patientId"], sort=False)
+    if (wrong := groups["target"].nunique() > 1).any():
+        patient = wrong.idxmax()
+        lines = first_few(groups.get_group(patient)["line"])
+        raise ValueError(f"{name}: patient {patient} has Target 0 and 1 (lines {lines}): correct these rows")
+    patients = groups[["target", "line"]].first()
+    boxes = rows[target == 1].groupby(table["patientId"], sort=False)["box"].agg(list)
+    patients["boxes"] = [boxes.get(patient, []) for patient in patients.index]
+    return patients
+
+
+def _classes(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One row per patient (index): class."""
+    _check_ids(table, name)
+    table["class"] = table["class"].str.strip()
+    if (wrong := ~table["class"].isin(CLASSES)).any():
+        line = wrong.idxmax()
+        raise ValueError(
+            f"{name} line {line}: class is {table.at[line, 'class']!r}, must be one of {', '.join(CLASSES)}"
+        )
+    different = table.drop_duplicates()
+    if (again := different["patientId"].duplicated()).any():
+        patient = different.at[again.idxmax(), "patientId"]
+        found = different[different["patientId"] == patient]
+        raise ValueError(
+            f"{name} lines {first_few(found.index)}: patient {patient} is {' and '.join(found['class'])}: keep one "
+            f"of them"
+        )
+    return different.set_index("patientId")
+
+
+def _check_ids(table: pd.DataFrame, name: str) -> None:
+    table["patientId"] = table["patientId"].str.strip()
+    if (wrong := ~table["patientId"].str.fullmatch(r"[\w.-]+") | table["patientId"].str.startswith(".")).any():
+        line = wrong.idxmax()
+        raise ValueError(
+            f"{name} line {line}: patientId is {table.at[line, 'patientId']!r}, no file name: correct that cell"
+        )

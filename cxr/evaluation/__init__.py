@@ -1,0 +1,1 @@
+"""Predictions -> numbers. No torch."""

@@ -1,0 +1,120 @@
+"""Predictions, the border between training and numbers: read, and checked before a number is made of them.
+
+A classifier's: image_id, patient_id, split, then score.<slug> in [0, 1] and truth.<slug> (1, 0, NaN) of 14 findings.
+An ADGM's: image_id, patient_id, split, label (place in CLASS_NAMES), then prob_last.<i> and prob_best.<i> of class i.
+Both: split_sha256, of the split's file that they were made under. Every complaint is a ValueError with the file, the
+image and the command that makes the file again; `stage` is the stage that does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from cxr.core.files import read_table
+from cxr.core.findings import SLUGS
+
+IDENTITY = ("image_id", "patient_id", "split", "split_sha256")
+
+
+def _cure(stage: str) -> str:
+    return f"`dvc repro -f {stage}` makes it again"
+
+
+def _read(path: str | os.PathLike, columns: Sequence[str], stage: str, also: str = "") -> pd.DataFrame:
+    """also: a column that is kept where there is one."""
+    columns = [*IDENTITY, *columns]
+    table, cure = read_table(path, stage, columns), _cure(stage)
+    columns += [also] if also in table else []
+    if not len(table):
+        raise ValueError(f"{path}: no rows; {cure}")
+    if table[list(IDENTITY)].isna().any(axis=None):
+        raise ValueError(f"{path}: a row without image_id, patient_id or split; {cure}")
+    if table["split_sha256"].nunique() > 1:
+        raise ValueError(f"{path}: its rows come from several splits; {cure}")
+    table = table[columns].sort_values("image_id", kind="stable", ignore_index=True)
+    if (twice := table["image_id"].duplicated()).any():
+        raise ValueError(f"{path}: image_id {table['image_id'][twice.argmax()]!r} stands twice; {cure}")
+    return table
+
+
+def _within(
+    path: str | os.PathLike,
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    allowed: Callable[[np.ndarray], np.ndarray],
+    wanted: str,
+    cure: str,
+) -> None:
+    for name in columns:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise ValueError(f"{path}: column {name} is not numeric; {cure}")
+        wrong = ~allowed(table[name].to_numpy(np.float64))
+        if wrong.any():
+            row = int(wrong.argmax())
+            image = table["image_id"][row]
+            raise ValueError(f"{path}: {name} is {table[name][row]} for {image!r}, must be {wanted}; {cure}")
+
+
+def _probability(values: np.ndarray) -> np.ndarray:
+    return (values >= 0) & (values <= 1)  # false for NaN too
+
+
+def _truth(values: np.ndarray) -> np.ndarray:
+    return np.isnan(values) | np.isin(values, (0, 1))
+
+
+def read_classifier(path: str | os.PathLike, stage: str) -> pd.DataFrame:
+    """A classifier's predictions in the order of image_id; at least one row is of the test split."""
+    scores, truths = [f"score.{name}" for name in SLUGS], [f"truth.{name}" for name in SLUGS]
+    table = _read(path, [*scores, *truths], stage)
+    cure = _cure(stage)
+    _within(path, table, scores, _probability, "within 0 and 1", cure)
+    _within(path, table, truths, _truth, "1, 0 or blank", cure)
+    if not (table["split"] == "test").any():
+        raise ValueError(f"{path}: no row of the test split; {cure}")
+    return table
+
+
+def read_adgm(path: str | os.PathLike, classes: int, stage: str) -> pd.DataFrame:
+    """An ADGM's predictions in the order of image_id; each row's probabilities sum to 1. Where a column `rows` says how
+    often the split counts an image (splits.file_order), it stands as often.
+    """
+    sets = {which: [f"prob_{which}.{i}" for i in range(classes)] for which in ("last", "best")}
+    table = _read(path, ["label", *sets["last"], *sets["best"]], stage, "rows")
+    cure = _cure(stage)
+    wanted = f"a whole number from 0 to {classes - 1}"
+    _within(path, table, ["label"], lambda values: np.isin(values, range(classes)), wanted, cure)
+    for which, columns in sets.items():
+        _within(path, table, columns, _probability, "within 0 and 1", cure)
+        total = table[columns].to_numpy(np.float64).sum(axis=1)
+        if (wrong := np.abs(total - 1) > 0.01).any():
+            row = int(wrong.argmax())
+            image = table["image_id"][row]
+            raise ValueError(f"{path}: prob_{which} of {image!r} sums to {total[row]:.3g}, not to 1; {cure}")
+    if "rows" in table:
+        _within(path, table, ["rows"], lambda n: (n >= 1) & (n == np.floor(n)), "a whole number from 1 on", cure)
+        table = table.loc[table.index.repeat(table["rows"].astype(np.int64))].drop(columns="rows")
+        return table.reset_index(drop=True)
+    return table
+
+
+def same_images(
+    path: str | os.PathLike, table: pd.DataFrame, other_path: str | os.PathLike, other: pd.DataFrame
+) -> None:
+    """Raise ValueError unless both tables hold the same images, patients, splits and, of classifiers, truth."""
+    cure = "make both from the same split and labels: dvc repro"
+    if table["split_sha256"].iloc[0] != other["split_sha256"].iloc[0]:
+        raise ValueError(f"{path} and {other_path} were made under different splits; {cure}")
+    only = sorted(set(table["image_id"]) ^ set(other["image_id"]))
+    if only:
+        counted = f"{len(only)} image(s) stand in only one of them, such as {only[0]!r}"
+        raise ValueError(f"{path} and {other_path}: {counted}; {cure}")
+    for name in [*IDENTITY, *(f"truth.{name}" for name in SLUGS if f"truth.{name}" in table)]:
+        differs = (table[name] != other[name]) & ~(table[name].isna() & other[name].isna())
+        if differs.any():
+            image = table["image_id"][differs.argmax()]
+            raise ValueError(f"{path} and {other_path}: {name} of {image!r} differs; {cure}")

@@ -1,0 +1,1 @@
+"""The page's sections: each turns artefacts into what the template shows."""

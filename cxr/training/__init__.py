@@ -1,0 +1,1 @@
+"""What every training shares: machine, batches, checkpoints, weights, running average."""

@@ -1,0 +1,156 @@
+"""From packed stores to augmented batches on the training device.
+
+Images stay uint8 until they are on the device. All geometry of a batch (crop, flip, rotation, scale, shift, resize) is
+one affine matrix per image and one resample. What a batch holds depends only on the key it is asked with, such as
+(seed, epoch, step): never on the number of workers, and never on the batches before it.
+
+Shapes: N batch, H x W stored size, S the network's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from cxr.core.store import Store
+from cxr.training.machine import generator
+
+
+class Images:
+    """The chosen images of one or more stores of the same size, in the order of `image_ids`.
+
+    On a CPU they are gathered from the memory map, so that memory does not grow with the cohort; on a GPU with room for
+    them they are copied there once, as uint8.
+    Raises ValueError for an image that no store holds, or for stores of different sizes.
+    """
+
+    def __init__(self, stores: Sequence[Store], image_ids: Sequence[str], device: torch.device | str = "cpu") -> None:
+        sizes = {store.size for store in stores}
+        if len(sizes) != 1:
+            raise ValueError(f"the image stores differ in size: {sorted(sizes)}; make them again with one size")
+        self.device = torch.device(device)
+        self.stores = list(stores)
+        self.size = sizes.pop()
+        image_ids = np.asarray(image_ids, dtype=object)
+        where = np.full(len(image_ids), -1)
+        rows = np.zeros(len(image_ids), np.int64)
+        for number, store in enumerate(self.stores):
+            known = np.isin(image_ids, store.index["image_id"].to_numpy(object)) & (where < 0)
+            where[known] = number
+            rows[known] = store.rows(image_ids[known])
+        if (where < 0).any():
+            raise ValueError(
+                f"{(where < 0).sum()} images are in no store, "
+                f"the first is {image_ids[where < 0][0]!r}; run resize again"
+            )
+        self.where, self.rows = where, rows
+        self.resident: torch.Tensor | None = None
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if len(rows) * self.size**2 < free // 2:
+                self.resident = self._fill_device()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _fill_device(self) -> torch.Tensor:
+        whole = torch.empty((len(self), 1, self.size, self.size), dtype=torch.uint8, device=self.device)
+        for start in range(0, len(self), 4096):
+            chosen = np.arange(start, min(start + 4096, len(self)))
+            whole[start : start + len(chosen)] = torch.from_numpy(self._read(chosen))
+        return whole
+
+    def _read(self, chosen: np.ndarray) -> np.ndarray:
+        images = np.empty((len(chosen), 1, self.size, self.size), np.uint8)
+        for number, store in enumerate(self.stores):
+            mine = np.flatnonzero(self.where[chosen] == number)
+            images[mine, 0] = store.images[self.rows[chosen[mine]]]
+        return images
+
+    def gather(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Images by their place in `image_ids`: int64 N -> uint8 N x 1 x H x W on the device."""
+        if self.resident is not None:
+            return self.resident[chosen.to(self.device)]
+        images = torch.from_numpy(self._read(chosen.cpu().numpy()))
+        if self.device.type == "cuda":
+            return images.pin_memory().to(self.device, non_blocking=True)
+        return images.to(self.device)
+
+
+def order(n: int, *key: int) -> torch.Tensor:
+    """A permutation of range(n), int64, that depends on the key alone."""
+    return torch.randperm(n, generator=generator(*key))
+
+
+def cycled(n: int, batch: int, step: int, *key: int) -> torch.Tensor:
+    """Batch number `step`, over all epochs, of n things cycled endlessly, in a new order at each pass: int64."""
+    first, last = step * batch // n, ((step + 1) * batch - 1) // n
+    passes = torch.cat([order(n, *key, number) for number in range(first, last + 1)])
+    return passes[step * batch - first * n :][:batch]
+
+
+def affine(
+    n: int,
+    stream: torch.Generator,
+    *,
+    flip: float = 0.0,
+    rotate: float = 0.0,
+    scale: tuple[float, float] = (1.0, 1.0),
+    shift: float = 0.0,
+    crop: tuple[float, float] = (1.0, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> torch.Tensor:
+    """Random geometry as n matrices (n x 2 x 3, float32) from output to input coordinates, both in [-1, 1] (as in
+    affine_grid).
+
+    flip: probability of a horizontal flip. rotate: up to +- this many degrees. scale: the chest's magnification,
+    uniform in the range.
+    shift: up to +- this share of the size, both ways. crop: share of the area kept, then stretched to the whole, with
+    an aspect ratio log-uniform in `ratio`, placed at random inside (torchvision's RandomResizedCrop); (1, 1) keeps the
+    whole image.
+    """
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(n, generator=stream)
+
+    # Every call draws the same numbers, whatever is switched on: turning one augmentation off leaves the others as they
+    # were.
+    mirrored = torch.where(torch.rand(n, generator=stream) < flip, -1.0, 1.0)
+    angle = torch.deg2rad(uniform(-rotate, rotate))
+    magnify = uniform(*scale)
+    dx, dy = uniform(-2 * shift, 2 * shift), uniform(-2 * shift, 2 * shift)
+    area = uniform(*crop)
+    aspect = torch.exp(uniform(float(np.log(ratio[0])), float(np.log(ratio[1]))))
+    if crop == (1.0, 1.0):
+        aspect = torch.ones(n)
+    width, height = (area * aspect).sqrt().clamp(max=1.0), (area / aspect).sqrt().clamp(max=1.0)
+    x0, y0 = uniform(-1, 1) * (1 - width), uniform(-1, 1) * (1 - height)
+
+    cos, sin = torch.cos(angle) / magnify, torch.sin(angle) / magnify
+    matrix = torch.zeros(n, 2, 3)
+    matrix[:, 0, 0], matrix[:, 0, 1] = cos * width * mirrored, -sin * height
+    matrix[:, 1, 0], matrix[:, 1, 1] = sin * width * mirrored, cos * height
+    matrix[:, 0, 2] = cos * x0 - sin * y0 + dx
+    matrix[:, 1, 2] = sin * x0 + cos * y0 + dy
+    return matrix
+
+
+def warp(images: torch.Tensor, matrix: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 N x C x H x W by N x 2 x 3 -> float32 N x C x size x size in [0, 1]; bilinear, black outside the image."""
+    values = images.to(torch.float32) / 255
+    if images.shape[-2:] == (size, size) and bool((matrix == torch.eye(2, 3)).all()):
+        return values
+    # affine_grid's numbers as one broadcast sum: its batched matrix product costs more than the resample.
+    m = matrix.to(values.device)[:, None, None]  # N x 1 x 1 x 2 x 3
+    place = (2 * torch.arange(size, device=values.device) + 1) / size - 1  # centres of the pixels, in [-1, 1]
+    grid = m[..., 0] * place[:, None] + (m[..., 1] * place[:, None, None] + m[..., 2])  # N x S x S x (x, y)
+    return F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def in_order(images: Images, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """All images without augmentation: (places int64 N, float32 N x 1 x H x W in [0, 1]) per batch."""
+    for chosen in torch.arange(len(images)).split(batch):
+        yield chosen, images.gather(chosen).to(torch.float32) / 255

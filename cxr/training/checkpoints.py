@@ -1,0 +1,198 @@
+"""A training's whole state: an interrupted training goes on exactly, a longer one goes on from a shorter.
+
+A state is a nest of dicts, lists, numbers, strings and tensors (cxr/training/weights.py), written to a temporary
+name, fsynced
+and renamed. Whoever trains holds its folder by a shared flock, so that nobody prunes it; two processes may train under
+one fingerprint at once, for they write the same states.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from cxr.core.files import write_json
+
+KEPT = 2  # states of a training; the older one is for when the newer is torn
+
+
+def states(folder: Path) -> dict[int, Path]:
+    """The states in a training's folder by position (steps), ascending."""
+    found = {int(m[1]): p for p in folder.glob("state-*") if (m := re.fullmatch(r"state-(\d+)\.safetensors", p.name))}
+    return dict(sorted(found.items()))
+
+
+def exclusive(path: Path) -> IO | None:
+    """A lock file held alone until it is closed; None when somebody else holds it, or there is no such folder. On a
+    file system without locks everything counts as held.
+    """
+    try:
+        file = open(path, "a")
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def hold(folder: Path) -> IO:
+    """Hold a training's folder, made where it is missing, until the returned file is closed."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
+            file = open(folder / "lock", "a")
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_SH)
+            if os.fstat(file.fileno()).st_ino == os.stat(folder / "lock").st_ino:
+                return file
+            file.close()
+
+
+class Checkpoints:
+    """The states of one training.
+
+    folder: one per stage instance. fingerprint: {group: {name: value}}, everything that shapes the result except how
+    long the training goes on; a state under another fingerprint is never loaded. minutes: between two states, 0 for
+    one after every step. writes: False on all but one process of a training on several devices. SIGTERM and Ctrl-C let
+    the current step end, save and exit with 128 + the signal's number; a second one ends the process at once.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, fingerprint: dict, minutes: float = 5.0, *, writes: bool = True
+    ) -> None:
+        self.fingerprint = fingerprint
+        text = json.dumps(fingerprint, sort_keys=True)
+        self.mark = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = Path(folder) / self.mark
+        self.minutes, self.writes = minutes, writes
+        self.saved_at = time.monotonic()
+        self.saved: int | None = None  # the position last saved
+        self.signal: int | None = None
+        self._handlers: dict[int, object] = {}
+        self._lock: IO | None = None
+
+    def __enter__(self) -> Checkpoints:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError):  # not the main thread: a test's; then the default handling stays
+                self._handlers[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def _remember(self, number: int, _frame) -> None:
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def _hold(self) -> None:
+        if self._lock:
+            return
+        if alone := (exclusive(self.folder / "lock") if self.writes else None):
+            for torn in self.folder.glob(".*"):  # what a killed process was writing
+                torn.unlink(missing_ok=True)
+            alone.close()
+        self._lock = hold(self.folder)
+        if self.writes:
+            write_json(self.folder / "fingerprint.json", self.fingerprint)
+
+    def load(self, at_most: int) -> dict | None:
+        """The newest whole state after at most so many steps, or None. A torn or foreign file is skipped with a line
+        that says so; so is why a training starts anew beside states of an earlier one.
+        """
+        from cxr.training import weights
+
+        self._hold()
+        for position, path in reversed(states(self.folder).items()):
+            if position > at_most:
+                continue
+            try:
+                kept = weights.load_state(path)
+                if kept.get("fingerprint") != self.mark:
+                    raise ValueError(f"{path}: the state of another training")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                self._say(f"checkpoint skipped: {error}")
+                continue
+            self._say(f"continues from step {position:,} ({path.parent.name}/{path.name})")
+            self.saved = position
+            return kept["state"]
+        if reason := self._why_anew():
+            self._say(f"starts anew: {reason}")
+        return None
+
+    def _why_anew(self) -> str | None:
+        if states(self.folder):
+            return "what is kept of this training is further on than this one is to go, or cannot be read"
+        others = [f for f in self.folder.parent.glob("*/fingerprint.json") if states(f.parent)]
+        if not others:
+            return None
+        newest = max(others, key=lambda file: file.stat().st_mtime)
+        try:
+            before = _flat(json.loads(newest.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+        now = _flat(json.loads(json.dumps(self.fingerprint)))
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        return f"changed since {newest.parent.name}: {', '.join(changed[:4])}{more}"
+
+    def _say(self, text: str) -> None:
+        if self.writes:
+            print(text, file=sys.stderr, flush=True)
+
+    def save(self, state: dict, position: int) -> None:
+        """Keep `state` as reached after `position` steps (an int that grows with training)."""
+        from cxr.training import weights
+
+        if self.writes:
+            self._hold()
+            path = self.folder / f"state-{position:012d}.safetensors"
+            weights.save_state(path, {"fingerprint": self.mark, "state": state})
+            _fsync(self.folder)  # the rename, before older states go
+            older = [path for other, path in states(self.folder).items() if other <= position]
+            for old in older[:-KEPT]:  # what a longer training left beyond this position stays
+                old.unlink(missing_ok=True)
+        self.saved, self.saved_at = position, time.monotonic()
+
+    def step(self, state: Callable[[], dict], position: int, *, last: bool = False) -> None:
+        """Call after every step, and between the batches of a validation: saves when `minutes` have passed since the
+        last time, when this was the training's last step, or when a signal asked this process to end (and then exits).
+        """
+        due = self.signal is not None or time.monotonic() - self.saved_at >= 60 * self.minutes
+        if last or (due and position != self.saved):
+            self.save(state(), position)
+        if self.signal is not None:
+            self._say(f"stopped by {signal.Signals(self.signal).name}; the same command continues from here")
+            raise SystemExit(128 + self.signal)
+
+
+def _flat(fingerprint: dict) -> dict:
+    return {
+        f"{group}.{name}": value
+        for group, values in fingerprint.items()
+        for name, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""Folders and zips as trees: the same files either way, and nothing from outside."""
+
+import os
+import pickle
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+from cxr.data.sources import archive as module
+from cxr.data.sources.archive import Folder, Zip
+
+FILES = {"a/train.csv": b"one", "a/valid.csv": b"two", "a/train/p/x.jpg": b"three" * 100, "b/c/d/train.csv": b"deep"}
+
+
+def folder(root, files=FILES):
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def archive(path, files=FILES):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.mkdir("a")
+        for name, data in files.items():
+            file.writestr(name, data)
+    return path
+
+
+@pytest.fixture(params=["folder", "zip"])
+def tree(request, tmp_path):
+    return Folder(folder(tmp_path / "root")) if request.param == "folder" else Zip(archive(tmp_path / "root.zip"))
+
+
+def test_both_kinds_read_alike(tree):
+    assert tree.names() == set(FILES)
+    for name, data in FILES.items():
+        assert tree.read(name) == data and tree.size(name) == len(data)
+        with tree.open(name) as stream:
+            assert stream.read(2) == data[:2]
+    assert tree.folder_of("train.csv", "valid.csv") == ["a/"]
+    assert tree.folder_of("train.csv") == ["a/"], "b/c/d is three levels down"
+    with pytest.raises(ValueError, match="a/lost"):
+        tree.read("a/lost")
+
+
+def test_trees_travel_to_other_processes(tree):
+    tree.read("a/train.csv")
+    assert pickle.loads(pickle.dumps(tree)).read("a/valid.csv") == b"two"
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert pool.submit(tree.read, "a/train.csv").result() == b"one"
+
+
+def test_a_forked_process_does_not_move_the_parents_read_position(tmp_path):
+    tree = Zip(archive(tmp_path / "root.zip"))
+    tree.read("a/train.csv")
+    parents = tree.archive
+    if (child := os.fork()) == 0:
+        os._exit(0 if tree.archive is not parents and tree.read("a/train.csv") == b"one" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert tree.archive is parents
+
+
+def test_what_macos_adds_is_ignored(tmp_path):
+    extra = {"__MACOSX/a/._train.csv": b"", "a/._train.csv": b"", "a/.DS_Store": b""}
+    assert Zip(archive(tmp_path / "z.zip", FILES | extra)).names() == set(FILES)
+    assert Folder(folder(tmp_path / "f", FILES | extra)).names() == set(FILES)
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.jpg", "a/../../evil.jpg", "/etc/evil.jpg", "a\\..\\..\\evil.jpg", "C:\\evil.jpg"]
+)
+def test_a_zip_member_that_points_outside_is_refused(tmp_path, name):
+    tree = Zip(archive(tmp_path / "z.zip", FILES | {name: b"x"}))
+    with pytest.raises(ValueError, match=r"z\.zip: the member .*evil\.jpg' points outside the archive"):
+        tree.names()
+    with pytest.raises(ValueError, match="points outside"):
+        tree.read("a/train.csv")
+
+
+def test_a_link_inside_a_zip_is_refused(tmp_path):
+    link = zipfile.ZipInfo("a/link.jpg")
+    link.external_attr = 0o120777 << 16
+    tree = Zip(archive(tmp_path / "z.zip", FILES | {link: b"/etc/passwd"}))
+    with pytest.raises(ValueError, match=r"a/link\.jpg is a symbolic link"):
+        tree.read("a/link.jpg")
+
+
+@pytest.mark.parametrize("target", ["file", "folder"])
+def test_a_link_out_of_a_folder_is_refused(tmp_path, target):
+    root = folder(tmp_path / "root")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.jpg").write_text("x")
+    (root / "a" / "link").symlink_to(outside / "secret.jpg" if target == "file" else outside)
+    with pytest.raises(ValueError, match=r"root/a/link leads out of the folder, to .*outside"):
+        Folder(root).names()
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        Folder(root).read("a/link" if target == "file" else "a/link/secret.jpg")
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        Folder(root).read("../outside/secret.jpg")
+
+
+def test_links_inside_a_folder_and_to_it_are_followed(tmp_path):
+    root = folder(tmp_path / "root")
+    (root / "a" / "same.csv").symlink_to(root / "a" / "train.csv")
+    (tmp_path / "link").symlink_to(root)
+    tree = Folder(tmp_path / "link")
+    assert tree.names() == set(FILES) | {"a/same.csv"} and tree.read("a/same.csv") == b"one"
+
+
+def test_damaged_and_oversized_files_are_named(tmp_path, monkeypatch):
+    path = archive(tmp_path / "z.zip")
+    data = path.read_bytes()
+    path.write_bytes(data[:-30])
+    with pytest.raises(ValueError, match=r"z\.zip is no whole \.zip .*: download it again"):
+        Zip(path).names()
+    at = data.index(b"a/train/p/x.jpg") + len("a/train/p/x.jpg")
+    path.write_bytes(data[:at] + bytes(4) + data[at + 4 :])
+    with pytest.raises(ValueError, match=r"a/train/p/x\.jpg can't be read"):
+        Zip(path).read("a/train/p/x.jpg")
+    monkeypatch.setattr(module, "MAX_FILE", 100)
+    for tree in (Zip(archive(tmp_path / "y.zip")), Folder(folder(tmp_path / "root"))):
+        with pytest.raises(ValueError, match=r"a/train/p/x\.jpg has 500 bytes: more than 100 are refused"):
+            tree.read("a/train/p/x.jpg")

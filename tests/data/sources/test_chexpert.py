@@ -1,0 +1,171 @@
+"""CheXpert's CSVs as records: every layout that it is found in, and every way in which it can be broken."""
+
+import time
+
+import numpy as np
+import pytest
+
+from cxr.core.findings import FINDINGS
+from cxr.data.sources.archive import Folder
+from cxr.data.sources.chexpert import read, tables
+
+HEADER = ",".join(("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS))
+BLANKS = "," * 13
+TRAIN = [
+    "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0",
+    "CheXpert-v1.0-small/train/patient00002/study2/view1_frontal.jpg,Male,155,Frontal,PA,,,-1.0,1.0,,,,,,,,,,",
+    f"CheXpert-v1.0-small/train/patient00002/study2/view2_lateral.jpg,Unknown,0,Lateral,,{BLANKS}",
+]
+VALID = [f"CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Male,,Frontal,LL,{BLANKS}"]
+
+
+def write(root, train=TRAIN, valid=VALID, header=HEADER, end="\n", files=None, encoding="utf-8"):
+    """A CheXpert in the folder `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("train", train), ("valid", valid)):
+        if rows is not None:
+            (root / f"{name}.csv").write_bytes((end.join([header, *rows]) + end).encode(encoding))
+    for row in [*TRAIN, *VALID] if files is None else files:
+        image = root / row.split(",")[0].split("/", 1)[1]
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(b"jpeg")
+    return root
+
+
+def test_records(tmp_path):
+    table = read(Folder(write(tmp_path / "CheXpert-v1.0-small").parent))
+    assert table["image_id"].tolist() == [
+        "train/patient00001/study1/view1_frontal",
+        "train/patient00002/study2/view1_frontal",
+        "train/patient00002/study2/view2_lateral",
+        "valid/patient64541/study1/view1_frontal",
+    ]
+    assert table["path"][0] == "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg"
+    assert table["patient_id"].tolist() == ["patient00001", "patient00002", "patient00002", "patient64541"]
+    assert table["study_id"].tolist()[1:3] == ["patient00002/study2"] * 2
+    assert table["sex"].fillna("?").tolist() == ["F", "M", "?", "M"]
+    np.testing.assert_array_equal(table["age"], np.float32([68, 155, 0, np.nan]))
+    assert table["projection"].tolist() == ["frontal", "frontal", "lateral", "frontal"]
+    assert table["view"].fillna("?").tolist() == ["AP", "PA", "?", "LL"]
+    assert table["official_split"].tolist() == ["train", "train", "train", "valid"]
+    labels = table[list(FINDINGS)].to_numpy()
+    assert labels.dtype == np.float32 and np.isfinite(labels).sum() == 5
+    first, second = table.iloc[0], table.iloc[1]
+    assert (first["No Finding"], first["Pneumothorax"], first["Support Devices"]) == (1, 0, 1)
+    assert (second["Cardiomegaly"], second["Lung Opacity"]) == (-1, 1)
+
+
+@pytest.mark.parametrize("place", ["", "renamed", "two/levels"])
+@pytest.mark.parametrize("release", ["CheXpert-v1.0-small", "CheXpert-v1.0"])
+def test_the_folders_name_and_place_do_not_matter(tmp_path, place, release):
+    train, valid = ([row.replace("CheXpert-v1.0-small", release) for row in rows] for rows in (TRAIN, VALID))
+    write(tmp_path / "root" / place, train, valid)
+    table = read(Folder(tmp_path / "root"))
+    assert len(table) == 4 and table["path"][0] == (f"{place}/" if place else "") + table["image_id"][0] + ".jpg"
+
+
+def test_the_full_release_in_its_four_folders(tmp_path):
+    head = write(tmp_path / "CheXpert-v1.0 batch 1 (validate & csv)", files=VALID)
+    for row, batch in zip(TRAIN, ("batch 2 (train 1)", "batch 4 (train 3)", "batch 4 (train 3)"), strict=True):
+        image = tmp_path / f"CheXpert-v1.0 {batch}" / row.split(",")[0].split("/", 2)[2]
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(b"jpeg")
+    table = read(Folder(tmp_path))
+    assert table["path"][1] == "CheXpert-v1.0 batch 4 (train 3)/patient00002/study2/view1_frontal.jpg"
+    assert table["path"][3] == f"{head.name}/valid/patient64541/study1/view1_frontal.jpg"
+    assert table["image_id"][1] == "train/patient00002/study2/view1_frontal"
+
+
+def test_a_mark_mixed_line_ends_and_further_columns(tmp_path):
+    plain = read(Folder(write(tmp_path / "plain")))
+    extra = [f"{i},{row}\r" if i % 2 else f"{i},{row}" for i, row in enumerate(TRAIN)]
+    write(tmp_path / "other", extra, [f"9,{VALID[0]}"], "Unnamed: 0," + HEADER, encoding="utf-8-sig")
+    other = read(Folder(tmp_path / "other"))
+    assert plain.equals(other)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"header": HEADER.replace("Edema", "Oedema")}, r"train\.csv line 1: column 'Edema' is missing"),
+        (
+            {"train": [TRAIN[0], TRAIN[1].replace("-1.0", "2")]},
+            r"train\.csv line 3: Cardiomegaly is '2', must be one of 1, 0, -1",
+        ),
+        (
+            {"train": [*TRAIN, TRAIN[0]]},
+            r"train\.csv line 5: the image .*view1_frontal\.jpg' already stands in train\.csv line 2",
+        ),
+        (
+            {"train": [*TRAIN, TRAIN[0].replace("patient00001", "patient00009")]},
+            r"1 of 5 images .* do not exist below .*: train\.csv line 5 train/patient00009/.*: complete",
+        ),
+        (
+            {"train": [*TRAIN, TRAIN[0].replace("/view1", "/../view1")]},
+            r"train\.csv line 5: Path is .* must end like train/pat",
+        ),
+        (
+            {"train": ["x.jpg" + TRAIN[0][63:]]},
+            r"train\.csv line 2: Path is 'x\.jpg', must end like train/patient00001",
+        ),
+        (
+            {"train": [TRAIN[0].replace("Frontal", "Oblique")]},
+            r"train\.csv line 2: Frontal/Lateral is 'Oblique', must be",
+        ),
+        (
+            {"valid": [VALID[0].replace("64541", "00002")]},
+            r"1 patients are in both train\.csv and valid\.csv \(patient00002\)",
+        ),
+        ({"train": []}, r"train\.csv has a header but no rows"),
+        ({"train": None}, r"valid\.csv stands without train\.csv: restore it"),
+        ({"valid": None}, r"train\.csv stands without valid\.csv: restore it"),
+        ({"train": None, "valid": None}, r"no CheXpert here: .* has no train\.csv and valid\.csv"),
+    ],
+)
+def test_what_is_broken_is_named_with_its_place(tmp_path, change, message):
+    tree = Folder(write(tmp_path / "data", **change))
+    with pytest.raises(ValueError, match=message):
+        read(tree)
+
+
+def test_an_empty_file_and_two_datasets(tmp_path):
+    write(tmp_path / "a")
+    (tmp_path / "a" / "valid.csv").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"valid\.csv is empty"):
+        read(Folder(tmp_path))
+    write(tmp_path / "b")
+    with pytest.raises(ValueError, match=r"holds several CheXperts \(a/, b/\): give the folder of one of them"):
+        tables(Folder(tmp_path))
+
+
+def test_ten_of_many_missing_files_are_named(tmp_path):
+    rows = [TRAIN[0].replace("00001", f"1{i:04}") for i in range(25)]
+    with pytest.raises(ValueError, match=r"25 of 26 .*and 15 more: complete") as caught:
+        read(Folder(write(tmp_path / "data", rows)))
+    assert str(caught.value).count("view1_frontal") == 10
+
+
+def test_a_hundred_thousand_rows_take_seconds():
+    class Many(Folder):
+        def names(self):
+            return files
+
+        def read(self, name):
+            return csv[name]
+
+    row = "CheXpert-v1.0/train/patient%06d/study1/view1_frontal.jpg,Male,50,Frontal,AP,1.0,,0.0,-1.0,,,,,,,,,,"
+    csv = {
+        "train.csv": "\n".join([HEADER, *(row % i for i in range(100_000))]).encode(),
+        "valid.csv": "\n".join([HEADER, *VALID]).encode(),
+    }
+    files = {f"train/patient{i:06}/study1/view1_frontal.jpg" for i in range(100_000)}
+    files |= {*csv, "valid/patient64541/study1/view1_frontal.jpg"}
+    started = time.process_time()
+    assert len(read(Many("."))) == 100_001
+    assert time.process_time() - started < 8
+
+
+def test_real_files(shared_data):
+    table = read(Folder(shared_data / "chexpert"))
+    assert (table["official_split"] == "train").sum() == 473 and (table["official_split"] == "valid").sum() == 121
+    assert table["patient_id"].nunique() == 409 and set(table["view"]) <= {"AP", "PA"}

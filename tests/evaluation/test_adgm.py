@@ -1,0 +1,80 @@
+"""The ADGM's tables: scores against scikit-learn, means over draws and paired differences by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from cxr.adgm.variants import Run, leading, runs
+from cxr.evaluation import adgm, metrics
+from cxr.evaluation.classifiers import Settings
+
+SETTINGS = Settings(replicates=200)
+
+
+def predicted(label: np.ndarray, right: list[bool]) -> pd.DataFrame:
+    """Predictions of two classes that are right where `right` says so."""
+    said = np.where(right, label, 1 - label)
+    table = pd.DataFrame({"patient_id": [f"p{i}" for i in range(len(label))], "label": label})
+    for which in ("last", "best"):
+        table[f"prob_{which}.0"], table[f"prob_{which}.1"] = 0.9 - 0.8 * said, 0.1 + 0.8 * said
+    return table
+
+
+def test_scores_are_scikit_learns_in_every_replicate():
+    rng = np.random.default_rng(0)
+    label, probability = rng.integers(3, size=90), rng.dirichlet(np.ones(3), 90)
+    said = probability.argmax(1)
+    found = adgm.scores(label, probability)
+    assert found["macro_f1"] == pytest.approx(f1_score(label, said, average="macro"))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, said))
+    draws = metrics.draw_patients(np.arange(90) // 2, 7, 0)
+    drawn = adgm.replicates(label, probability, draws)
+    for b in range(7):
+        rows = np.repeat(np.arange(90), draws.counts[draws.owner, b])
+        expected = adgm.scores(label[rows], probability[rows])
+        assert {name: values[b] for name, values in drawn.items()} == pytest.approx(expected)
+
+
+def test_a_class_without_images_has_no_mean_over_the_classes():
+    found = adgm.scores(np.array([0, 0, 1]), np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]]))
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert all(math.isnan(found[name]) for name in ("balanced_accuracy", "macro_f1", "macro_auc"))
+
+
+def test_draws_are_averaged_and_their_spread_kept_apart_from_that_of_patients():
+    label = np.array([0, 1] * 10)
+    rights = {("corrected", 0): 18, ("corrected", 1): 16, ("supervised", 0): 15, ("supervised", 1): 11}
+    given = {Run(v, 2, 5, d): predicted(label, [i < n for i in range(20)]) for (v, d), n in rights.items()}
+    found = adgm.tables(given, SETTINGS)
+    arm = found["adgm_arms"].set_index("variant").loc["corrected"]
+    assert arm["draws"] == 2 and arm["accuracy"] == pytest.approx(0.85)
+    assert arm["accuracy_sd"] == pytest.approx(0.1 / math.sqrt(2))  # of .9 and .8
+    assert arm["accuracy_low"] < 0.85 < arm["accuracy_high"]
+    row = found["adgm_compare"].query("score == 'accuracy'").iloc[0]
+    assert (row["control"], row["draws"], row["difference"]) == ("supervised", 2, pytest.approx(0.2))
+    assert row["sd"] == pytest.approx(0.1 / math.sqrt(2))  # of .15 and .25
+    assert row["total_low"] < row["low"] and row["high"] < row["total_high"] and row["detectable"] > 0
+    one = adgm.tables({r: t for r, t in given.items() if r.draw == 0}, SETTINGS)
+    assert one["adgm_arms"]["accuracy_sd"].isna().all()
+    assert one["adgm_compare"][["sd", "total_low", "p"]].isna().all(axis=None)  # one draw says nothing of another
+    shown = adgm.summary(found)["adgm"]["2-5"]
+    assert shown["accuracy"] == 0.85 and shown["over_supervised"]["difference"] == 0.2
+    assert shown["over_supervised"]["p"] == round(row["p"], 4)
+
+
+def test_a_run_compared_with_itself_never_differs():
+    table = predicted(np.array([0, 1] * 5), [True] * 8 + [False] * 2)
+    given = {Run(v, 2, 5, d): table for v in ("corrected", "no_z") for d in (0, 1)}
+    found = adgm.tables(given, SETTINGS)["adgm_compare"]
+    assert (found[["difference", "low", "high", "total_low"]] == 0).all(axis=None) and (found["p"] == 1).all()
+
+
+def test_runs_are_named_ordered_and_checked():
+    found = runs(["supervised", "corrected"], [3, 2], [20], [1, 0])
+    assert found[0].name == "corrected-2-20-0" and len(found) == 8 and found[-1] == ("supervised", 3, 20, 1)
+    assert leading(["supervised", "no_z"]) == "no_z"
+    with pytest.raises(ValueError, match="unknown variant 'adgm' in adgm_runs.variants: choose from corrected, paper"):
+        runs(["adgm"], [2], [20], [0])

@@ -1,0 +1,131 @@
+"""Figures: the same bytes for the same numbers, nothing lost, labels apart."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr import papers
+from cxr.report import figures
+
+EPOCHS = pd.Series(range(1, 6))
+CURVES = pd.DataFrame({"model": "a", "finding": "Edema", "fpr": [0, 0.2, 1], "tpr": [0, 0.7, 1]})
+AREAS = pd.DataFrame(
+    {"model": ["a", "b"], "finding": "Edema", "n": 90, "positives": 12, "auc": [0.75, np.nan]},
+)
+FOREST = pd.DataFrame(
+    {"name": ["Edema", "Fracture"], "note": ["+0.1", "n/a"], "difference": [0.1, np.nan], "low": [-0.1, np.nan]}
+    | {"high": [0.3, np.nan], "printed": [0.14, np.nan]}
+)
+
+
+GAN = ("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")
+
+
+def history(*columns: str) -> pd.DataFrame:
+    return pd.DataFrame({"epoch": EPOCHS} | {c: np.linspace(1, 0.2 + 0.1 * k, 5) for k, c in enumerate(columns)})
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict:
+    return drawings()
+
+
+def drawings() -> dict:
+    labels = pd.DataFrame({"finding": ["Edema", "<b> $x^$"], "positive": [3, 0], "negative": [5, 0]})
+    ages = pd.DataFrame({"age_from": [0, 5], "age_to": [5, 10], "F": [3, 4], "M": [2, 9]})
+    scores = pd.DataFrame({"classes": 2, "labels": [10, 100], "name": "ADGM", "n": 50, "accuracy": [0.6, 0.8]})
+    scores = scores.assign(low=scores["accuracy"] - 0.1, high=scores["accuracy"] + 0.1, majority_share=0.55)
+    panels = [f"{part}_{key}" for part in ("train", "valid") for key in figures.ADGM_PANELS]
+    return {
+        "labels": figures.labels(labels, {"positive": "positive", "negative": "negative"}),
+        "ages": figures.ages(ages),
+        "roc": figures.roc(CURVES, AREAS, ["Edema"], {"a": "A", "b": "B"}),
+        "training": figures.training({"a": history("train_loss", "valid_loss", "valid_macro_auc")}),
+        "gan": figures.gan(
+            {"Edema": history("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")}, {"Edema": 2}
+        ),
+        "forest": figures.forest(FOREST),
+        "adgm_curves": figures.adgm_curves({"10 labels": history(*panels)}),
+        "adgm_latent": figures.adgm_latent({"10 labels": history("KL_z", "KL_a", "active_z", "active_a")}),
+        "adgm_accuracy": figures.adgm_accuracy(scores, papers.ADGM_CURVE),
+    }
+
+
+def test_a_saturating_loss_is_seen_below_zero():
+    losses = history("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")
+    for sign, bottom in ((1, 0.0), (-1, -1.05)):
+        shown = losses.assign(loss_g=sign * 1.0).assign(loss_d=1.3)
+        assert figures.gan({"Edema": shown}, {"Edema": 2}).axes[0].get_ylim()[0] == pytest.approx(bottom)
+
+
+def test_the_same_numbers_give_the_same_bytes(drawn):
+    first, second = drawn, drawings()
+    for name in ("labels", "roc", "gan", "forest", "adgm_accuracy"):
+        one = figures.svg(first[name])
+        assert one == figures.svg(second[name]), name
+        assert b"<dc:date>" not in one and b"http://matplotlib" not in one.lower(), name
+    assert figures.png(first["ages"]) == figures.png(second["ages"])
+    with Image.open(io.BytesIO(figures.png(first["ages"], dpi=100))) as picture:
+        assert picture.width == 355 and not picture.info.get("Software")
+
+
+def test_nothing_to_draw_is_no_error():
+    empty = pd.DataFrame(columns=AREAS.columns)
+    for figure in (figures.roc(CURVES, empty, ["Edema"], {"a": "A"}), figures.gan({}, {}), figures.training({})):
+        assert figures.svg(figure)
+
+
+def test_a_gan_that_nobody_judged_has_no_kid_panel():
+    whole = history(*GAN)
+    shown = [len(figures.gan({"a": h}, {"a": 5}).axes) for h in (whole, whole.assign(kid=np.nan))]
+    assert shown == [4, 3]
+
+
+def texts(figure) -> list[str]:
+    return [t.get_text() for ax in figure.axes for t in ax.texts]
+
+
+def test_roc_says_n_and_draws_no_curve_without_an_area():
+    figure = figures.roc(CURVES, AREAS, ["Edema"], {"a": "A", "b": "B"})
+    assert texts(figure) == ["A  0.750", "B  n/a", "12 of 90 positive"]
+    assert len(figure.axes[0].lines) == 2  # the diagonal and A
+
+
+def test_reliability_says_which_form_is_lacking_and_draws_the_last_ones_intervals():
+    table = pd.DataFrame({"finding": "Edema", "form": ["raw", "raw", "prior", "prior"], "predicted": [0.6, 0.2] * 2})
+    table = table.assign(observed=[0.5, 0.1] * 2, low=[0.3, 0.0] * 2, high=[0.7, 0.2] * 2)
+    figure = figures.reliability(table, ["Edema"], {"raw": "as given", "prior": "shifted", "calibrated": "scaled"})
+    axes = figure.axes[0]
+    assert {t.get_text() for t in axes.texts} == {"as given", "shifted", "scaled  n/a"}
+    lines = [line.get_xdata().tolist() for line in axes.lines[1:]]
+    assert lines == [[0.2, 0.6], [0.2, 0.6], []]
+    assert len(axes.collections) == 1 and len(axes.collections[0].get_segments()) == 2
+    assert axes.get_xlim() == axes.get_ylim() and axes.get_xlim()[1] == pytest.approx(0.648)
+
+
+def test_forest_keeps_a_finding_without_a_difference():
+    axes = figures.forest(FOREST).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["Edema", "Fracture"]
+    low, high = axes.get_xlim()
+    assert low == -high and high > 0.3
+
+
+def test_accuracy_shows_the_paper_and_the_majority(drawn):
+    figure = drawn["adgm_accuracy"]
+    assert {"majority class", "the paper", "ADGM"} == set(texts(figure))
+
+
+@pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.98, 0.99, 1.0], [0.0, 0.01, 0.6], [0.2]])
+def test_labels_are_spread_apart_and_stay_inside(places):
+    moved = figures._spread(places, 0.1, 0.0, 1.0)
+    assert all(b - a > 0.1 - 1e-9 for a, b in zip(moved, moved[1:], strict=False))
+    assert min(moved) >= 0 and max(moved) <= 1 + 1e-9
+
+
+def test_beside_keeps_order_and_gaps():
+    whole = np.asarray(figures.beside([Image.new("L", (4, 6), v) for v in (100, 200)], 8, 12, 2))
+    assert whole.shape == (12, 18)
+    assert (whole[:, :8] == 100).all() and (whole[:, 8:10] == 0).all() and (whole[:, 10:] == 200).all()

@@ -1,0 +1,307 @@
+"""Control arms: each differs from the baseline, or from the GAN's arm, in what it says and in nothing else."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from dvc.repo import Repo
+
+from cxr.classifier import objectives
+from cxr.classifier.objectives import AucMargin, CrossEntropy
+from cxr.classifier.train import _draw
+from cxr.core.findings import COLUMNS, SLUGS
+from cxr.core.resize import resize
+from cxr.core.store import open_store, write_store
+from cxr.gan import nets
+from cxr.synthesis import arms, balance
+from cxr.training.weights import save
+from stages import arm as stage
+
+ROOT = Path(__file__).resolve().parents[2]
+RARE = {"pneumonia": 6, "lung_lesion": 3}
+# Masked rows count for their own finding alone: (3 + 6) of (45 + 6) and (3 + 3) of (45 + 3).
+SHARES = {"pneumonia": pytest.approx(9 / 51), "lung_lesion": pytest.approx(6 / 48)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Everything that balance, gan, split and resize leave, at 32 and 16 px, and each arm made of it."""
+    at = tmp_path_factory.mktemp("arms")
+    rng = np.random.default_rng(0)
+    n = 60
+    labels = (rng.random((n, len(SLUGS))) < 0.3).astype(np.float32)
+    for name in RARE:
+        labels[:, SLUGS.index(name)] = np.arange(n) % 15 == list(RARE).index(name)
+    head = pd.DataFrame({"image_id": [f"i{i:03d}" for i in range(n)], "patient_id": [f"p{i:03d}" for i in range(n)]})
+    head["split"] = np.where(np.arange(n) < 45, "train", np.where(np.arange(n) < 50, "valid", "test"))
+    head["projection"] = np.where(np.arange(n) % 4 == 3, "lateral", "frontal")
+    kinds = {"target": labels, "weight": np.ones_like(labels), "truth": labels}
+    blocks = [pd.DataFrame(v, columns=[f"{k}.{s}" for s in SLUGS]) for k, v in kinds.items()]
+    real = pd.concat([head, *blocks], axis=1)[list(COLUMNS)].assign(synthetic=False)
+    for size in (16, 32):
+        write_store(at / "stores" / str(size), rng.integers(0, 255, (n, size, size), np.uint8), head[["image_id"]])
+    extra = [balance.synthetic_rows(name, k, "masked", real, "frontal") for name, k in RARE.items()]
+    whole = pd.concat([real, *extra], ignore_index=True)
+    (at / "balanced").mkdir()
+    whole.to_parquet(at / "balanced/table.parquet")
+    made = whole.loc[whole["synthetic"], ["image_id"]].reset_index(drop=True)
+    write_store(at / "balanced/images", rng.integers(0, 255, (len(made), 32, 32), np.uint8), made)
+    plan = {
+        "target_prevalence": 0.2,
+        "labels": "masked",
+        "findings": {name: {"generated": k} for name, k in RARE.items()},
+    }
+    (at / "balanced/plan.json").write_text(json.dumps(plan))
+    for name in RARE:
+        (at / "gans" / name).mkdir(parents=True)
+        g, _ = nets.build(16, 8, 4, 1, 3, gain=0.5)
+        with torch.no_grad():
+            next(g.parameters()).add_(1)  # as if trained
+        meta = {"size": 16, "z_dim": 8, "width": 4, "channels": 1, "seed": 3, "images": 9, "epochs": 1}
+        meta |= {"split_sha256": "", "mode": "per_finding", "view": "frontal", "holdout": 0.0, "gain": 0.5}
+        save(at / "gans" / name / "generator.safetensors", g.state_dict(), meta)
+    head[["image_id", "patient_id", "split"]].to_parquet(at / "split.parquet")
+    from cxr.core.files import sha256
+
+    about = {"by": "patient", "sha256": sha256(at / "split.parquet")}
+    (at / "split.json").write_text(json.dumps(about))
+    for name in arms.ARMS:
+        make(at, name)
+    return at, real, whole
+
+
+def make(at, name, gan_size=16):
+    stage.run(
+        arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at / "split.parquet",
+        out=at / "arms" / name, size=32, gan_size=gan_size, generators=list(RARE), gan_view="frontal", view="all",
+        seed=0,
+    )  # fmt: skip
+
+
+def of(at, name):
+    folder = at / "arms" / name
+    table = pd.read_parquet(folder / "table.parquet")
+    images = open_store(folder / "images") if (folder / "images").exists() else None
+    return table, images, json.loads((folder / "arm.json").read_text())
+
+
+def test_each_arm_differs_from_the_baseline_in_what_it_says(made):
+    at, real, whole = made
+    table, images, base = of(at, "baseline")
+    pd.testing.assert_frame_equal(table, real, check_dtype=False)
+    assert images is None and base["epoch_images"] == 0
+    length = 45 + sum(RARE.values())
+    changes = {
+        "baseline_steps": {},
+        "pos_weight": {"objective": "pos_weight", "shares": SHARES},
+        "auc_margin": {"objective": "auc_margin"},
+    }
+    for name, also in changes.items():
+        table, images, spec = of(at, name)
+        pd.testing.assert_frame_equal(table, real, check_dtype=False)
+        assert images is None and spec == base | {"arm": name, "epoch_images": length} | also
+    added = {"oversampling": 0, "gan": 9, "gan_untrained": 9, "blurred": 9, "pretrained": 9}
+    for name, stored in added.items():
+        table, images, spec = of(at, name)
+        pd.testing.assert_frame_equal(table.iloc[:60], real, check_dtype=False)  # held-out rows are never touched
+        assert len(table) == 60 + 9 and (table["split"].iloc[60:] == "train").all()
+        assert (len(images.index) if images else 0) == stored == spec["images"]
+        assert spec | {"arm": "", "images": 0, "lead": False} == base | {"arm": "", "epoch_images": length}
+        assert spec["lead"] == (name == "pretrained")
+
+
+def test_arms_with_images_differ_from_the_gans_in_the_images_alone(made):
+    at, _, whole = made
+    table, images, _ = of(at, "gan")
+    pd.testing.assert_frame_equal(table, whole, check_dtype=False)
+    assert np.array_equal(images.images, open_store(at / "balanced/images").images)
+    for name in ("gan_untrained", "blurred"):
+        other, theirs, _ = of(at, name)
+        pd.testing.assert_frame_equal(other, whole, check_dtype=False)
+        assert theirs.index["image_id"].equals(images.index["image_id"])
+        assert not np.array_equal(theirs.images, images.images)
+    untrained = nets.build(16, 8, 4, 1, 3, gain=0.5)[0]
+    expected = [resize(image, 32) for image in nets.generate(untrained, 6, 8, 0, 4, 0, device="cpu")]
+    assert np.array_equal(of(at, "gan_untrained")[1].images[:6], expected)
+
+
+def test_blurred_images_are_real_training_positives_of_the_finding(made):
+    at, real, _ = made
+    _, images, _ = of(at, "blurred")
+    small = open_store(at / "stores/16")
+    can = real[(real["split"] == "train") & (real["projection"] == "frontal")]
+    for k, name in enumerate(["pneumonia"] * 6 + ["lung_lesion"] * 3):
+        positives = can.loc[can[f"truth.{name}"] == 1, "image_id"]
+        candidates = [resize(small.images[i], 32) for i in small.rows(positives)]
+        assert any(np.array_equal(images.images[k], one) for one in candidates)
+
+
+def test_under_sampled_labels_blurred_images_have_their_own_and_pretraining_has_the_gans(made, tmp_path):
+    at, real, _ = made
+    shutil.copytree(at, tmp_path, dirs_exist_ok=True)
+    train, rng = real[real["split"] == "train"], np.random.default_rng(1)
+    drawn = {name: balance.sources([name], k, train, rng) for name, k in RARE.items()}
+    extra = [balance.synthetic_rows(name, k, "sampled", real, "frontal", drawn[name]) for name, k in RARE.items()]
+    whole = pd.concat([real, *extra], ignore_index=True)
+    whole.to_parquet(tmp_path / "balanced/table.parquet")
+    plan = json.loads((tmp_path / "balanced/plan.json").read_text()) | {"labels": "sampled"}
+    (tmp_path / "balanced/plan.json").write_text(json.dumps(plan))
+    for name in ("blurred", "pretrained"):
+        make(tmp_path, name)
+    table, _, spec = of(tmp_path, "pretrained")
+    pd.testing.assert_frame_equal(table, whole, check_dtype=False)
+    assert spec["lead"]
+    table, images, _ = of(tmp_path, "blurred")
+    kinds = [c for c in real if c.startswith(("target.", "weight."))]
+    small, labels = open_store(tmp_path / "stores/16"), real.set_index("image_id")[kinds]
+    assert list(table["image_id"]) == list(whole["image_id"])
+    for k in range(9):
+        same = [n for n, i in zip(small.index["image_id"], small.images, strict=True)
+                if np.array_equal(resize(i, 32), images.images[k])]  # fmt: skip
+        assert (table.loc[60 + k, kinds] == labels.loc[same[0]]).all()
+
+
+def test_under_masked_labels_pretraining_knows_the_rare_findings_and_no_other(made):
+    rows = of(made[0], "pretrained")[0].query("synthetic")
+    assert (rows[[f"weight.{name}" for name in RARE]] == 1).all(axis=None)
+    others = [f"weight.{name}" for name in SLUGS if name not in RARE]
+    assert (rows[others] == 0).all(axis=None)
+    assert rows[[f"target.{name}" for name in RARE]].sum(axis=1).eq(1).all()
+
+
+def test_pretraining_on_one_finding_that_nothing_is_negative_for_is_refused(made, tmp_path):
+    shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
+    plan = json.loads((tmp_path / "balanced/plan.json").read_text())
+    plan["findings"] = {"pneumonia": plan["findings"]["pneumonia"]}
+    (tmp_path / "balanced/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ValueError, match="would teach only to say yes; set balance.labels to sampled"):
+        make(tmp_path, "pretrained")
+
+
+def test_blurring_by_a_gan_of_the_classifiers_size_is_refused(made):
+    with pytest.raises(ValueError, match=r"gan.size = 32 is not below classifier.size = 32: nothing would be blurred"):
+        make(made[0], "blurred", gan_size=32)
+
+
+def test_oversampling_repeats_none_before_every_one_was_used(made):
+    at, real, _ = made
+    table, _, _ = of(at, "oversampling")
+    again = table.iloc[60:66]
+    assert (again["truth.pneumonia"] == 1).all() and (again["projection"] == "frontal").all()
+    counts = again["image_id"].value_counts()
+    assert counts.max() - counts.min() <= 1
+    with pytest.raises(ValueError, match="no certain positive"):
+        arms.repeat_positives("fracture", 1, real.assign(**{"truth.fracture": 0.0}), 0)
+
+
+def test_pretraining_shows_the_generated_images_first_and_never_again():
+    lead = np.array([7, 8, 9])
+    rows = _draw(10, 2, 0, 20, lead)
+    drawn = [rows(t).tolist() for t in range(20)]
+    assert all(set(d) <= {7, 8, 9} for d in drawn[:6]) and all(set(d) <= set(range(7)) for d in drawn[6:])
+    assert [rows(t).tolist() for t in reversed(range(20))] == drawn[::-1]  # whatever was asked before
+
+
+def test_without_a_lead_an_epoch_is_one_permutation():
+    from cxr.training.batches import order
+
+    rows = _draw(10, 3, 5, 6, None)
+    assert torch.equal(torch.cat([rows(t) for t in range(3)]), order(10, 5, 1, 0)[:9])
+    assert torch.equal(rows(3), order(10, 5, 1, 1)[:3])
+
+
+def test_positive_weights_reach_the_prevalence_by_hand():
+    target, weight = np.zeros((10, 14), np.float32), np.ones((10, 14), np.float32)
+    target[:2, 0] = 1  # 2 of 10: w 2 / (w 2 + 8) = 1/3 for w = 2
+    target[:9, 1] = 1  # already more than a third: 1
+    target[:2, 2] = 1  # not a rare one: 1
+    spec = objectives.BASELINE | {"objective": "pos_weight", "shares": dict.fromkeys((*SLUGS[:2], SLUGS[3]), 1 / 3)}
+    factors = objectives.objective(spec, target, weight).positive
+    assert torch.allclose(factors[:4], torch.tensor([2.0, 1.0, 1.0, 1.0]))
+
+
+def test_the_auc_margin_loss_by_hand_and_its_minimax():
+    """At the closed form of its inner variables it is LibAUC's minimax objective, over p (1 - p), on the whole set."""
+    h = torch.tensor([0.9, 0.6, 0.4, 0.2, 0.1])
+    y = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0])
+    logits, target = torch.logit(h)[:, None], y[:, None]
+    loss = AucMargin([0.4], lead=0.0, decay=0.0)
+    ours = loss(logits, target, torch.ones(5, 1), 0.0)
+    a, b, p = h[y == 1].mean(), h[y == 0].mean(), 0.4
+    alpha = max(0.0, float(1 + b - a))
+    theirs = (
+        (1 - p) * ((h - a) ** 2 * y).mean() + p * ((h - b) ** 2 * (1 - y)).mean()
+        + 2 * alpha * (p * (1 - p) + (p * h * (1 - y) - (1 - p) * h * y).mean()) - p * (1 - p) * alpha**2
+    )  # fmt: skip
+    assert torch.isclose(ours, theirs / (p * (1 - p)), atol=1e-6)
+    assert torch.isclose(ours, h[y == 1].var(correction=0) + h[y == 0].var(correction=0) + alpha**2, atol=1e-6)
+
+
+def test_the_auc_margin_loss_starts_as_cross_entropy_and_raises_the_auc():
+    generator = torch.Generator().manual_seed(0)
+    y = (torch.rand(400, 1, generator=generator) < 0.1).float()
+    x = torch.randn(400, 1, generator=generator) + y
+    loss, ones = AucMargin([float(y.mean())]), torch.ones(400, 1)
+    assert torch.equal(loss(x, y, ones, 0.0), CrossEntropy()(x, y, ones, 0.0))
+    scale = torch.tensor([-0.5], requires_grad=True)
+    optimiser = torch.optim.Adam([scale], lr=0.05)
+    for _ in range(200):
+        optimiser.zero_grad()
+        loss(scale * x, y, ones, 0.9).backward()
+        optimiser.step()
+    assert scale.item() > 0.2
+
+
+def test_an_unknown_arm_and_a_torn_file_are_one_line(tmp_path):
+    with pytest.raises(ValueError, match="unknown arm 'mixup'.*oversampling"):
+        arms.check_arm("mixup")
+    (tmp_path / "arm.json").write_text(
+        '{"arm": "gan", "images": 0, "epoch_images": 0, "lead": false, "shares": {"dragon": 0.1}}'
+    )
+    with pytest.raises(ValueError, match="dvc repro -f arm@gan"):
+        objectives.read(tmp_path / "arm.json")
+
+
+def test_a_held_out_patient_among_the_real_rows_is_refused(made, tmp_path):
+    at, _, whole = made
+    leaky = whole.copy()
+    leaky.loc[leaky["image_id"] == "i055", "split"] = "train"
+    kept = (at / "balanced/table.parquet").read_bytes()
+    leaky.to_parquet(at / "balanced/table.parquet")
+    try:
+        with pytest.raises(ValueError, match="p055|test"):
+            make(at, "baseline")
+    finally:
+        (at / "balanced/table.parquet").write_bytes(kept)
+
+
+def test_trainings_of_two_arms_differ_in_one_dependency(tmp_path):
+    """In the pipeline as DVC resolves it: deps, params and, but for names, the command."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["study"] = {"arms": list(arms.ARMS), "seeds": [0, 1]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    with Repo.init(str(tmp_path)) as repo:
+        for config in (ROOT / ".dvc/config",):
+            (tmp_path / ".dvc/config").write_bytes(config.read_bytes())
+    with Repo(str(tmp_path)) as repo:
+        stages = {s.name: s for s in repo.index.stages if getattr(s, "name", "").startswith("study@")}
+    assert len(stages) == 2 * len(arms.ARMS)
+
+    def deps(name):
+        return {str(d) for d in stages[name].deps}
+
+    for name in arms.ARMS[1:]:
+        assert deps(f"study@{name}-0") ^ deps("study@baseline-0") == {f"data/arms/{name}", "data/arms/baseline"}
+        assert stages[f"study@{name}-0"].cmd.replace(name, "baseline") == stages["study@baseline-0"].cmd
+    assert deps("study@gan-0") == deps("study@gan-1")
+    assert stages["study@gan-1"].cmd == stages["study@gan-0"].cmd.replace("gan-0", "gan-1").replace(
+        "trial 0", "trial 1"
+    )
