@@ -24,7 +24,7 @@ def run(
     draw: Annotated[int, Option(min=0, help="added to the seed: other labels, initial weights and batches")],
     records: Annotated[Path, Option(help="RSNA's records.parquet")],
     store: Annotated[Path, Option(help="RSNA's images, packed at this size")],
-    split: Annotated[Path, Option(help="the split's parquet file; its .json lies beside it")],
+    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option(help="parquet: the validation images' probabilities")],
     report: Annotated[Path, Option(help="folder for history.csv, samples.png, samples.json")],
@@ -78,7 +78,7 @@ def run(
     from cxr.adgm.variants import GENERATIVE, Run
     from cxr.core.files import atomic, write_json, write_table
     from cxr.core.findings import CLASS_NAMES
-    from cxr.core.guard import guard, read_split
+    from cxr.core.guard import SPLIT, guard, read_split
     from cxr.core.records import load
     from cxr.core.store import open_store
     from cxr.training.batches import Images
@@ -116,7 +116,7 @@ def run(
         "seed": seed,
     } | geometry | adgm_train.fixed(variant, classes, size)  # fmt: skip
     semi = Semi(threshold, pseudo_weight, consistency_weight, teacher)
-    inputs = {"records": records, "split": split, "store": store}
+    inputs = {"records": records, "split": split / SPLIT, "store": store}
     params = {"size": size, "labels": labels, "semi": list(semi)} | settings
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state)
     done = adgm_train.train(

@@ -2,7 +2,7 @@
 (cxr/synthesis/arms.py).
 
 python -m stages.arm --arm oversampling --balanced data/balanced --gans models/gan --stores data/stores/chexpert --split
-data/splits/chexpert.parquet --out data/arms/oversampling ...
+data/splits/chexpert --out data/arms/oversampling ...
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ def run(
     gans: Annotated[Path, Option(help="folder with one folder a generator")],
     generators: Annotated[list[str], Option(help="slugs, or several joined by + where findings share a generator")],
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option()],
+    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
     out: Annotated[Path, Option(help="folder for table.parquet, arm.json and, where there are any, images/")],
     size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],
     gan_size: Annotated[int, Option(help="the GAN's image size")],

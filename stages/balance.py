@@ -20,7 +20,7 @@ def run(
     generators: Annotated[list[str], Option(help="slugs, or several joined by + where findings share a generator")],
     table: Annotated[Path, Option(help="label table of the final model's policy")],
     gans: Annotated[Path, Option(help="folder with one folder a generator")],
-    split: Annotated[Path, Option()],
+    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
     fidelity: Annotated[Path, Option(help="folder with what fidelity found of each generator")],
     out: Annotated[Path, Option(help="folder for table.parquet, plan.json and images/")],
     size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],

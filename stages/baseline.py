@@ -5,7 +5,7 @@ stages/final.py is this same command on the enriched table: nothing but the tabl
 control arm's.
 
     python -m stages.baseline --table data/labels/u_zeroes.parquet --stores data/stores/chexpert --split
-    data/splits/chexpert.parquet ...
+    data/splits/chexpert ...
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def run(
         Path, Option(help="label table: image_id, patient_id, split, projection, target., weight., truth.<finding>")
     ],
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option(help="the split's parquet file; its .json lies beside it")],
+    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option()],
     history: Annotated[Path, Option()],
@@ -58,7 +58,7 @@ def run(
     from cxr.classifier import objectives, train
     from cxr.core.files import atomic, read_table, write_table
     from cxr.core.findings import COLUMNS, SLUGS, in_view
-    from cxr.core.guard import guard, read_split
+    from cxr.core.guard import SPLIT, guard, read_split
     from cxr.core.store import open_store
     from cxr.training.batches import Images
     from cxr.training.machine import fabric
@@ -91,7 +91,7 @@ def run(
         "batch": batch, "lr": lr, "average": average, "crop_min": crop_min, "flip": flip, "rotate": rotate,
         "seed": seed, "select_on": about["select_on"],
     }  # fmt: skip
-    inputs = {"table": table, "split": split, "store": folders[0]}
+    inputs = {"table": table, "split": split / SPLIT, "store": folders[0]}
     inputs |= {"synthetic": folders[1]} if folders[1:] else {}
     inputs |= {} if start in ("imagenet", "none") else {"weights": Path(start)}
     params = {"size": size, "view": view, "weights": weights, "arm": spec} | settings

@@ -57,6 +57,7 @@ def run(
     from cxr.cohort.policies import all_policies
     from cxr.core.files import atomic, read_table, write_json, write_table
     from cxr.core.findings import COLUMNS, finding, in_view
+    from cxr.core.guard import read_split
     from cxr.core.records import load
     from cxr.evaluation import adgm, metadata, operating, study, subgroups
     from cxr.evaluation import policies as label_question
@@ -119,7 +120,7 @@ def run(
         compared = study.judge_study(trainings, findings, settings)
         tables, shown = tables | compared, shown | study.summary(compared)
     if runs:
-        rsna, split = load(rsna_records, "rsna"), read_table(rsna_split, "split@rsna", ("image_id", "split"))
+        rsna, (split, _) = load(rsna_records, "rsna"), read_split(rsna_split, "rsna")
         seen = rsna[rsna["image_id"].isin(split.loc[split["split"] == "train", "image_id"])]
         who = metadata.people(rsna_records, rsna, next(iter(runs.values()))["image_id"])
         lead = adgm_runs.leading(variants), min(draws)

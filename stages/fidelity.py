@@ -1,7 +1,7 @@
 """fidelity: how good the X-rays of one generator are, finding by finding, and whether they replay training images.
 
 python -m stages.fidelity --generator lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert
---split data/splits/chexpert.parquet --gan models/gan/lung_lesion --classifier models/baseline/u_zeroes --report
+--split data/splits/chexpert --gan models/gan/lung_lesion --classifier models/baseline/u_zeroes --report
 reports/fidelity/lung_lesion
 """
 
@@ -20,7 +20,7 @@ def run(
     generator: Annotated[str, Option(help="a finding's slug, such as lung_lesion, or several joined by +")],
     records: Annotated[Path, Option()],
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option()],
+    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
     gan: Annotated[Path, Option(help="folder of the generator")],
     classifier: Annotated[Path, Option(help="folder of the model.safetensors whose features classifier means")],
     report: Annotated[

@@ -1,7 +1,7 @@
 """gan: a DCGAN for one rare finding, or for several, trained on training patients' certain positives (label 1) only.
 
 python -m stages.gan --generator lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert
---split data/splits/chexpert.parquet ...
+--split data/splits/chexpert ...
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ def run(
     generator: Annotated[str, Option(help="a finding's slug, such as lung_lesion; several joined by + share one net")],
     records: Annotated[Path, Option()],
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option()],
+    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
     model: Annotated[Path, Option(help="folder for generator and discriminator")],
     report: Annotated[Path, Option(help="folder for history.csv, kept.json and the pictures")],
     mode: Annotated[
@@ -64,7 +64,7 @@ def run(
     from PIL import Image
 
     from cxr.core.files import atomic, write_json, write_table
-    from cxr.core.guard import guard, read_split
+    from cxr.core.guard import SPLIT, guard, read_split
     from cxr.core.records import load
     from cxr.core.store import open_store
     from cxr.gan import diffaugment as augmentation
@@ -114,7 +114,7 @@ def run(
     facts |= {"diffaugment": diffaugment} | settings
     # sample_every decides which generators are looked at, so it is part of the fingerprint.
     params = {"sample_every": sample_every} | facts
-    inputs = {"records": records, "split": split, "store": store.folder}
+    inputs = {"records": records, "split": split / SPLIT, "store": store.folder}
     checkpoints = training_state(__file__, f"gan@{generator}", machine, inputs, params, checkpoint_minutes, state)
     made = train.fit(
         machine, images, checkpoints, label=f"gan@{generator}", epochs=epochs, sample_every=sample_every,

@@ -1,7 +1,7 @@
 """label: CheXpert's four-valued labels as targets and weights under one policy, and the fixed truth that every policy
 is scored against.
 
-python -m stages.label --policy u_zeroes --records data/chexpert/records.parquet --split data/splits/chexpert.parquet
+python -m stages.label --policy u_zeroes --records data/chexpert/records.parquet --split data/splits/chexpert
 --out data/labels/u_zeroes.parquet
 """
 
@@ -16,7 +16,7 @@ from stages.cli import main
 def run(
     policy: Annotated[str, Option(help="of cxr/cohort/policies.py")],
     records: Annotated[Path, Option()],
-    split: Annotated[Path, Option()],
+    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
     out: Annotated[Path, Option()],
     policies: Annotated[
         list[str], Option(help="all that are trained with; checked here, before anything costs time")
@@ -40,7 +40,8 @@ def run(
 ) -> None:
     """Apply one label policy."""
     from cxr.cohort.policies import all_policies, summary, table
-    from cxr.core.files import read_table, write_table
+    from cxr.core.files import write_table
+    from cxr.core.guard import read_split
     from cxr.core.records import load
     from cxr.gan.generators import generator_of
 
@@ -48,7 +49,7 @@ def run(
         raise ValueError(f"final.policy = {final_policy} has no baseline to compare with: add it to arms.policies")
     for name in findings:
         generator_of(name, generators)
-    splits = read_table(split, "split@chexpert", ("image_id", "patient_id", "split"))
+    splits, _ = read_split(split, "chexpert")
     result = table(load(records, "chexpert"), splits, policy, seed)
     write_table(out, result)
     images = int((result["split"] == "train").sum())

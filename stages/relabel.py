@@ -4,7 +4,7 @@ Irvin et al. 2019 (CheXpert, section 3): each uncertain label of the training im
 U-Ignore model gives it; no certain label changes, and validation and test images keep theirs.
 
 python -m stages.relabel --policy u_selftrained --table data/labels/u_ignore.parquet --teacher models/baseline/u_ignore
---stores data/stores/chexpert --split data/splits/chexpert.parquet --out data/labels/u_selftrained.parquet
+--stores data/stores/chexpert --split data/splits/chexpert --out data/labels/u_selftrained.parquet
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def run(
     table: Annotated[Path, Option(help="the teacher's label table")],
     teacher: Annotated[Path, Option(help="folder of the teacher's model.safetensors and model.json")],
     stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option()],
+    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
     out: Annotated[Path, Option()],
 ) -> None:
     """Give the uncertain labels of the training images the teacher's probabilities."""

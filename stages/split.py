@@ -19,7 +19,7 @@ def run(
     dataset: Annotated[Literal["chexpert", "rsna"], Option()],
     records: Annotated[Path, Option(help="records.parquet of the dataset")],
     stores: Annotated[Path, Option(help="the dataset's stores; their rejected.csv is read")],
-    out: Annotated[Path, Option(help="folder for <dataset>.parquet and <dataset>.json")],
+    out: Annotated[Path, Option(help="folder for split.parquet and split.json")],
     by: Annotated[Literal["patient", "image"], Option(help="image: paper 1's leaky draw")] = "patient",
     test_images: Annotated[int, Option(min=1, help="CheXpert: test images, drawn from train.csv")] = 500,
     rsna: Annotated[
@@ -34,6 +34,7 @@ def run(
     """Split the patients of one dataset."""
     from cxr.cohort import splits
     from cxr.core.files import atomic, read_table, sha256, write_json, write_table
+    from cxr.core.guard import SPLIT
     from cxr.core.records import load
 
     table = load(records, dataset)
@@ -46,10 +47,11 @@ def run(
         split = splits.file_order(table, valid_share=valid_share)
     else:
         split = splits.rsna(table, by=by, valid_share=valid_share, seed=seed)
-    with atomic(out / f"{dataset}.parquet") as path, atomic(out / f"{dataset}.json") as about:
-        write_table(path, split)
-        result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=sha256(path))
-        write_json(about, result)
+    with atomic(out) as folder:
+        folder.mkdir()
+        write_table(folder / SPLIT, split)
+        result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=sha256(folder / SPLIT))
+        write_json(folder / "split.json", result)
     for name, part in result["splits"].items():
         print(f"split: {dataset} {name}: {part['images']:,} images of {part['patients']:,} patients")
     if by == "file_order":

@@ -8,21 +8,21 @@ import pandas as pd
 
 from cxr.core.files import read_json, read_table, sha256
 
+SPLIT = "split.parquet"  # in a split's folder, beside split.json
 
-def read_split(path: Path, dataset: str, **also: type) -> tuple:
-    """A split (image_id, patient_id, split) and what the JSON beside it says of it: by, sha256 and `also`, by type.
+
+def read_split(folder: Path, dataset: str, **also: type) -> tuple[pd.DataFrame, dict]:
+    """A split's folder as the split stage wrote it: (image_id, patient_id, split) and what split.json holds of it: by,
+    sha256 and `also`, by type.
 
     Raises ValueError, naming the file and the cure, when one is missing or torn, or they are not each other's.
     """
-    stage = f"split@{dataset}"
-    table = read_table(path, stage, ("image_id", "patient_id", "split"))
-    about = read_json(path.with_suffix(".json"), stage, {"by": str, "sha256": str, **also})
-    if sha256(path) != about["sha256"]:
-        raise ValueError(
-            f"{path} is not the split that {path.with_suffix('.json').name} describes; `dvc repro -f {stage}` makes "
-            f"both again"
-        )
-    return table, about
+    stage, file = f"split@{dataset}", folder / SPLIT
+    table = read_table(file, stage, ("image_id", "patient_id", "split"))
+    info = read_json(folder / "split.json", stage, {"by": str, "sha256": str, **also})
+    if sha256(file) != info["sha256"]:
+        raise ValueError(f"{file} is not the split that split.json describes; `dvc repro -f {stage}` makes both again")
+    return table, info
 
 
 def on_the_cut(split: pd.DataFrame) -> pd.Index:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from cxr.adgm import samples, train, validate
+from cxr.adgm import samples, train
 from cxr.adgm.labelled import assign
 from cxr.adgm.nets import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective
-from cxr.core.files import sha256, write_json, write_table
+from cxr.core.files import write_table
 from cxr.core.findings import CLASSES
 from cxr.core.records import COLUMNS
 from cxr.core.store import open_store, write_store
@@ -18,6 +18,7 @@ from cxr.evaluation.predictions import read_adgm
 from cxr.training.batches import Images, cycled
 from cxr.training.checkpoints import Checkpoints
 from cxr.training.machine import fabric
+from tests.make import write_split
 
 TINY = {"size": 17, "z_dim": 3, "a_dim": 2}
 FIT = {
@@ -291,8 +292,7 @@ def data(tmp_path_factory):
     images = np.clip(level + np.random.default_rng(0).normal(0, 20, (60, 17, 17)), 0, 255).astype(np.uint8)
     write_store(root / "stores" / "17", images, records[["image_id"]])
     write_table(root / "records.parquet", records.reindex(columns=COLUMNS["rsna"]))
-    write_table(root / "split.parquet", split)
-    write_json(root / "split.json", {"by": "patient", "sha256": sha256(root / "split.parquet")})
+    write_split(root, split)
     return root
 
 
@@ -342,7 +342,7 @@ def test_prediction_depends_on_the_prior_and_not_on_the_batch(data):
     y = torch.zeros(11, dtype=torch.int64)
 
     def judge(batch=4, prior=(0.5, 0.5)):
-        return validate.validate(
+        return judge.validate(
             fabric("32-true"), net, images, y, alpha=1.0, heat=1.0, predict_samples=3, prior=prior, batch=batch, seed=0
         )
 
@@ -375,7 +375,7 @@ def test_stage_writes_what_evaluate_reads(data, tmp_path):
 
     paths = {"model": tmp_path / "model", "predictions": tmp_path / "p.parquet", "report": tmp_path / "report"}
     chosen = {k: v for k, v in FIT.items() if k not in ("scale", "prior")}
-    given = {"records": data / "records.parquet", "store": data / "stores" / "17", "split": data / "split.parquet"}
+    given = {"records": data / "records.parquet", "store": data / "stores" / "17", "split": data}
     run(
         variant="corrected",
         draw=0,

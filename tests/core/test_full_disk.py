@@ -108,7 +108,7 @@ def inputs(tmp_path_factory):
 
 def stages(root, out) -> dict:
     """The stages' commands, reading below root and writing below out."""
-    records, splits, table = root / "data/records.parquet", root / "splits/chexpert.parquet", root / "labels.parquet"
+    records, splits, table = root / "data/records.parquet", root / "splits/chexpert", root / "labels.parquet"
     given = {"dataset": "chexpert", "source": root / "source"}
     manifest = {"records": records, "manifest": root / "data/manifest.json"}
     made = {"model": out / "gan/pneumonia", "report": out / "report/pneumonia"}
@@ -120,7 +120,7 @@ def stages(root, out) -> dict:
             resizing.run, **given, **manifest, size=32, out=out / "stores", state=root / "state", processes=1
         ),
         "split": command(
-            split.run, dataset="chexpert", records=records, stores=root / "stores", out=out / "splits",
+            split.run, dataset="chexpert", records=records, stores=root / "stores", out=out / "splits/chexpert",
             test_images=6, min_positives=1,
         ),
         "label": command(label.run, policy="u_zeroes", records=records, split=splits, out=out / "labels.parquet"),

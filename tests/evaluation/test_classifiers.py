@@ -13,6 +13,7 @@ from cxr.evaluation import adgm, metrics
 from cxr.evaluation.classifiers import Settings, judge, summary
 from stages import evaluate
 from stages.cli import main
+from tests.make import write_split
 
 SETTINGS = Settings(replicates=60, confidence=0.95, min_positives=10, seed=0)
 RARE = ["Pneumonia", "Lung Lesion"]
@@ -89,7 +90,7 @@ def write_learnt(root, predicted):
     ids = [*(f"r{k}" for k in range(60)), *(f"s{k}" for k in range(90))]
     people(ids, ids).to_parquet(root / "rsna.parquet")
     split = pd.DataFrame({"image_id": ids, "patient_id": ids, "split": ["valid"] * 60 + ["train"] * 90})
-    split.to_parquet(root / "split.parquet")
+    write_split(root / "split", split)
 
 
 def learnt(folder):
@@ -97,7 +98,7 @@ def learnt(folder):
     root = folder.parent / "learnt"
     return {
         "records": root / "records.parquet", "label_tables": root, "balanced": root / "balanced.parquet",
-        "rsna_records": root / "rsna.parquet", "rsna_split": root / "split.parquet",
+        "rsna_records": root / "rsna.parquet", "rsna_split": root / "split",
     }  # fmt: skip
 
 
@@ -301,7 +302,7 @@ def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, 
         (["--records", "gone.parquet"], "gone.parquet: no such file; `dvc repro download@chexpert` makes it"),
         (["--balanced", "gone.parquet"], "gone.parquet: no such file; `dvc repro balance` makes it"),
         (["--label_tables", "gone"], "u_zeroes.parquet: no such file; `dvc repro label@u_zeroes` makes it"),
-        (["--rsna_split", "gone.parquet"], "gone.parquet: no such file; `dvc repro split@rsna` makes it"),
+        (["--rsna_split", "gone"], "split.parquet: no such file; `dvc repro split@rsna` makes it"),
     ],
 )
 def test_stage_tells_in_one_line_what_is_wrong_and_leaves_earlier_results(folder, tmp_path, capsys, arguments, message):

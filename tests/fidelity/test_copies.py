@@ -11,7 +11,7 @@ from PIL import Image
 from cxr.classifier import net as classifier
 from cxr.cohort import policies
 from cxr.core import findings
-from cxr.core.files import sha256, write_json, write_table
+from cxr.core.files import write_table
 from cxr.core.store import write_store
 from cxr.evaluation import metrics
 from cxr.fidelity import copies
@@ -19,6 +19,7 @@ from cxr.gan import nets
 from cxr.training import weights
 from stages import balance, fidelity
 from stages.cli import main
+from tests.make import write_split
 
 SIZE, TRAIN, HELD_OUT = 16, 30, 20
 
@@ -116,29 +117,25 @@ def cohort(tmp_path_factory):
     records = records.assign(official_split="train", **dict.fromkeys(findings.FINDINGS, np.nan))
     records.loc[: positives - 1, "Pneumonia"] = 1.0
     write_table(folder / "records.parquet", records)
-    write_table(folder / "split.parquet", split)
-    about = {"by": "patient", "sha256": sha256(folder / "split.parquet")}
-    write_json(folder / "split.json", about)
+    digest = write_split(folder, split)
     write_table(folder / "table.parquet", policies.table(records, split, "u_zeroes"))
     images = np.concatenate([chests(TRAIN, 0), chests(HELD_OUT, 1), chests(n - positives, 3)])
     write_store(folder / "stores" / str(SIZE), images, head[["image_id"]])
     made = {"size": SIZE, "z_dim": 4, "width": 4, "channels": 1}
-    meta = made | {"images": TRAIN, "epochs": 1, "view": "frontal", "split_sha256": about["sha256"]}
+    meta = made | {"images": TRAIN, "epochs": 1, "view": "frontal", "split_sha256": digest}
     meta |= {"mode": "per_finding", "holdout": 0.0, "seed": 0, "gain": 1.0}
     generator, _ = nets.build(**made, seed=0)
     (folder / "gan/pneumonia").mkdir(parents=True)
     weights.save(folder / "gan/pneumonia/generator.safetensors", generator.state_dict(), meta)
     (folder / "u_zeroes").mkdir()
     net = classifier.build("none", 0).state_dict()
-    weights.save(
-        folder / "u_zeroes/model.safetensors", net, {"size": 32, "classes": 2, "split_sha256": about["sha256"]}
-    )
+    weights.save(folder / "u_zeroes/model.safetensors", net, {"size": 32, "classes": 2, "split_sha256": digest})
     return folder
 
 
-JUDGE = "--generator pneumonia --records records.parquet --stores stores --split split.parquet --gan gan/pneumonia "
+JUDGE = "--generator pneumonia --records records.parquet --stores stores --split . --gan gan/pneumonia "
 JUDGE += "--classifier u_zeroes --report fidelity/pneumonia --replicates 40"
-BALANCE = "--findings pneumonia --generators pneumonia --table table.parquet --gans gan --split split.parquet "
+BALANCE = "--findings pneumonia --generators pneumonia --table table.parquet --gans gan --split . "
 BALANCE += "--fidelity fidelity --out out --size 32 --target_prevalence 0.3"
 
 

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from cxr.classifier import net as classifier
 from cxr.cohort import policies
 from cxr.core import findings
-from cxr.core.files import sha256, write_json, write_table
+from cxr.core.files import write_json, write_table
 from cxr.core.store import write_store
 from cxr.gan import generators, nets
 from cxr.training import weights
 from stages import balance, fidelity, gan
 from stages.cli import main
 from tests.closure import ROOT
+from tests.make import write_split
 
 PAIR = "pneumonia+edema"
 
@@ -124,10 +125,8 @@ def cohort(tmp_path_factory):
 
 
 def set_split(folder, split, by):
-    write_table(folder / "split.parquet", split)
-    about = {"by": by, "sha256": sha256(folder / "split.parquet")}
-    write_json(folder / "split.json", about)
-    write_json(folder / "u_zeroes/model.json", {"size": 32, "classes": 2, "split_sha256": about["sha256"]})
+    digest = write_split(folder, split, by)
+    write_json(folder / "u_zeroes/model.json", {"size": 32, "classes": 2, "split_sha256": digest})
 
 
 @pytest.fixture
@@ -149,7 +148,7 @@ def stage(here, capsys):
     return run
 
 
-DATA = "--records records.parquet --stores stores --split split.parquet"
+DATA = "--records records.parquet --stores stores --split ."
 KID = "--select kid --holdout 0.3 --average 0.5"
 
 
@@ -165,7 +164,7 @@ def judge(name: str) -> str:
 
 
 def fill(names: list[str], more: str = "") -> str:
-    words = "--table table.parquet --gans gan --split split.parquet --fidelity fidelity --out out --size 32 "
+    words = "--table table.parquet --gans gan --split . --fidelity fidelity --out out --size 32 "
     words += "--findings pneumonia --findings edema --target_prevalence 0.49 --max_duplicates 1 "
     return words + " ".join(f"--generators {name}" for name in names) + " " + more
 

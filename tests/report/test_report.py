@@ -118,7 +118,7 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         split = splits.chexpert(records, by="patient", test_images=250, seed=0) if name == "chexpert" else None
         split = splits.rsna(records, by="patient", valid_share=0.2, seed=0) if split is None else split
         info = splits.summary(split, records, by="patient", min_positives=5, sha256="0")
-        write_json(root / "splits" / f"{name}.json", info)
+        write_json(root / "splits" / name / "split.json", info)
         if name == "chexpert":
             truth = label_table(records, split, "u_zeroes")
         else:
@@ -263,7 +263,7 @@ def fabricate_adgm(root: Path, rng: np.random.Generator, one: Run) -> None:
 
 def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
     """The stage's command line for one finding and one ADGM of this run, writing below root."""
-    options = {f.name: getattr(run, f.name) for f in dataclasses.fields(run)}
+    options = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name != "trainers"}
     options |= {
         "findings": ["pneumonia"],
         "generators": ["pneumonia"],
@@ -360,10 +360,10 @@ def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
     table1 = pd.read_csv(run.explore / "table1.csv").assign(remark=MARKUP)
     table1.to_csv(run.explore / "table1.csv", index=False)
     write_json(run.chexpert / "manifest.json", {"kind": MARKUP})
-    about = json.loads((run.splits / "rsna.json").read_text())
+    about = json.loads((run.splits / "rsna" / "split.json").read_text())
     about["splits"]["train"]["classes"] = {MARKUP: 3}
     about["by"] = MARKUP
-    write_json(run.splits / "rsna.json", about)
+    write_json(run.splits / "rsna" / "split.json", about)
     run = dataclasses.replace(run, params={MARKUP: {MARKUP: MARKUP}})
     html = page.render(gather(run) | {"tables": MARKUP})
     found = Page(html)  # which also refuses every on... attribute
@@ -409,7 +409,7 @@ def better(value):
             "auc.csv has no such row; `dvc repro -f evaluate`",
         ),
         ("explore", "summary.json", without("rsna"), "'rsna' is missing; `dvc repro -f explore`"),
-        ("splits", "rsna.json", without("by"), "'by' is missing; `dvc repro -f split@rsna`"),
+        ("splits", "rsna/split.json", without("by"), "'by' is missing; `dvc repro -f split@rsna`"),
         ("chexpert", "manifest.json", without("kind"), "'kind' is missing; `dvc repro -f download@chexpert`"),
         ("evaluate", "auc.csv", lambda t: pd.concat([t, t[:1]]), "stands twice; `dvc repro -f evaluate`"),
         ("evaluate", "auc.csv", lambda t: t[t["finding"] != "Edema"], "no row of ('u_zeroes', 'Edema'); `dvc repro -f"),
@@ -599,7 +599,7 @@ def test_previews(made):
         (final, "evaluate", "auc.csv", "dvc repro evaluate"),
         (adgm, "adgm", "corrected-2-50-0/history.csv", "dvc repro adgm@corrected-2-50-0"),
         (adgm, "models", "adgm/corrected-2-50-0/model.json", "dvc repro adgm@corrected-2-50-0"),
-        (data, "splits", "chexpert.json", "dvc repro split@chexpert"),
+        (data, "splits", "chexpert/split.json", "dvc repro split@chexpert"),
         (data, "stores", "chexpert/rejected.csv", "dvc repro resize@chexpert"),
         (data, "explore", "summary.json", "dvc repro explore"),
         (section_audit, "audit", "audit.csv", "dvc repro audit"),

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.core.files import sha256, write_json, write_table
+from cxr.core.files import sha256, write_table
 from cxr.core.findings import CLASSES, FINDINGS, SLUGS
 from cxr.core.records import COLUMNS
 from cxr.core.store import write_store
 from cxr.training.checkpoints import states
 from tests.closure import ROOT
+from tests.make import write_split
 
 pytestmark = pytest.mark.slow
 KILLS = 6  # of each stage
@@ -42,7 +43,13 @@ def processes():
             "typer._adapters",
             "cxr.gan.nets",
         ]
-        + ["cxr.classifier.train", "cxr.adgm.train", "cxr.cohort.splits", *(f"stages.{stage}" for stage in STAGES), __name__]
+        + [
+            "cxr.classifier.train",
+            "cxr.adgm.train",
+            "cxr.cohort.splits",
+            *(f"stages.{stage}" for stage in STAGES),
+            __name__,
+        ]
     )
     with pytest.MonkeyPatch.context() as patch:  # the server of Python 3.11 does not take over sys.path
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
@@ -68,9 +75,7 @@ def data(tmp_path_factory) -> Path:
     kinds = {"target": truth, "weight": np.ones_like(truth), "truth": truth}
     table = table.assign(**{f"{kind}.{s}": v[:, k] for kind, v in kinds.items() for k, s in enumerate(SLUGS)})
     write_table(root / "u_zeroes.parquet", table)
-    write_table(root / "split.parquet", split)
-    about = {"by": "patient", "sha256": sha256(root / "split.parquet"), "select_on": list(SLUGS)}
-    write_json(root / "split.json", about)
+    write_split(root, split, select_on=list(SLUGS))
     for size in (16, 17, 32):
         images = rng.integers(0, 256, (n, size, size), dtype=np.uint8)
         write_store(root / "stores" / str(size), images, split[["image_id"]])
@@ -84,7 +89,7 @@ def data(tmp_path_factory) -> Path:
 def command(stage: str, data: Path, folder: Path, epochs: int, minutes: float = 0.0) -> list[str]:
     """A stage's command line, all outs below folder/outs."""
     outs = folder / "outs"
-    words = f"--epochs {epochs} --checkpoint_minutes {minutes} --state {folder}/state --split {data}/split.parquet "
+    words = f"--epochs {epochs} --checkpoint_minutes {minutes} --state {folder}/state --split {data} "
     if stage in ("baseline", "final"):
         table = "u_zeroes" if stage == "baseline" else "enriched"
         model = "baseline/u_zeroes" if stage == "baseline" else "final"

@@ -12,7 +12,7 @@ from dvc.repo import Repo
 
 from cxr.classifier import net as classifier
 from cxr.cohort import policies
-from cxr.core.files import sha256, write_json, write_table
+from cxr.core.files import sha256, write_table
 from cxr.core.findings import SLUGS, UNCERTAIN
 from cxr.core.store import open_store, write_store
 from cxr.synthesis import balance
@@ -22,6 +22,7 @@ from cxr.training.machine import fabric
 from stages import baseline, label, relabel
 from stages.cli import main
 from tests.cohort.test_policies import records, split_of
+from tests.make import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,9 +34,7 @@ def made(tmp_path_factory):
     whole = records(40)
     whole["projection"] = np.where(np.arange(40) % 7 == 6, "lateral", "frontal")
     split = split_of(whole)
-    split.to_parquet(at / "split.parquet", index=False)
-    about = {"by": "patient", "select_on": ["edema"], "sha256": sha256(at / "split.parquet")}
-    write_json(at / "split.json", about)
+    write_split(at, split, select_on=["edema"])
     rng = np.random.default_rng(0)
     write_store(at / "stores/32", rng.integers(0, 255, (40, 32, 32), np.uint8), whole[["image_id"]])
     for policy in ("u_ignore", "u_multiclass"):
@@ -47,7 +46,7 @@ def made(tmp_path_factory):
 def train(at, policy, **options):
     paths = {name: at / name / policy for name in ("baseline", "predictions", "history")}
     baseline.run(
-        table=at / f"labels/{policy}.parquet", stores=at / "stores", split=at / "split.parquet",
+        table=at / f"labels/{policy}.parquet", stores=at / "stores", split=at,
         model=paths["baseline"], predictions=paths["predictions"].with_suffix(".parquet"),
         history=paths["history"].with_suffix(".csv"), size=32, epochs=1, batch=8, weights="none", view="frontal",
         precision="32-true", state=at / "state", **options,
@@ -58,7 +57,7 @@ def train(at, policy, **options):
 def words(at, **changes):
     given = {
         "policy": "u_selftrained", "table": at / "labels/u_ignore.parquet", "teacher": at / "baseline/u_ignore",
-        "stores": at / "stores", "split": at / "split.parquet", "out": at / "labels/u_selftrained.parquet",
+        "stores": at / "stores", "split": at, "out": at / "labels/u_selftrained.parquet",
     }  # fmt: skip
     return given | changes
 
@@ -111,13 +110,12 @@ def test_labels_of_held_out_images_do_not_change_what_the_teacher_says(made, tmp
         ({"teacher": "baseline/u_multiclass"}, "its model.json is not u_ignore's; `dvc repro -f baseline@u_ignore`"),
         ({"teacher": "baseline/gone"}, "model.json: no such file; `dvc repro baseline@u_ignore` makes it"),
         ({"table": "labels/gone.parquet"}, "gone.parquet: no such file; `dvc repro label@u_ignore` makes it"),
-        ({"split": "other.parquet"}, "was trained on another split; `dvc repro -f baseline@u_ignore` makes it again"),
+        ({"split": "other"}, "was trained on another split; `dvc repro -f baseline@u_ignore` makes it again"),
     ],
 )
 def test_what_is_wrong_is_one_line(made, capsys, change, message):
     other = pd.read_parquet(made / "split.parquet")[::-1]
-    other.to_parquet(made / "other.parquet", index=False)
-    write_json(made / "other.json", {"by": "patient", "sha256": sha256(made / "other.parquet")})
+    write_split(made / "other", other)
     change = {key: value if key == "policy" else made / value for key, value in change.items()}
     with pytest.raises(SystemExit) as end:
         main(relabel.run, [w for k, v in words(made, **change).items() for w in (f"--{k}", str(v))])

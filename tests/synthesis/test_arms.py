@@ -78,7 +78,7 @@ def made(tmp_path_factory):
 
 def make(at, name, gan_size=16):
     stage.run(
-        arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at / "split.parquet",
+        arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at,
         out=at / "arms" / name, size=32, gan_size=gan_size, generators=list(RARE), gan_view="frontal", view="all",
         seed=0,
     )  # fmt: skip

@@ -125,7 +125,7 @@ def gans(tmp_path):
     weights.save(tmp_path / "gan" / "pneumonia" / "generator.safetensors", generator.state_dict(), meta)
     judged = {"generator_sha256": sha256(tmp_path / "gan/pneumonia/generator.safetensors"), "generated": 4}
     write_json(tmp_path / "fidelity/pneumonia/fidelity.json", judged | {"memorisation": {"duplicates": 0.0}})
-    options = {"findings": "pneumonia", "table": "table.parquet", "gans": "gan", "split": "split.parquet"}
+    options = {"findings": "pneumonia", "table": "table.parquet", "gans": "gan", "split": "."}
     options |= {"fidelity": "fidelity", "generators": "pneumonia"}
     words = [word for key, name in options.items() for word in (f"--{key}", name)]
     return [*words, "--out", "out", "--size", "32", "--target_prevalence", "0.3"]

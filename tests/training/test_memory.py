@@ -12,7 +12,7 @@ from tests.closure import ROOT
 CODE = """if True:
     import resource
     import torch
-    from cxr.runtime import device
+    from cxr.training.machine import device
     {first}
     for step in range(6):
         if step == 3:

@@ -43,7 +43,7 @@ def data(run: Artefacts) -> dict:
     summary = read_json(run.explore / "summary.json", "explore", SUMMARY)
     manifests = {n: read_json(run.dataset(n) / "manifest.json", f"download@{n}", {"kind": str}) for n in NAMES}
     kinds = {name: manifest["kind"] for name, manifest in manifests.items()}
-    splits = {name: read_json(run.splits / f"{name}.json", f"split@{name}", SPLIT[name]) for name in NAMES}
+    splits = {name: read_json(run.splits / name / "split.json", f"split@{name}", SPLIT[name]) for name in NAMES}
     rejected = {name: _rejected(run, name) for name in NAMES}
     table1 = csv(run.explore / "table1.csv", "explore", ("finding", *STATES, "remark"))
     bins = csv(run.explore / "age_by_sex.csv", "explore", ("age_from", "age_to", "F", "M"))
