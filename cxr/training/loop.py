@@ -1,8 +1,8 @@
 """The one training loop: position, sums, the finite check, history, progress, checkpoints.
 
 A training (the classifier's, the GAN's, the ADGM's) offers what is its own: `state`, `load`, `step`, `end_epoch`,
-`line` and `stop`. A step depends on (seed, epoch, step) alone, and saves happen between steps or between the batches of a
-validation, so an interrupted training continues exactly.
+`line` and `stop`. A step depends on (seed, epoch, step) alone, and saves happen between steps or between the batches
+of a validation, so an interrupted training continues exactly.
 """
 
 from __future__ import annotations
