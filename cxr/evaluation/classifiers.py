@@ -68,7 +68,7 @@ def model_areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -
 
 def mean_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Mean over the known findings (axis 0), NaN where one of them is: it is always a mean over the same findings."""
-    return columns_of[known].mean(axis=0) if known.any() else np.full(columns_of.shape[1:], np.nan)
+    return values[known].mean(axis=0) if known.any() else np.full(values.shape[1:], np.nan)
 
 
 def judge(

@@ -69,9 +69,9 @@ def best_control(arms: Sequence[str], valid: np.ndarray) -> str | None:
     """
     controls = [a for a, arm in enumerate(arms) if arm in REAL]
     for name in (-2, -1):
-        check_arm = [a for a in controls if not np.isnan(valid[a, name])]
-        if check_arm:
-            return arms[max(check_arm, key=lambda a: valid[a, name])]
+        known = [a for a in controls if not np.isnan(valid[a, name])]
+        if known:
+            return arms[max(known, key=lambda a: valid[a, name])]
     return None
 
 

@@ -137,7 +137,7 @@ def adgm(
     where a class has too few images in the view.
     """
     lines = []
-    scored = {(c, None): columns_of for c, columns_of in floors.items()}
+    scored = {(c, None): values for c, values in floors.items()}
     scored |= {(c, n): t[[f"prob_last.{i}" for i in range(c)]].to_numpy() for (c, n), t in runs.items()}
     labels = {c: t["label"].to_numpy(np.int64) for (c, _), t in runs.items()}
     owners = next(iter(runs.values()))["patient_id"].to_numpy() if runs else np.array([])
