@@ -74,6 +74,7 @@ def run(
     from cxr.adgm import nets, samples
     from cxr.adgm import train as adgm_train
     from cxr.adgm.controls import Semi
+    from cxr.adgm.formats import Model, Samples
     from cxr.adgm.labelled import assign
     from cxr.adgm.variants import GENERATIVE, Run
     from cxr.core.files import atomic, write_json, write_table
@@ -91,7 +92,7 @@ def run(
     table = assign(load(records, "rsna"), splits, classes=classes, labels=labels, seed=seed)
     train, valid = table[table["role"] != "valid"], table[table["role"] == "valid"].reset_index(drop=True)
     known = train.loc[train["role"] == "labelled", "label"].to_numpy()
-    guard(train, splits, by=about["by"], what=str(records))
+    guard(train, splits, by=about.by, what=str(records))
     drawn = {name: int((known == k).sum()) for k, name in enumerate(CLASS_NAMES[classes])}
     label = f"adgm@{Run(variant, classes, labels, draw).name}"
     if min(drawn.values()) < labels:
@@ -137,19 +138,19 @@ def run(
     meta = {"net": type(done.net).__name__, "class_names": list(CLASS_NAMES[classes]), "labels": labels, "draw": draw}
     meta |= {"size": size} | settings | (semi._asdict() if not generative else {})
     meta |= {"n_labelled": len(known), "drawn": drawn, "n_unlabelled": len(train) - len(known), "n_valid": len(valid)}
-    meta |= {"alpha": done.alpha, "epochs": epochs, "best_epoch": done.best_epoch, "split_sha256": about["sha256"]}
+    meta |= {"alpha": done.alpha, "epochs": epochs, "best_epoch": done.best_epoch, "split_sha256": about.sha256}
     found = valid[["image_id", "patient_id", "split", "label", *(["rows"] if "rows" in valid else [])]].copy()
     for which, prob in (("last", done.last), ("best", done.best)):
         found[[f"prob_{which}.{k}" for k in range(classes)]] = prob
     with atomic(model) as net, atomic(report) as shown, atomic(predictions) as found_file:
         net.mkdir()
-        save(net / "model.safetensors", done.net.state_dict(), meta)
+        save(net / "model.safetensors", done.net.state_dict(), Model(**meta))
         shown.mkdir()
         write_table(shown / "history.csv", done.history)
         if generative:
             Image.fromarray(samples.conditional_means(done.net, 8, seed)).save(shown / "samples.png")
-            write_json(shown / "samples.json", judged)
-        write_table(found_file, found.assign(split_sha256=about["sha256"]))
+            write_json(shown / "samples.json", Samples(**judged))
+        write_table(found_file, found.assign(split_sha256=about.sha256))
 
 
 if __name__ == "__main__":

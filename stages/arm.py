@@ -31,6 +31,7 @@ def run(
     import numpy as np
     import pandas as pd
 
+    from cxr.classifier.formats import Arm
     from cxr.classifier.objectives import BASELINE, objective
     from cxr.core.files import atomic, read_json, read_table, write_json, write_table
     from cxr.core.findings import COLUMNS, UNCERTAIN, columns_of, in_view
@@ -40,6 +41,7 @@ def run(
     from cxr.gan.generators import generator_of
     from cxr.synthesis import arms
     from cxr.synthesis.balance import prevalence
+    from cxr.synthesis.formats import Plan
     from cxr.synthesis.generate import synthesise
     from cxr.training.machine import fabric
 
@@ -50,16 +52,16 @@ def run(
             "be blurred and the arm would be oversampling; take it out of study.arms"
         )
     whole = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
-    plan = read_json(balanced / "plan.json", "balance", {"labels": str, "findings": {...: {"generated": int}}})
+    plan = read_json(balanced / "plan.json", "balance", Plan)
     splits, about = read_split(split, "chexpert")
     real, extra = whole[~whole["synthetic"]], whole[whole["synthetic"]].reset_index(drop=True)
     train = in_view(real[real["split"] == "train"], view)
-    guard(train, splits, by=about["by"], what=str(balanced / "table.parquet"))
-    labels = plan["labels"]
-    wanted = {name: part["generated"] for name, part in plan["findings"].items()}
+    guard(train, splits, by=about.by, what=str(balanced / "table.parquet"))
+    labels = plan.labels
+    wanted = {name: part.generated for name, part in plan.findings.items()}
     learnt, seen = in_view(train, gan_view), in_view(extra, view)
 
-    spec = BASELINE | {"arm": arm, "split_sha256": about["sha256"]}
+    spec = BASELINE | {"arm": arm, "split_sha256": about.sha256}
     rows, images = real, None
     if arm != "baseline":
         spec["epoch_images"] = len(train) + len(seen)
@@ -112,7 +114,7 @@ def run(
         write_table(folder / "table.parquet", rows)
         if images is not None:
             write_store(folder / "images", images, extra[["image_id"]])
-        write_json(folder / "arm.json", spec)
+        write_json(folder / "arm.json", Arm(**spec))
     reached = ", ".join(f"{name} {prevalence(rows, name):.1%}" for name in wanted)
     print(f"arm: {arm}: {int((rows['split'] == 'train').sum()):,} training rows, {reached} positive")
 

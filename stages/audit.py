@@ -16,12 +16,13 @@ def read(path: Path, dataset: str) -> tuple:
     """(records, the manifest's kind) of a parquet file with its manifest.json beside it, or of the published CSV."""
     from cxr.core.files import read_json
     from cxr.core.records import load
+    from cxr.data.formats import Manifest
     from cxr.data.sources import chexpert, rsna
     from cxr.data.sources.archive import Folder
 
     if path.suffix == ".parquet":
         manifest = path.with_name("manifest.json")
-        return load(path, dataset), read_json(manifest, f"download@{dataset}", {"kind": str})["kind"]
+        return load(path, dataset), read_json(manifest, f"download@{dataset}", Manifest).kind
     wanted = {"chexpert": chexpert.TABLES[0], "rsna": rsna.LABELS}[dataset]
     if path.name != wanted:
         raise ValueError(f"{path}: give records.parquet, as download writes it, or the published {wanted}")

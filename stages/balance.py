@@ -12,8 +12,6 @@ from typer import Option
 
 from stages.cli import main
 
-JUDGED = {"generator_sha256": str, "generated": int, "memorisation": {"duplicates": object}}
-
 
 def run(
     findings: Annotated[list[str], Option(help="slugs of the findings to balance; each has a generator")],
@@ -50,6 +48,7 @@ def run(
     from cxr.core.store import write_store
     from cxr.gan import generators as serving
     from cxr.synthesis import balance
+    from cxr.synthesis.formats import Plan
     from cxr.synthesis.generate import read, synthesise
     from cxr.training.machine import fabric
 
@@ -57,16 +56,16 @@ def run(
     rows = read_table(table, columns=COLUMNS).assign(synthetic=False)
     splits, about = read_split(split, "chexpert")
     train = in_view(rows[rows["split"] == "train"], view)
-    guard(train, splits, by=about["by"], what=str(table))
+    guard(train, splits, by=about.by, what=str(table))
     made_by = {name: serving.generator_of(name, generators) for name in findings}
     gan = {name: read(gans / g) for name, g in made_by.items()}
     for name, meta in gan.items():
         g = made_by[name]
-        if meta["split_sha256"] != about["sha256"]:
+        if meta.split_sha256 != about.sha256:
             raise ValueError(
                 f"{gans / g}: was trained on another split, so held-out patients may be in it; run gan@{g} again"
             )
-        balance.check(labels, view, meta["mode"], meta["view"], g)
+        balance.check(labels, view, meta.mode, meta.view, g)
         judged = serving.folder(fidelity, name, generators) / "fidelity.json"
         _refuse_memorisers(name, g, gans / g / "generator.safetensors", judged, max_duplicates)
     positives = {name: round(balance.prevalence(train, name) * len(train)) for name in findings}
@@ -89,15 +88,15 @@ def run(
         "labels": labels,
         "train_images": len(train),
         "synthetic_images": len(index),
-        "split_sha256": about["sha256"],
+        "split_sha256": about.sha256,
         "findings": {
             name: {
                 "positives": positives[name],
                 "generated": wanted[name],
                 "prevalence_before": round(balance.prevalence(train, name), 6),
                 "prevalence_after": round(balance.prevalence(seen, name), 6),
-                "gan_images": gan[name]["images"],
-                "gan_epochs": gan[name]["epochs"],
+                "gan_images": gan[name].images,
+                "gan_epochs": gan[name].epochs,
             }
             for name in findings
         },
@@ -111,7 +110,7 @@ def run(
         folder.mkdir()
         write_table(folder / "table.parquet", whole)
         write_store(folder / "images", images, index)
-        write_json(folder / "plan.json", plan)
+        write_json(folder / "plan.json", Plan(**plan))
     for name, part in plan["findings"].items():
         print(
             f"balance: {name}: {part['positives']:,} real + {part['generated']:,} generated, "
@@ -124,19 +123,18 @@ def _refuse_memorisers(name: str, made_by: str, generator: Path, path: Path, mos
     fidelity wrote is of another generator. A generator that could not be judged is named.
     """
     from cxr.core.files import read_json, sha256
+    from cxr.fidelity.formats import Fidelity
 
     stage = f"fidelity@{made_by}"
-    judged = read_json(path, stage, JUDGED)
-    if judged["generator_sha256"] != sha256(generator):
+    judged = read_json(path, stage, Fidelity)
+    if judged.generator_sha256 != sha256(generator):
         raise ValueError(f"{path}: judges another generator than {generator}; `dvc repro -f {stage}` judges this one")
-    share = judged["memorisation"]["duplicates"]
+    share = judged.memorisation.duplicates
     if share is None:
         print(f"balance: {name}: not known whether its generator replays training images: no held-out X-ray of it")
-    elif not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
-        raise ValueError(f"{path}: duplicates is {share!r}, not a share; `dvc repro -f {stage}` makes it again")
     elif share > most:
         raise ValueError(
-            f"{name}: {share:.1%} of {judged['generated']:,} generated X-rays replay training images ({path.parent}), "
+            f"{name}: {share:.1%} of {judged.generated:,} generated X-rays replay training images ({path.parent}), "
             f"more than balance.max_duplicates = {most:g}: train its GAN for fewer gan.epochs, take it out of "
             "rare.findings, or raise the limit"
         )

@@ -56,6 +56,7 @@ def run(
 
     from cxr.classifier import net as classifier_net
     from cxr.classifier import objectives, train
+    from cxr.classifier.formats import Model, SelectionSplit
     from cxr.core.files import atomic, read_table, write_table
     from cxr.core.findings import COLUMNS, SLUGS, in_view
     from cxr.core.guard import SPLIT, guard, read_split
@@ -66,12 +67,12 @@ def run(
 
     seed = seed if trial is None else trial
     rows = in_view(read_table(table, columns=COLUMNS), view)
-    splits, about = read_split(split, "chexpert", select_on=list)
+    splits, about = read_split(split, "chexpert", SelectionSplit)
     parts = {name: rows[rows["split"] == name].reset_index(drop=True) for name in ("train", "valid", "test")}
     for name, part in parts.items():
         if part.empty:
             raise ValueError(f"{table}: no {name} image with classifier.view = {view}; choose another view or split")
-    guard(parts["train"], splits, by=about["by"], what=str(table))
+    guard(parts["train"], splits, by=about.by, what=str(table))
 
     spec = objectives.read(arm) if arm else objectives.BASELINE
     machine = fabric(precision)
@@ -89,7 +90,7 @@ def run(
     net = classifier_net.build(start, seed, outcomes)
     settings = {
         "batch": batch, "lr": lr, "average": average, "crop_min": crop_min, "flip": flip, "rotate": rotate,
-        "seed": seed, "select_on": about["select_on"],
+        "seed": seed, "select_on": about.select_on,
     }  # fmt: skip
     inputs = {"table": table, "split": split / SPLIT, "store": folders[0]}
     inputs |= {"synthetic": folders[1]} if folders[1:] else {}
@@ -132,12 +133,12 @@ def run(
         "weights": weights,
         "epochs": epochs,
     }
-    meta |= settings | {"best_epoch": best, "split_sha256": about["sha256"], "train_images": len(parts["train"])}
+    meta |= settings | {"best_epoch": best, "split_sha256": about.sha256, "train_images": len(parts["train"])}
     with atomic(model) as folder, atomic(history) as curve_file, atomic(predictions) as scores_file:
         folder.mkdir()
-        save(folder / "model.safetensors", trained.state_dict(), meta)
+        save(folder / "model.safetensors", trained.state_dict(), Model(**meta))
         write_table(curve_file, curve)
-        write_table(scores_file, pd.concat(found, ignore_index=True).assign(split_sha256=about["sha256"]))
+        write_table(scores_file, pd.concat(found, ignore_index=True).assign(split_sha256=about.sha256))
 
 
 if __name__ == "__main__":

@@ -26,12 +26,13 @@ def run(
 ) -> None:
     """Read a dataset's label tables into canonical records; download it, or make the phantom, first."""
     from cxr.core.files import atomic, write_json, write_table
+    from cxr.data.formats import Recipe
     from cxr.data.sources import chexpert, rsna
     from cxr.data.sources.address import describe, open_source
 
     reader = {"chexpert": chexpert, "rsna": rsna}[dataset]
     patients = {"chexpert": chexpert_patients, "rsna": rsna_patients}[dataset]
-    recipe = {"patients": patients, "seed": seed} if source == "phantom" else None
+    recipe = Recipe(patients=patients, seed=seed) if source == "phantom" else None
     tree, kind = open_source(located(source), dataset, (state or state_dir()) / "downloads", recipe)
     records = reader.read(tree)
     manifest = describe(tree, kind, reader.tables(tree), list(records["path"]), recipe)

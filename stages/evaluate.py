@@ -62,6 +62,7 @@ def run(
     from cxr.evaluation import adgm, metadata, operating, study, subgroups
     from cxr.evaluation import policies as label_question
     from cxr.evaluation.classifiers import Settings, judge, summary
+    from cxr.evaluation.formats import Metrics
     from cxr.evaluation.predictions import read_adgm, read_classifier, same_images
 
     findings = [finding(name) for name in findings]
@@ -130,7 +131,7 @@ def run(
         folder.mkdir()
         for name, table in tables.items():
             write_table(folder / f"{name}.csv", table)
-        write_json(file, shown)
+        write_json(file, Metrics(**shown))
     few = tables["auc"].query("model == 'final' and split == 'test' and auc.isna() and finding != 'macro'")
     if len(few):
         counts = ", ".join(f"{row.finding} ({row.positives}, {row.negatives})" for row in few.itertuples())

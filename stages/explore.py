@@ -21,6 +21,7 @@ def run(
 
     from cxr.cohort import checks as doctor
     from cxr.cohort import describe
+    from cxr.cohort.formats import Summary
     from cxr.core.files import atomic, write_json, write_table
     from cxr.core.records import load
     from cxr.report import figures
@@ -49,7 +50,7 @@ def run(
             write_table(folder / f"{name}.csv", rows)
         for name, figure in drawn.items():
             (folder / f"{name}.png").write_bytes(figures.png(figure, dpi=200))
-        write_json(folder / "summary.json", {"chexpert": summary, "rsna": describe.summary_rsna(pneumonia)})
+        write_json(folder / "summary.json", Summary(chexpert=summary, rsna=describe.summary_rsna(pneumonia)))
     for row in checks[~checks["severity"].isin(("ok", "note"))].itertuples():
         print(f"explore: {row.dataset}: {row.severity}: {row.check}: {row.count} ({row.advice}); {row.examples}")
 

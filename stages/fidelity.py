@@ -12,7 +12,6 @@ from typer import Option
 
 from stages.cli import instances_of, main
 
-JUDGE = {"size": int, "split_sha256": str, "classes": int}
 PAIRS = 10
 
 
@@ -37,6 +36,7 @@ def run(
     import pandas as pd
     from PIL import Image
 
+    from cxr.classifier.formats import Model
     from cxr.classifier.net import build
     from cxr.core.files import atomic, read_json, sha256, write_json, write_table
     from cxr.core.guard import guard, read_split
@@ -44,6 +44,7 @@ def run(
     from cxr.core.store import open_store
     from cxr.fidelity import measures
     from cxr.fidelity.features import SIZE, Inception, penultimate
+    from cxr.fidelity.formats import Fidelity
     from cxr.gan import generators, nets
     from cxr.synthesis import generate
     from cxr.training.machine import device
@@ -56,31 +57,31 @@ def run(
     made_under = [(gan, meta, f"gan@{generator}")]
     if features == "classifier":
         _, trainer = instances_of(classifier.name)
-        judge = read_json(classifier / "model.json", trainer, JUDGE)
+        judge = read_json(classifier / "model.json", trainer, Model)
         made_under.append((classifier, judge, trainer))
     for folder, made_with, stage in made_under:
-        if made_with["split_sha256"] != about["sha256"]:
+        if made_with.split_sha256 != about.sha256:
             raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
-    shown = generators.positives(table, findings, meta["view"])
+    shown = generators.positives(table, findings, meta.view)
     shown = shown.merge(splits[["image_id", "split"]], on="image_id").sort_values("image_id", ignore_index=True)
     train, held_out = (
         shown[mine].reset_index(drop=True) for mine in (shown["split"] == "train", shown["split"] != "train")
     )
     # Under split.by = image a patient may be on both sides; a reference is of patients that the generator never saw.
     held_out = held_out[~held_out["patient_id"].isin(train["patient_id"])].reset_index(drop=True)
-    guard(train, splits, by=about["by"], what=f"fidelity@{generator}")
+    guard(train, splits, by=about.by, what=f"fidelity@{generator}")
     # Training patients that the GAN was selected by, not trained on: real X-rays, but no copies can come from them.
-    train["seen"] = ~generators.kept_back(train["patient_id"], meta["holdout"], meta["seed"])
+    train["seen"] = ~generators.kept_back(train["patient_id"], meta.holdout, meta.seed)
     vectors = generators.vectors(train, findings)
     for name, present in zip(findings, vectors.T, strict=True):
         if present.sum() < 2:
             raise ValueError(f"{name}: {int(present.sum())} real training images; take it out of rare.findings")
 
     machine = device()
-    store = open_store(stores / str(meta["size"]))
+    store = open_store(stores / str(meta.size))
     g = generate.generator(gan, meta)
     if features == "classifier":
-        net, *shape = build("none", seed, judge["classes"]), judge["size"], 64
+        net, *shape = build("none", seed, judge.classes), judge.size, 64
         load_into(net, classifier / "model.safetensors")
     else:
         net, *shape = Inception(), SIZE, 16
@@ -93,23 +94,23 @@ def run(
     for k, name in enumerate(findings):
         mine = vectors[:, k] == 1
         key = (seed, 5) if len(findings) == 1 else (seed, 5, k)
-        y = vectors[mine] if meta["mode"] == "conditional" else None
-        made = nets.generate(g, int(mine.sum()), meta["z_dim"], *key, device=machine, labels=y)
+        y = vectors[mine] if meta.mode == "conditional" else None
+        made = nets.generate(g, int(mine.sum()), meta.z_dim, *key, device=machine, labels=y)
         images = real | {"made": made}
         seen = known | {"made": penultimate(net, made, *shape)}
         results.append(_judged(name, train, mine, held_out, images, seen, replicates, seed))
         results[-1][0].update(
             features=features,
             generator_sha256=sha256(gan / "generator.safetensors"),
-            split_sha256=about["sha256"],
-            scales=measures.scales(meta["size"]),
+            split_sha256=about.sha256,
+            scales=measures.scales(meta.size),
         )
     with atomic(report) as folder:
         folder.mkdir()
         for found, rows, picture in results:
             place = folder if len(findings) == 1 else folder / found["finding"]
             place.mkdir(exist_ok=True)
-            write_json(place / "fidelity.json", found)
+            write_json(place / "fidelity.json", Fidelity(**found))
             halves = pd.DataFrame(rows, columns=["replicate", "which", "n", *measures.MEASURES])
             write_table(place / "halves.csv", halves)
             Image.fromarray(picture).save(place / "worst_pairs.png")

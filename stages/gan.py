@@ -70,6 +70,7 @@ def run(
     from cxr.gan import diffaugment as augmentation
     from cxr.gan import generators, train
     from cxr.gan import nets as dcgan
+    from cxr.gan.formats import Generator, Kept
     from cxr.training.batches import Images
     from cxr.training.machine import fabric
     from cxr.training.weights import save
@@ -87,7 +88,7 @@ def run(
     splits, about = read_split(split, "chexpert")
     training = splits.loc[splits["split"] == "train", "image_id"]
     chosen = generators.positives(table[table["image_id"].isin(training)], findings, view)
-    guard(chosen, splits, by=about["by"], what=f"gan@{generator}")
+    guard(chosen, splits, by=about.by, what=f"gan@{generator}")
     back = generators.kept_back(chosen["patient_id"], holdout, seed)
     if select == "kid" and back.sum() < 2:
         print(
@@ -124,7 +125,7 @@ def run(
     if not machine.is_global_zero:
         return
     meta = {"net": "DCGAN", "generator": generator, "epochs": epochs} | facts
-    meta |= {"images": len(chosen), "patients": int(chosen["patient_id"].nunique()), "split_sha256": about["sha256"]}
+    meta |= {"images": len(chosen), "patients": int(chosen["patient_id"].nunique()), "split_sha256": about.sha256}
     kept = {"mode": mode, "select": select, "average": average, "epoch": made.epoch, "epochs": epochs}
     kept |= {"stopped_at": made.epochs if made.stopped else None, "why": made.stopped, "kept_back": len(judged)}
     meta |= {name: kept[name] for name in ("epoch", "stopped_at")}
@@ -132,11 +133,11 @@ def run(
     real = np.sort(np.random.default_rng(seed).permutation(rows)[: dcgan.GRID**2])
     with atomic(model) as nets, atomic(report) as shown:
         nets.mkdir()
-        save(nets / "generator.safetensors", made.g.state_dict(), meta)
-        save(nets / "discriminator.safetensors", made.d.state_dict(), meta)
+        save(nets / "generator.safetensors", made.g.state_dict(), Generator(**meta))
+        save(nets / "discriminator.safetensors", made.d.state_dict(), Generator(**meta))
         shown.mkdir()
         write_table(shown / "history.csv", made.history)
-        write_json(shown / "kept.json", kept)
+        write_json(shown / "kept.json", Kept(**kept))
         Image.fromarray(dcgan.grid(store.images[real])).save(shown / "real.png")
         for epoch, picture in made.grids.items():
             Image.fromarray(picture).save(shown / f"grid-{epoch:04d}.png")

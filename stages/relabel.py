@@ -14,8 +14,6 @@ from typer import Option
 
 from stages.cli import instances_of, main
 
-MODEL = {"size": int, "view": str, "classes": int, "split_sha256": str}
-
 
 def run(
     policy: Annotated[str, Option(help="u_selftrained")],
@@ -27,6 +25,7 @@ def run(
 ) -> None:
     """Give the uncertain labels of the training images the teacher's probabilities."""
     from cxr.classifier import net as classifier
+    from cxr.classifier.formats import Model
     from cxr.cohort.policies import TEACHER, all_policies, relabelled, summary
     from cxr.core.files import read_json, read_table, write_table
     from cxr.core.findings import COLUMNS, in_view
@@ -39,20 +38,20 @@ def run(
     all_policies([TEACHER], [policy])
     label, baseline = instances_of(TEACHER)
     rows = read_table(table, label, COLUMNS)
-    about = read_json(teacher / "model.json", baseline, MODEL)
+    about = read_json(teacher / "model.json", baseline, Model)
     splits, drawn = read_split(split, "chexpert")
-    if about["split_sha256"] != drawn["sha256"]:
+    if about.split_sha256 != drawn.sha256:
         raise ValueError(f"{teacher}: was trained on another split; `dvc repro -f {baseline}` makes it again")
-    if about["classes"] != 2:
+    if about.classes != 2:
         raise ValueError(f"{teacher}: its model.json is not {TEACHER}'s; `dvc repro -f {baseline}` makes it again")
-    train = in_view(rows[rows["split"] == "train"], about["view"]).reset_index(drop=True)
-    guard(train, splits, by=drawn["by"], what=str(table))
+    train = in_view(rows[rows["split"] == "train"], about.view).reset_index(drop=True)
+    guard(train, splits, by=drawn.by, what=str(table))
 
     machine = fabric("32-true")
     net = classifier.build("none", 0)
     load_into(net, teacher / "model.safetensors")
     net = net.to(machine.device)
-    images = Images([open_store(stores / str(about["size"]))], train["image_id"], machine.device)
+    images = Images([open_store(stores / str(about.size))], train["image_id"], machine.device)
     result = relabelled(rows, train["image_id"], classifier.predict(machine, net, images))
     if not machine.is_global_zero:
         return

@@ -33,13 +33,15 @@ def run(
 
     from cxr.core.files import read_json
     from cxr.core.records import load
+    from cxr.data.formats import Manifest
     from cxr.data.pack import pack
     from cxr.data.sources.address import check_unchanged, open_source
 
     table = load(records, dataset)
-    shape = {"kind": str, "tables": {...: str}} | ({"recipe": {...: int}} if source == "phantom" else {})
-    made = read_json(manifest, f"download@{dataset}", shape)
-    tree, _ = open_source(located(source), dataset, (state or state_dir()) / "downloads", made.get("recipe"))
+    made = read_json(manifest, f"download@{dataset}", Manifest)
+    if source == "phantom" and made.recipe is None:
+        raise ValueError(f"{manifest}: 'recipe' is missing; `dvc repro -f download@{dataset}` makes it again")
+    tree, _ = open_source(located(source), dataset, (state or state_dir()) / "downloads", made.recipe)
     check_unchanged(tree, made, dataset)
     started = time.monotonic()
     rejected = pack(tree, table, size, out, processes, max_rejected)

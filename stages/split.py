@@ -33,6 +33,7 @@ def run(
 ) -> None:
     """Split the patients of one dataset."""
     from cxr.cohort import splits
+    from cxr.cohort.formats import SPLITS
     from cxr.core.files import atomic, read_table, sha256, write_json, write_table
     from cxr.core.guard import SPLIT
     from cxr.core.records import load
@@ -51,7 +52,7 @@ def run(
         folder.mkdir()
         write_table(folder / SPLIT, split)
         result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=sha256(folder / SPLIT))
-        write_json(folder / "split.json", result)
+        write_json(folder / "split.json", SPLITS[dataset](**result))
     for name, part in result["splits"].items():
         print(f"split: {dataset} {name}: {part['images']:,} images of {part['patients']:,} patients")
     if by == "file_order":

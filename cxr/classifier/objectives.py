@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cxr.classifier.formats import Arm
 from cxr.core.files import read_json
 from cxr.core.findings import SLUGS
 
@@ -105,11 +107,7 @@ class AucMargin(nn.Module):
 
 def read(path: str | os.PathLike) -> dict:
     """An arm's JSON. Raises ValueError, naming the file, when it is not one."""
-    shape = {"arm": str, "images": int, "epoch_images": int, "lead": bool, "shares": {...: float}}
-    spec = read_json(path, None, shape)
-    if spec.get("objective") not in OBJECTIVES or not set(spec["shares"]) <= set(SLUGS):
-        raise ValueError(f"{path}: no control arm's; `dvc repro -f arm@{spec['arm']}` makes it again")
-    return spec
+    return read_json(path, f"arm@{Path(path).parent.name}", Arm).model_dump()
 
 
 def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int = 2) -> nn.Module:

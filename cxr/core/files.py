@@ -11,16 +11,22 @@ import json
 import math
 import os
 import re
+import reprlib
 import shutil
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pydantic_core import ErrorDetails
+
+    from cxr.core.formats import Format
+
+Model = TypeVar("Model", bound="Format")
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, a quota, a limit on the size of files
@@ -107,8 +113,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike, value) -> None:
-    """Write valid JSON (a NaN is an error of ours), keys in the given order, atomically."""
+def write_json(path: str | os.PathLike, value: Format | dict) -> None:
+    """Write a model, or a nest of dicts and lists, as JSON, keys in the given order, atomically.
+
+    A model's fields that were not set are left out. A NaN is an error of ours.
+    """
+    if not isinstance(value, dict):
+        value = value.model_dump(exclude_unset=True)
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -158,43 +169,33 @@ def read_table(
     return table
 
 
-def read_json(path: str | os.PathLike, stage: str | None = None, shape: dict | None = None) -> dict:
-    """A JSON object that an earlier stage left.
+def read_json(path: str | os.PathLike, stage: str | None, model: type[Model]) -> Model:
+    """A JSON object that an earlier stage left, as an instance of `model`, the model of the file's format.
 
-    shape: the keys that it must have, each with its type or the shape of what it holds; a float may be an int, the key
-    ... stands for every key. Raises ValueError, naming the file and `stage`, which makes it, when it is absent, no
-    JSON, or of another shape.
+    Raises ValueError, naming the file, the first wrong key and `stage`, which makes the file again, when it is absent,
+    no JSON, or of another shape.
     """
+    from pydantic import ValidationError
+
     path = Path(path)
-
-    def no_number(text: str):
-        raise ValueError(text)
-
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
-    except (OSError, ValueError, RecursionError) as error:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
         raise unreadable(path, "JSON", stage, error) from error
-    if (wrong := _misfit(value, shape or {})) is not None:
-        raise ValueError(f"{path}: {wrong}; {_cure(stage)}")
-    return value
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise unreadable(path, "JSON", stage, error) from error
+        raise ValueError(f"{path}: {_wrong_key(first)}; {_cure(stage)}") from error
 
 
-def _misfit(value, shape, name: str = "it") -> str | None:
-    """What is first wrong with a JSON value of the wanted shape, in words."""
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return f"{name} holds {type(value).__name__}, not keys and values"
-        for key, inner in shape.items():
-            if key is not ... and key not in value:
-                return f"{key!r} is missing" + (f" in {name}" if name != "it" else "")
-            for one in value if key is ... else [key]:
-                if (wrong := _misfit(value[one], inner, one if name == "it" else f"{name}.{one}")) is not None:
-                    return wrong
-        return None
-    wanted = (int, float) if shape is float else shape
-    if not isinstance(value, wanted) or (isinstance(value, bool) and shape is not bool):
-        return f"{name} is {value!r}, not of type {getattr(shape, '__name__', shape)}"
-    return None
+def _wrong_key(error: ErrorDetails) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{key!r} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{key!r} is not a key of it"
+    return f"{key or 'the file'} is {reprlib.repr(error['input'])}; {error['msg'].replace('Input', 'it', 1)}"
 
 
 def usable_cores() -> int:

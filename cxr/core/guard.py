@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
+from pydantic import Field
 
 from cxr.core.files import read_json, read_table, sha256
+from cxr.core.formats import Format
 
 SPLIT = "split.parquet"  # in a split's folder, beside split.json
 
 
-def read_split(folder: Path, dataset: str, **also: type) -> tuple[pd.DataFrame, dict]:
-    """A split's folder as the split stage wrote it: (image_id, patient_id, split) and what split.json holds of it: by,
-    sha256 and `also`, by type.
+class SplitId(Format, extra="ignore"):
+    """What every training reads of split.json. cxr/cohort/formats.py has the whole."""
 
-    Raises ValueError, naming the file and the cure, when one is missing or torn, or they are not each other's.
+    by: str = Field(description="what was drawn: patient, image or file_order")
+    sha256: str = Field(description="SHA-256 of split.parquet, hexadecimal")
+
+
+Id = TypeVar("Id", bound=SplitId)
+
+
+def read_split(folder: Path, dataset: str, model: type[Id] = SplitId) -> tuple[pd.DataFrame, Id]:
+    """A split's folder as the split stage wrote it: its table (image_id, patient_id, split), and split.json.
+
+    Raises ValueError, naming the file and the cure, when a file is missing or torn, or they are not each other's.
     """
     stage, file = f"split@{dataset}", folder / SPLIT
     table = read_table(file, stage, ("image_id", "patient_id", "split"))
-    info = read_json(folder / "split.json", stage, {"by": str, "sha256": str, **also})
-    if sha256(file) != info["sha256"]:
+    info = read_json(folder / "split.json", stage, model)
+    if sha256(file) != info.sha256:
         raise ValueError(f"{file} is not the split that split.json describes; `dvc repro -f {stage}` makes both again")
     return table, info
 

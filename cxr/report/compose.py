@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cxr.core.files import atomic, read_json, write_table
 from cxr.core.findings import finding
+from cxr.evaluation.formats import Metrics
 from cxr.report import figures, page
 from cxr.report.inputs import Artefacts
 from cxr.report.sections.adgm import adgm
@@ -59,14 +60,9 @@ def gather(run: Artefacts) -> dict:
     return context | {"phantoms": context["data"]["phantoms"]}
 
 
-AREAS = {...: {"auc": float}}
-METRICS = {"final": AREAS, "baseline": {...: AREAS}}
-
-
 def metrics(run: Artefacts) -> dict:
     """metrics.json. Raises ValueError where it is not what evaluate's tables say: it was edited, or another run's."""
-    present = {key: shape for key, shape in METRICS.items() if key in read_json(run.metrics, "evaluate")}
-    found = read_json(run.metrics, "evaluate", present)
+    found = read_json(run.metrics, "evaluate", Metrics).model_dump(exclude_unset=True)
     _, by = areas(run, "test")
     for model, values in (found.get("baseline", {}) | {"final": found.get("final", {})}).items():
         for key, numbers in values.items():

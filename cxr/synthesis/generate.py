@@ -13,32 +13,26 @@ import pandas as pd
 
 from cxr.core.files import read_json
 from cxr.gan import generators, nets
+from cxr.gan.formats import Generator
 from cxr.synthesis import balance
 from cxr.training.weights import load_into
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-META = dict.fromkeys(("size", "z_dim", "width", "channels", "images", "epochs", "seed"), int)
-META |= {"split_sha256": str, "mode": str, "view": str, "gain": float, "holdout": float}
 
-
-def read(folder: Path) -> dict:
+def read(folder: Path) -> Generator:
     """What a generator's JSON says of it. Raises ValueError, naming the file and the cure, when it is not one."""
-    path, stage = folder / "generator.json", f"gan@{folder.name}"
-    meta = read_json(path, stage, META)
-    if min(meta[key] for key in ("z_dim", "width", "channels")) < 1:
-        raise ValueError(f"{path}: no net has such sizes; `dvc repro -f {stage}` makes it again")
-    return meta
+    return read_json(folder / "generator.json", f"gan@{folder.name}", Generator)
 
 
-def generator(folder: Path, meta: dict, trained: bool = True) -> nets.Generator:
+def generator(folder: Path, meta: Generator, trained: bool = True) -> nets.Generator:
     """The net that `read` told of. trained: False for the generator as it was before its first step. Raises ValueError
     where the weights are of another net.
     """
-    labels = len(generators.members(folder.name)) if meta["mode"] == "conditional" else 0
-    net = (meta["size"], meta["z_dim"], meta["width"], meta["channels"], meta["seed"])
-    g, _ = nets.build(*net, labels=labels, gain=meta["gain"])
+    labels = len(generators.members(folder.name)) if meta.mode == "conditional" else 0
+    net = (meta.size, meta.z_dim, meta.width, meta.channels, meta.seed)
+    g, _ = nets.build(*net, labels=labels, gain=meta.gain)
     if trained:
         load_into(g, folder / "generator.safetensors")
     return g
@@ -51,7 +45,7 @@ def synthesise(
     balance.LABELLINGS; train: the real training rows, from which label vectors are drawn; trained: as `generator`.
     """
     meta, members = read(folder), generators.members(folder.name)
-    conditional, pooled = (meta["mode"] == kind for kind in ("conditional", "pooled"))
+    conditional, pooled = (meta.mode == kind for kind in ("conditional", "pooled"))
     drawn = y = None
     if conditional or labels == "sampled":
         rng = np.random.default_rng([seed, *name.encode()])
@@ -65,6 +59,6 @@ def synthesise(
         for start in range(0, n, 1024):
             part = None if y is None else y[start : start + 1024]
             many = min(1024, n - start)
-            yield from nets.generate(g, many, meta["z_dim"], *key, start, device=fabric.device, labels=part)
+            yield from nets.generate(g, many, meta.z_dim, *key, start, device=fabric.device, labels=part)
 
-    return images(), balance.synthetic_rows(name, n, labels, train, meta["view"], drawn, known=not pooled)
+    return images(), balance.synthetic_rows(name, n, labels, train, meta.view, drawn, known=not pooled)

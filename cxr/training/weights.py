@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from cxr.core.files import atomic, write_json
+from cxr.core.formats import Format
 
 _DTYPES = {
     "F64": torch.float64,
@@ -86,7 +87,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
     return tensors, metadata
 
 
-def save(path: str | os.PathLike, module_state: dict[str, torch.Tensor], meta: dict) -> None:
+def save(path: str | os.PathLike, module_state: dict[str, torch.Tensor], meta: Format | dict) -> None:
     """Weights at `path` (.safetensors) and beside them, as .json, what rebuilds the net and what it was made from."""
     path = Path(path)
     assert path.suffix == ".safetensors", path

@@ -16,6 +16,7 @@ from cxr.audit import sheet
 from cxr.cohort.describe import put_right
 from cxr.core.files import sha256
 from cxr.core.findings import CLASSES, FINDINGS
+from cxr.data.formats import Manifest
 from cxr.data.sources import chexpert as of_chexpert
 from cxr.data.sources import rsna as of_rsna
 from cxr.data.sources.archive import Folder
@@ -25,6 +26,7 @@ from cxr.report.sections.audit import audit as section
 from cxr.synthesis import balance
 from stages import audit as stage
 from stages.cli import main
+from tests.make import example
 
 IMAGES, PATIENTS, STUDIES = 223_414, 64_540, 187_641
 
@@ -279,7 +281,7 @@ def records(folder, kind="phantom"):
         if name == "rsna":
             table = table.assign(sex="F", age=50.0, projection="frontal", official_split="train")
         table.to_parquet(folder / name / "records.parquet", index=False)
-        (folder / name / "manifest.json").write_text(json.dumps({"kind": kind}))
+        (folder / name / "manifest.json").write_text(json.dumps(example(Manifest, kind=kind)))
     return [word for n in ("chexpert", "rsna") for word in (f"--{n}", str(folder / n / "records.parquet"))]
 
 

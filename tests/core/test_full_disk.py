@@ -16,10 +16,12 @@ from PIL import Image
 
 from cxr.core.files import FULL, DiskFull, atomic, sha256, write_json
 from cxr.core.findings import FINDINGS
+from cxr.fidelity.formats import Fidelity
 from cxr.report.inputs import Artefacts
 from stages import balance, download, gan, label, report, split
 from stages import resize as resizing
 from stages.cli import main
+from tests.make import example
 from tests.report.test_report import arguments, fabricate
 
 LIMIT = 512  # bytes that a file may have
@@ -102,7 +104,7 @@ def inputs(tmp_path_factory):
     for name in ("download", "resize", "split", "label", "gan"):
         assert run(*stages(root, root)[name]) == (0, "")
     judged = {"generator_sha256": sha256(root / "gan/pneumonia/generator.safetensors"), "generated": 12}
-    write_json(root / "fidelity/pneumonia/fidelity.json", judged | {"memorisation": {"duplicates": 0.0}})
+    write_json(root / "fidelity/pneumonia/fidelity.json", example(Fidelity, **judged))
     return root
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cxr.classifier import net as classifier
+from cxr.classifier.formats import Model
 from cxr.cohort import policies
 from cxr.core import findings
 from cxr.core.files import write_table
@@ -16,10 +17,11 @@ from cxr.core.store import write_store
 from cxr.evaluation import metrics
 from cxr.fidelity import copies
 from cxr.gan import nets
+from cxr.gan.formats import Generator
 from cxr.training import weights
 from stages import balance, fidelity
 from stages.cli import main
-from tests.make import write_split
+from tests.make import example, write_split
 
 SIZE, TRAIN, HELD_OUT = 16, 30, 20
 
@@ -123,13 +125,13 @@ def cohort(tmp_path_factory):
     write_store(folder / "stores" / str(SIZE), images, head[["image_id"]])
     made = {"size": SIZE, "z_dim": 4, "width": 4, "channels": 1}
     meta = made | {"images": TRAIN, "epochs": 1, "view": "frontal", "split_sha256": digest}
-    meta |= {"mode": "per_finding", "holdout": 0.0, "seed": 0, "gain": 1.0}
+    meta = example(Generator, **meta, mode="per_finding", holdout=0.0, seed=0, gain=1.0)
     generator, _ = nets.build(**made, seed=0)
     (folder / "gan/pneumonia").mkdir(parents=True)
     weights.save(folder / "gan/pneumonia/generator.safetensors", generator.state_dict(), meta)
     (folder / "u_zeroes").mkdir()
     net = classifier.build("none", 0).state_dict()
-    weights.save(folder / "u_zeroes/model.safetensors", net, {"size": 32, "classes": 2, "split_sha256": digest})
+    weights.save(folder / "u_zeroes/model.safetensors", net, example(Model, size=32, classes=2, split_sha256=digest))
     return folder
 
 
@@ -243,8 +245,11 @@ def edited(**changes):
             other_generator,
             "judges another generator than gan/pneumonia/generator.safetensors; `dvc repro -f fidelity@p",
         ),
-        (edited(duplicates=1.5), "duplicates is 1.5, not a share; `dvc repro -f fidelity@pneumonia`"),
-        (edited(duplicates="0"), "duplicates is '0', not a share; `dvc repro -f fidelity@pneumonia`"),
+        (
+            edited(duplicates=1.5),
+            "duplicates is 1.5; it should be less than or equal to 1; `dvc repro -f fidelity@pneumonia`",
+        ),
+        (edited(duplicates="0"), "duplicates is '0'; it should be a valid number; `dvc repro -f fidelity@pneumonia`"),
         (
             lambda f: shutil.rmtree(f / "fidelity"),
             "fidelity.json: no such file; `dvc repro fidelity@pneumonia` makes it",

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxr.classifier import net as classifier
+from cxr.classifier.formats import Model
 from cxr.cohort import policies
 from cxr.core import findings
 from cxr.core.files import write_json, write_table
@@ -23,7 +24,7 @@ from cxr.training import weights
 from stages import balance, fidelity, gan
 from stages.cli import main
 from tests.closure import ROOT
-from tests.make import write_split
+from tests.make import example, write_split
 
 PAIR = "pneumonia+edema"
 
@@ -119,14 +120,14 @@ def cohort(tmp_path_factory):
     write_table(folder / "table.parquet", policies.table(records, split, "u_zeroes"))
     net = classifier.build("none", 0).state_dict()
     (folder / "u_zeroes").mkdir()
-    weights.save(folder / "u_zeroes/model.safetensors", net, {"size": 32, "split_sha256": ""})
+    weights.save(folder / "u_zeroes/model.safetensors", net, example(Model, size=32))
     set_split(folder, split, "patient")
     return folder
 
 
 def set_split(folder, split, by):
     digest = write_split(folder, split, by)
-    write_json(folder / "u_zeroes/model.json", {"size": 32, "classes": 2, "split_sha256": digest})
+    write_json(folder / "u_zeroes/model.json", example(Model, size=32, classes=2, split_sha256=digest))
 
 
 @pytest.fixture

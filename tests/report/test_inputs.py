@@ -1,12 +1,15 @@
 """Reading what other stages left: every fault names its file and the stage that cures it."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 
 from cxr.core.files import read_json, read_table
+from cxr.core.formats import Format
 from cxr.report import inputs
 
-READERS = {"csv": inputs.csv, "parquet": read_table, "json": read_json, "png": inputs.image}
+READERS = {"csv": inputs.csv, "parquet": read_table, "json": partial(read_json, model=Format), "png": inputs.image}
 
 
 @pytest.mark.parametrize("suffix", READERS)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, Run
 from cxr.audit import chexpert, rsna, sheet
 from cxr.cohort import checks as doctor
@@ -23,8 +24,10 @@ from cxr.cohort import describe, splits
 from cxr.cohort.policies import table as label_table
 from cxr.core.files import write_json, write_table
 from cxr.core.findings import CLASSES, FINDINGS, SLUGS, finding, slug
+from cxr.data.formats import Manifest
 from cxr.evaluation import adgm as evaluate_adgm
 from cxr.evaluation import classifiers, metadata, operating, policies, subgroups
+from cxr.fidelity.formats import Fidelity
 from cxr.report import page
 from cxr.report.compose import gather, parameters, write
 from cxr.report.inputs import Artefacts
@@ -34,8 +37,10 @@ from cxr.report.sections.classifiers import baseline, final, gan
 from cxr.report.sections.data import data
 from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.labels import labels as labels_section
+from cxr.synthesis.formats import Plan
 from stages.cli import main
 from stages.report import run as stage
+from tests.make import example
 
 POLICIES, RARE, LABELS = ["u_zeroes", "u_ones"], ["pneumonia", "lung_lesion", "consolidation"], [50, 200]
 VARIANTS = ["corrected", "no_z", "supervised"]
@@ -111,7 +116,7 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         root / "audit/data.csv", pd.DataFrame({"dataset": why.keys(), "kind": kind, "n": 5, "why": why.values()})
     )
     for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
-        write_json(root / name / "manifest.json", {"kind": kind, "images": len(records)})
+        write_json(root / name / "manifest.json", example(Manifest, kind=kind, images=len(records)))
         path = "train/patient00009/view1.jpg"
         rejected = pd.DataFrame({"image_id": ["x"], "path": [path], "reason": [f"{path}: not <script>JPEG</script>"]})
         write_table(root / "stores" / name / "rejected.csv", rejected)
@@ -178,7 +183,7 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
         "gan_epochs": 40,
     }
     plan = {"target_prevalence": 0.1, "labels": "masked", "train_images": 900, "synthetic_images": 480}
-    write_json(root / "balanced/plan.json", plan | {"findings": {name: parts for name in rare}})
+    write_json(root / "balanced/plan.json", example(Plan, **plan, findings={name: parts for name in rare}))
     for one in runs:
         fabricate_adgm(root, rng, one)
     params = {
@@ -219,7 +224,8 @@ def fabricate_fidelity(folder: Path, rng: np.random.Generator) -> None:
     quality = {name: measured for name in ("fid", "kid", "precision", "recall", "ms_ssim")}
     told |= {"spaces": {"features": space, "pixels": space}}
     write_json(
-        folder / "fidelity.json", counts | {"features": "classifier"} | {"quality": quality, "memorisation": told}
+        folder / "fidelity.json",
+        example(Fidelity, **counts, features="classifier", quality=quality, memorisation=told),
     )
     xray_grid(rng, 8).crop((0, 0, 256, 64)).save(folder / "worst_pairs.png")
 
@@ -249,7 +255,7 @@ def fabricate_adgm(root: Path, rng: np.random.Generator, one: Run) -> None:
         history |= {f"{part}_{key}": 2 + 1 / e + 0.05 * rng.random(20) for key in ("L", "U", "ce", "J")}
         history[f"{part}_acc"] = 0.8 - 0.3 / e
     facts = {"classes": classes, "labels": labels, "n_labelled": classes * labels, "n_unlabelled": 500, "alpha": 3.0}
-    write_json(root / "models/adgm" / name / "model.json", facts | {"best_epoch": 17, "epochs": 20, "size": 113})
+    write_json(root / "models/adgm" / name / "model.json", example(Model, **facts, best_epoch=17, epochs=20, size=113))
     if one.variant in CONTROLS:
         write_table(root / "adgm" / name / "history.csv", pd.DataFrame({"epoch": e, "train_ce": 1 / e}))
         return
@@ -258,7 +264,7 @@ def fabricate_adgm(root: Path, rng: np.random.Generator, one: Run) -> None:
     rows = [np.hstack([np.asarray(xray_grid(rng, 4))[:64, :64]] * 6) for _ in range(classes)]
     Image.fromarray(np.vstack(rows)).save(root / "adgm" / name / "samples.png")
     read = {"agreement": 0.75, "samples": 100 * classes, "real": 0.8125, "real_n": 180, "reader_images": 720}
-    write_json(root / "adgm" / name / "samples.json", read)
+    write_json(root / "adgm" / name / "samples.json", example(Samples, **read))
 
 
 def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
@@ -359,7 +365,7 @@ def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
     pd.read_csv(run.audit / "data.csv").assign(why=MARKUP).to_csv(run.audit / "data.csv", index=False)
     table1 = pd.read_csv(run.explore / "table1.csv").assign(remark=MARKUP)
     table1.to_csv(run.explore / "table1.csv", index=False)
-    write_json(run.chexpert / "manifest.json", {"kind": MARKUP})
+    write_json(run.chexpert / "manifest.json", example(Manifest, kind=MARKUP))
     about = json.loads((run.splits / "rsna" / "split.json").read_text())
     about["splits"]["train"]["classes"] = {MARKUP: 3}
     about["by"] = MARKUP
@@ -398,10 +404,10 @@ def better(value):
             "metrics",
             "",
             lambda v: v | {"final": {"macro_auc": {"auc": math.nan}}},
-            "no readable JSON; `dvc repro -f ev",
+            "final.macro_auc.auc is nan; it should be a finite number; `dvc repro -f evaluate`",
         ),
-        ("metrics", "", lambda v: [v], "it holds list, not keys and values; `dvc repro -f evaluate`"),
-        ("metrics", "", lambda v: v | {"final": 3}, "final holds int, not keys and values; `dvc repro -f evaluate`"),
+        ("metrics", "", lambda v: [v], "; it should be an object; `dvc repro -f evaluate`"),
+        ("metrics", "", lambda v: v | {"final": 3}, "final is 3; it should be an object; `dvc repro -f evaluate`"),
         (
             "metrics",
             "",
@@ -438,7 +444,7 @@ def test_no_patient_no_path(made):
 def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
     assert "Drawn, not taken." in made[2] and "CheXpert and RSNA 2018 are the phantom cohort" in Page(made[2]).text
     for name in ("chexpert", "rsna"):
-        write_json(tmp_path / name / "manifest.json", {"kind": "zip"})
+        write_json(tmp_path / name / "manifest.json", example(Manifest, kind="zip"))
     assert data(dataclasses.replace(small, chexpert=tmp_path / "chexpert"))["phantoms"] == ["RSNA 2018"]
     real = dataclasses.replace(small, chexpert=tmp_path / "chexpert", rsna=tmp_path / "rsna")
     text = Page(page.render(gather(real) | {"tables": "tables"})).text
@@ -521,11 +527,15 @@ def test_what_could_not_be_judged_of_generated_xrays_is_said(made, tmp_path):
     html = page.render(gather(made[0]) | {"fidelity": fidelity(run), "tables": "tables"})
     assert "2,048 pooled ones of Inception v3" in Page(html).text and "1,024 before" not in Page(html).text
     write_json(path, found | {"features": "eyes"})
-    with pytest.raises(ValueError, match="no features are called 'eyes'; `dvc repro -f fidelity@pneumonia` makes it"):
+    with pytest.raises(
+        ValueError, match="features is 'eyes'; it should be .*; `dvc repro -f fidelity@pneumonia` makes it"
+    ):
         fidelity(run)
     found["memorisation"]["duplicates"] = "few"
     write_json(path, found)
-    with pytest.raises(ValueError, match=r"memorisation.duplicates.*of type float; `dvc repro -f fidelity@pneumonia`"):
+    with pytest.raises(
+        ValueError, match=r"memorisation.duplicates is .*a valid number; `dvc repro -f fidelity@pneumonia`"
+    ):
         fidelity(run)
 
 

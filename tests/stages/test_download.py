@@ -169,9 +169,9 @@ def test_a_manifest_of_another_source_is_one_line(stage, tmp_path):
     manifest = tmp_path / "data" / "manifest.json"
     made = json.loads(manifest.read_text())
     for change, message in (
-        ({"recipe": None}, "recipe holds NoneType, not keys and values"),
-        ({"tables": {"train.csv": 3}}, "tables.train.csv is 3, not of type str"),
-        ({"kind": float("nan")}, "no readable JSON"),
+        ({"recipe": None}, "'recipe' is missing"),
+        ({"tables": {"train.csv": 3}}, "tables.train.csv is 3; it should be a valid string"),
+        ({"kind": float("nan")}, "kind is nan; it should be a valid string"),
     ):
         manifest.write_text(json.dumps(made | change))
         code, said = stage(resize, *pack_options(tmp_path, "--size", 16))

@@ -13,15 +13,19 @@ import yaml
 from dvc.repo import Repo
 
 from cxr.classifier import objectives
+from cxr.classifier.formats import Arm
 from cxr.classifier.objectives import AucMargin, CrossEntropy
 from cxr.classifier.train import _draw
 from cxr.core.findings import COLUMNS, SLUGS
 from cxr.core.resize import resize
 from cxr.core.store import open_store, write_store
 from cxr.gan import nets
+from cxr.gan.formats import Generator
 from cxr.synthesis import arms, balance
+from cxr.synthesis.formats import FindingPlan, Plan
 from cxr.training.weights import save
 from stages import arm as stage
+from tests.make import example
 
 ROOT = Path(__file__).resolve().parents[2]
 RARE = {"pneumonia": 6, "lung_lesion": 3}
@@ -55,9 +59,9 @@ def made(tmp_path_factory):
     plan = {
         "target_prevalence": 0.2,
         "labels": "masked",
-        "findings": {name: {"generated": k} for name, k in RARE.items()},
+        "findings": {name: example(FindingPlan, generated=k) for name, k in RARE.items()},
     }
-    (at / "balanced/plan.json").write_text(json.dumps(plan))
+    (at / "balanced/plan.json").write_text(json.dumps(example(Plan, **plan)))
     for name in RARE:
         (at / "gans" / name).mkdir(parents=True)
         g, _ = nets.build(16, 8, 4, 1, 3, gain=0.5)
@@ -65,7 +69,7 @@ def made(tmp_path_factory):
             next(g.parameters()).add_(1)  # as if trained
         meta = {"size": 16, "z_dim": 8, "width": 4, "channels": 1, "seed": 3, "images": 9, "epochs": 1}
         meta |= {"split_sha256": "", "mode": "per_finding", "view": "frontal", "holdout": 0.0, "gain": 0.5}
-        save(at / "gans" / name / "generator.safetensors", g.state_dict(), meta)
+        save(at / "gans" / name / "generator.safetensors", g.state_dict(), example(Generator, **meta))
     head[["image_id", "patient_id", "split"]].to_parquet(at / "split.parquet")
     from cxr.core.files import sha256
 
@@ -261,11 +265,10 @@ def test_the_auc_margin_loss_starts_as_cross_entropy_and_raises_the_auc():
 def test_an_unknown_arm_and_a_torn_file_are_one_line(tmp_path):
     with pytest.raises(ValueError, match="unknown arm 'mixup'.*oversampling"):
         arms.check_arm("mixup")
-    (tmp_path / "arm.json").write_text(
-        '{"arm": "gan", "images": 0, "epoch_images": 0, "lead": false, "shares": {"dragon": 0.1}}'
-    )
+    (tmp_path / "gan").mkdir()
+    (tmp_path / "gan/arm.json").write_text(json.dumps(example(Arm, arm="gan", shares={"dragon": 0.1})))
     with pytest.raises(ValueError, match="dvc repro -f arm@gan"):
-        objectives.read(tmp_path / "arm.json")
+        objectives.read(tmp_path / "gan/arm.json")
 
 
 def test_a_held_out_patient_among_the_real_rows_is_refused(made, tmp_path):

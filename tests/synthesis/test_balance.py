@@ -13,11 +13,14 @@ from cxr.cohort import policies
 from cxr.core import findings
 from cxr.core.files import sha256, write_json, write_table
 from cxr.core.store import open_store
+from cxr.fidelity.formats import Fidelity
 from cxr.gan import nets
+from cxr.gan.formats import Generator
 from cxr.synthesis import balance
 from cxr.training import weights
 from stages import balance as stage
 from stages.cli import main
+from tests.make import example
 
 CHEXPERT = {"pneumonia": 6039, "lung_lesion": 9186, "consolidation": 14783}  # positives of 223,414
 
@@ -119,12 +122,12 @@ def gans(tmp_path):
     write_json(tmp_path / "split.json", about)
     made = {"size": 16, "z_dim": 4, "width": 4, "channels": 1, "gain": 1.0}
     meta = made | {"images": 4, "epochs": 1, "seed": 0, "split_sha256": about["sha256"]}
-    meta |= {"mode": "per_finding", "view": "frontal", "holdout": 0.0}
+    meta = example(Generator, **meta, mode="per_finding", view="frontal", holdout=0.0, stopped_at=1)
     generator, _ = nets.build(**made, seed=0)
     (tmp_path / "gan" / "pneumonia").mkdir(parents=True)
     weights.save(tmp_path / "gan" / "pneumonia" / "generator.safetensors", generator.state_dict(), meta)
     judged = {"generator_sha256": sha256(tmp_path / "gan/pneumonia/generator.safetensors"), "generated": 4}
-    write_json(tmp_path / "fidelity/pneumonia/fidelity.json", judged | {"memorisation": {"duplicates": 0.0}})
+    write_json(tmp_path / "fidelity/pneumonia/fidelity.json", example(Fidelity, **judged))
     options = {"findings": "pneumonia", "table": "table.parquet", "gans": "gan", "split": "."}
     options |= {"fidelity": "fidelity", "generators": "pneumonia"}
     words = [word for key, name in options.items() for word in (f"--{key}", name)]
@@ -145,7 +148,7 @@ def another_net(folder):
     net, _ = nets.build(32, 4, 4, 1, seed=0)
     file = folder / "gan/pneumonia/generator.safetensors"
     weights.write(file, net.state_dict())
-    judged = {"generator_sha256": sha256(file), "generated": 4, "memorisation": {"duplicates": 0.0}}
+    judged = example(Fidelity, generator_sha256=sha256(file))
     write_json(folder / "fidelity/pneumonia/fidelity.json", judged)
 
 
@@ -163,10 +166,13 @@ def another_table(folder):
     [
         (another_net, "generator.safetensors: weights of another architecture; "),
         (meta(width=8), "generator.safetensors: weights of another architecture; "),
-        (meta(width=0), "generator.json: no net has such sizes; `dvc repro -f gan@pneumonia`"),
+        (
+            meta(width=0),
+            "generator.json: width is 0; it should be greater than or equal to 1; `dvc repro -f gan@pneu",
+        ),
         (meta(width=None), "generator.json: 'width' is missing; `dvc repro -f gan@pneumonia`"),
         (meta(gain=None), "generator.json: 'gain' is missing; `dvc repro -f gan@pneumonia`"),
-        (meta(width="wide"), "generator.json: width is 'wide', not of type int"),
+        (meta(width="wide"), "generator.json: width is 'wide'; it should be a valid integer"),
         (meta(split_sha256="0"), "was trained on another split"),
         (another_split, "split.parquet is not the split that split.json describes; `dvc repro -f split@chexpert`"),
         (another_table, "table.parquet: column 'weight.edema' is missing; run the stage that makes it again"),

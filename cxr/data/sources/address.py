@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cxr.core.files import sha256
+from cxr.data.formats import Manifest, Recipe
 from cxr.data.sources.archive import Folder, Tree, Zip
 from cxr.data.sources.remote import download, shown
 
@@ -22,7 +23,7 @@ KINDS = "phantom, a folder, a .zip, the http(s):// or s3:// address of a .zip, o
 
 
 def open_source(
-    source: str, dataset: str, downloads: str | os.PathLike, recipe: dict | None = None
+    source: str, dataset: str, downloads: str | os.PathLike, recipe: Recipe | None = None
 ) -> tuple[Tree, str]:
     """The tree of a source, and its kind: phantom, folder, zip, http, s3 or kaggle.
 
@@ -48,7 +49,7 @@ def open_source(
     return tree, tree.kind
 
 
-def describe(tree: Tree, kind: str, tables: list[str], images: list[str], recipe: dict | None = None) -> dict:
+def describe(tree: Tree, kind: str, tables: list[str], images: list[str], recipe: Recipe | None = None) -> Manifest:
     """The manifest of a dataset: what it is made of, not where it lies. tables, images: names in the tree."""
     manifest: dict = {"kind": kind}
     if recipe is not None:
@@ -58,12 +59,12 @@ def describe(tree: Tree, kind: str, tables: list[str], images: list[str], recipe
     manifest["tables"] = {name: hashlib.sha256(tree.read(name)).hexdigest() for name in tables}
     if isinstance(tree, Zip):
         manifest["zip"] = {"bytes": tree.root.stat().st_size, "sha256": sha256(tree.root)}
-    return manifest
+    return Manifest(**manifest)
 
 
-def check_unchanged(tree: Tree, manifest: dict, dataset: str) -> None:
+def check_unchanged(tree: Tree, manifest: Manifest, dataset: str) -> None:
     """Raise ValueError when the label tables are no longer those that the records were read from."""
-    for name, expected in manifest["tables"].items():
+    for name, expected in manifest.tables.items():
         if name not in tree.names():
             problem = "is gone"
         elif hashlib.sha256(tree.read(name)).hexdigest() != expected:
@@ -106,15 +107,15 @@ def _check_zip(source: str) -> Callable[[Path], None]:
     return check
 
 
-def _phantom(dataset: str, downloads: Path, recipe: dict) -> Path:
+def _phantom(dataset: str, downloads: Path, recipe: Recipe) -> Path:
     """The phantom cohort's zip. Its name holds the generator's code too: after a change it is made anew."""
     from cxr.data.phantom import cohort
 
     code = [sha256(file) for file in sorted(Path(cohort.__file__).parent.glob("*.py"))]
     write = {"chexpert": cohort.write_chexpert, "rsna": cohort.write_rsna}[dataset]
 
-    name = f"phantom-{dataset}-{_short_hash(json.dumps([recipe, code], sort_keys=True))}.zip"
-    return _once(downloads / name, lambda file: write(file, **recipe))
+    name = f"phantom-{dataset}-{_short_hash(json.dumps([recipe.model_dump(), code], sort_keys=True))}.zip"
+    return _once(downloads / name, lambda file: write(file, **recipe.model_dump()))
 
 
 def _kaggle(handle: str, downloads: Path) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import papers
+from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, GENERATIVE, VARIANTS, Run, leading, runs
 from cxr.core.files import read_json
 from cxr.core.findings import CLASS_NAMES
@@ -29,8 +30,6 @@ ARMS = ("variant", "classes", "labels", "draws", *SCORES, *BOUNDS, *(f"{name}_sd
 COMPARE = ("control", "classes", "labels", "score", "draws", *PARTS)
 PANELS = [f"{part}_{key}" for part in ("train", "valid") for key in figures.ADGM_PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
-MODEL = dict.fromkeys(("epochs", "best_epoch", "n_labelled", "n_unlabelled"), int)
-SAMPLES = {"agreement": float, "samples": int, "real": float, "real_n": int, "reader_images": int}
 
 
 def adgm(run: Artefacts) -> dict:
@@ -52,9 +51,11 @@ def adgm(run: Artefacts) -> dict:
     arms = Rows(csv(path, "evaluate", ARMS), path, "evaluate", "variant", "classes", "labels")
     path = run.evaluate / "adgm_compare.csv"
     compare = Rows(csv(path, "evaluate", COMPARE), path, "evaluate", "control", "classes", "labels", "score")
-    models = {r: read_json(run.adgm_run(r)[1] / "model.json", f"adgm@{r.name}", MODEL) for r in every}
+    models = {r: read_json(run.adgm_run(r)[1] / "model.json", f"adgm@{r.name}", Model).model_dump() for r in every}
     histories = {r: _history(run, r) for r in every if r.variant in GENERATIVE}
-    read = {r: read_json(run.adgm_run(r)[0] / "samples.json", f"adgm@{r.name}", SAMPLES) for r in histories}
+    read = {
+        r: read_json(run.adgm_run(r)[0] / "samples.json", f"adgm@{r.name}", Samples).model_dump() for r in histories
+    }
 
     lead, draw = leading(run.variants), min(run.draws)
     first = [r for r in every if (r.variant, r.draw) == (lead, draw)]

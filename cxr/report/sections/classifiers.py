@@ -23,6 +23,7 @@ from cxr.report import figures
 from cxr.report.inputs import Artefacts, Rows, csv, image
 from cxr.report.page import Column, Estimate, Picture, Table, data_uri, number, xray_uri
 from cxr.report.sections.gan import kept
+from cxr.synthesis.formats import Plan
 
 AUC = ("model", "finding", "split", "n", "positives", "negatives", "auc", "low", "high", "patients", "findings")
 COMPARE = ("finding", "positives", "baseline", "final", "difference", "low", "high", "detectable", "p", "p_holm")
@@ -39,9 +40,6 @@ POLICY_NAMES = {
 PRINTED = ("u_zeroes", "u_ones")  # the policies that the paper tried
 GRID = 8  # tiles in a row of a sample grid, as cxr/gan/nets.py makes them
 STRIP = 6  # grids in the strip over epochs
-
-PLAN = {"train_images": int, "synthetic_images": int, "target_prevalence": float, "labels": str}
-PLANNED = {"gan_images": int, "positives": int, "generated": int, "prevalence_before": float, "prevalence_after": float}
 
 
 def policy_name(policy: str) -> str:
@@ -212,8 +210,10 @@ def gan(run: Artefacts) -> dict:
 
 
 def _planned(run: Artefacts) -> dict:
-    names = [finding(name) for name in run.findings]
-    return read_json(run.balanced, "balance", PLAN | {"findings": {slug(name): PLANNED for name in names}})
+    plan = read_json(run.balanced, "balance", Plan)
+    if lacking := [name for name in run.findings if slug(finding(name)) not in plan.findings]:
+        raise ValueError(f"{run.balanced}: 'findings.{lacking[0]}' is missing; `dvc repro -f balance` makes it again")
+    return plan.model_dump()
 
 
 def _plan(run: Artefacts) -> Table:

@@ -6,13 +6,14 @@ out of it.
 
 from __future__ import annotations
 
-from types import NoneType
-
 import pandas as pd
 
 from cxr import papers
+from cxr.cohort.formats import SPLITS as PARTS
+from cxr.cohort.formats import Summary
 from cxr.core.files import read_json
-from cxr.core.findings import FINDINGS, SLUGS, finding, slug
+from cxr.core.findings import FINDINGS, finding, slug
+from cxr.data.formats import Manifest
 from cxr.report import figures
 from cxr.report.inputs import Artefacts, csv
 from cxr.report.page import Column, Counted, Table
@@ -21,29 +22,15 @@ from cxr.report.sections.classifiers import areas, plot, too_few
 NAMES = {"chexpert": "CheXpert", "rsna": "RSNA 2018"}
 STATES = ("positive", "uncertain", "negative", "blank")
 SPLITS = ("train", "valid", "test")
-# What this section reads of explore's and split's JSON.
-PEOPLE = {
-    "by_sex": dict.fromkeys(("F", "M", "unknown"), int),
-    "mean_age": dict.fromkeys(("F", "M"), (float, int, NoneType)),
-}
-PART = {"patients": int, "views": {"AP": int, "PA": int}, "per_patient": PEOPLE}
-PARTS = dict.fromkeys(("train", "valid"), PART | {"images": int, "studies": int, "lateral": int})
-SUMMARY = {"chexpert": PARTS, "rsna": PART}
-COUNTS = {"patients": int, "images": int}
-SPLIT = {
-    "chexpert": {
-        "by": str, "too_few": list, "splits": {...: COUNTS | {"positives": dict.fromkeys(SLUGS, int)}},
-    },
-    "rsna": {"by": str, "splits": {...: COUNTS | {"classes": {...: int}}}},
-}  # fmt: skip
 
 
 def data(run: Artefacts) -> dict:
     """Table 1 and figure 1 of the first paper, the classes of the second, and how the patients were split."""
-    summary = read_json(run.explore / "summary.json", "explore", SUMMARY)
-    manifests = {n: read_json(run.dataset(n) / "manifest.json", f"download@{n}", {"kind": str}) for n in NAMES}
-    kinds = {name: manifest["kind"] for name, manifest in manifests.items()}
-    splits = {name: read_json(run.splits / name / "split.json", f"split@{name}", SPLIT[name]) for name in NAMES}
+    summary = read_json(run.explore / "summary.json", "explore", Summary).model_dump()
+    manifests = {n: read_json(run.dataset(n) / "manifest.json", f"download@{n}", Manifest) for n in NAMES}
+    kinds = {name: manifest.kind for name, manifest in manifests.items()}
+    splits = {name: read_json(run.splits / name / "split.json", f"split@{name}", PARTS[name]) for name in NAMES}
+    splits = {name: split.model_dump(exclude_unset=True) for name, split in splits.items()}
     rejected = {name: _rejected(run, name) for name in NAMES}
     table1 = csv(run.explore / "table1.csv", "explore", ("finding", *STATES, "remark"))
     bins = csv(run.explore / "age_by_sex.csv", "explore", ("age_from", "age_to", "F", "M"))

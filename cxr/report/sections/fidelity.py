@@ -7,24 +7,15 @@ As cxr/report/sections/classifiers.py: the names that the template uses, nothing
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from cxr.core.files import read_json
 from cxr.core.findings import finding
+from cxr.fidelity.formats import Fidelity
 from cxr.gan import generators
 from cxr.report.inputs import Artefacts, image
 from cxr.report.page import Column, Estimate, Picture, Table, xray_uri
 
-SPREAD = dict.fromkeys(("mean", "low", "high"), float)
-COUNTS = ("real", "patients", "generated", "held_out", "held_out_patients", "half", "replicates", "scales")
-SPACE = dict.fromkeys(("generated_median", "held_out_median", "duplicates", "held_out_duplicates"), float)
-SPACE |= dict.fromkeys(("membership_auc", "membership_low", "membership_high"), float)
 COPIES = ("duplicates", "duplicates_low", "duplicates_high")  # a share with its interval, or None where not judged
-SHAPE = dict.fromkeys(COUNTS, int) | {
-    "features": str,
-    "quality": {...: {"generated": SPREAD, "floor": SPREAD, "difference": SPREAD, "told_apart": bool}},
-    "memorisation": dict.fromkeys(COPIES, object) | {"spaces": {...: SPACE}},
-}
 SEEN = {
     "classifier": "the 1,024 before the last layer of the baseline classifier, which was trained on the real X-rays",
     "inception": "the 2,048 pooled ones of Inception v3 with torchvision's ImageNet weights, which saw no X-ray",
@@ -44,15 +35,10 @@ def fidelity(run: Artefacts) -> dict:
     for key in run.findings:
         name, stage = finding(key), f"fidelity@{generators.generator_of(key, run.generators)}"
         folder = generators.folder(run.fidelity, key, run.generators)
-        path = folder / "fidelity.json"
-        found = read_json(path, stage, SHAPE)
-        if found["features"] not in SEEN:
-            raise ValueError(
-                f"{path}: no features are called {found['features']!r}; `dvc repro -f {stage}` makes it again"
-            )
+        found = read_json(folder / "fidelity.json", stage, Fidelity).model_dump()
         seen.add(found["features"])
         told = found["memorisation"]
-        answers.append({"name": name, **found, "copies": _copies(told, path, stage), **_answer(found)})
+        answers.append({"name": name, **found, "copies": _copies(told), **_answer(found)})
         quality += _measures(name, found)
         for space, row in told["spaces"].items():
             memory.append({"finding": name, "space": space, **row})
@@ -70,14 +56,9 @@ def fidelity(run: Artefacts) -> dict:
     }
 
 
-def _copies(told: dict, path: Path, stage: str) -> Estimate:
+def _copies(told: dict) -> Estimate:
     if told["duplicates"] is None:
         return Estimate(math.nan, why="no held-out X-ray")
-    for key in COPIES:
-        if not isinstance(told[key], int | float):
-            raise ValueError(
-                f"{path}: memorisation.{key} is {told[key]!r}, not of type float; `dvc repro -f {stage}` makes it again"
-            )
     return Estimate(*(told[key] for key in COPIES))
 
 

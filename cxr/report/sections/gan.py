@@ -8,11 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.core.files import read_json
+from cxr.gan.formats import Kept
 from cxr.report.inputs import csv
 
 COLUMNS = ("epoch", "loss_d", "loss_g", "d_real", "d_fake", "kid", "diversity")
-KEPT = {"mode": str, "select": str, "average": float, "epoch": int, "epochs": int, "kept_back": int}
-KEPT |= {"stopped_at": object, "why": object}
 MODES = {
     "pooled": "One net learnt the X-rays of all its findings as one kind: none of its X-rays is of a known finding. ",
     "conditional": "One net learnt all its findings and was told those of each X-ray. ",
@@ -23,7 +22,7 @@ def kept(folder: Path, stage: str) -> tuple[int, str, pd.DataFrame]:
     """The epoch whose generator was kept, what there is to say of it, and the history by epoch. Raises ValueError,
     naming the stage, when the files are missing, torn or not each other's.
     """
-    state = read_json(folder / "kept.json", stage, KEPT)
+    state = read_json(folder / "kept.json", stage, Kept).model_dump()
     history = csv(folder / "history.csv", stage, COLUMNS)
     rows = history[history["epoch"] == state["epoch"]].to_dict("records")
     if len(rows) != 1:

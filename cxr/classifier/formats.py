@@ -1,0 +1,54 @@
+"""model.json, written by the classifier's trainings, and arm.json, written by the arm stage and read by them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cxr.core.findings import SLUGS
+from cxr.core.formats import Format
+from cxr.core.guard import SplitId
+
+
+class SelectionSplit(SplitId):
+    """What a training reads of split.json."""
+
+    select_on: list[str] = Field(description="slugs of the findings whose mean validation AUC selects the best epoch")
+
+
+class Model(Format):
+    """model.json: what rebuilds the net, and what it was trained on."""
+
+    net: str = Field(description="architecture: DenseNet121")
+    findings: list[str] = Field(description="slugs of the findings, in the order of the net's outputs")
+    classes: int = Field(description="outcomes of a finding: 2, or 3 where uncertain is one of its own")
+    size: int = Field(description="side of an image, pixels")
+    view: Literal["frontal", "lateral", "all"] = Field(description="projections trained and tested on")
+    weights: str = Field(description="start: imagenet, none or a file")
+    epochs: int = Field(description="number of epochs")
+    batch: int = Field(description="images a step")
+    lr: float = Field(description="learning rate")
+    average: float = Field(description="decay of the running average of the weights, 0: none")
+    crop_min: float = Field(description="least share of the area that a random crop keeps, 0 to 1")
+    flip: float = Field(description="probability of a mirror image, 0 to 1")
+    rotate: float = Field(description="largest rotation, degrees")
+    seed: int = Field(description="seed of weights, batches and augmentation")
+    select_on: list[str] = Field(description="slugs of the findings whose mean validation AUC selects the best epoch")
+    best_epoch: int = Field(description="epoch of the kept weights, from 1")
+    split_sha256: str = Field(description="SHA-256 of the split's table")
+    train_images: int = Field(description="training images, synthetic ones included")
+
+
+class Arm(Format):
+    """arm.json: what a control arm's training does otherwise than the baseline's."""
+
+    objective: Literal["cross_entropy", "pos_weight", "auc_margin"] = Field(description="loss")
+    images: int = Field(description="images in the arm's own store")
+    epoch_images: int = Field(description="images that an epoch counts, 0: all rows of the table")
+    lead: bool = Field(description="whether the table's synthetic rows come first, alone")
+    shares: dict[Literal[SLUGS], float] = Field(
+        description="slug of a finding: share of positives that pos_weight brings it to, 0 to 1"
+    )
+    arm: str = Field(description="name, one of cxr/synthesis/arms.py")
+    split_sha256: str = Field(description="SHA-256 of the split's table")

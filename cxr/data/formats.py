@@ -1,0 +1,32 @@
+"""manifest.json: what a data set is made of, written by the download stage."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cxr.core.formats import Format
+
+
+class Recipe(Format):
+    """What a phantom is drawn from."""
+
+    patients: int = Field(description="number of patients")
+    seed: int = Field(description="seed of all random draws")
+
+
+class ZipFile(Format):
+    """The archive that the data set was read from."""
+
+    bytes: int = Field(description="size of the file")
+    sha256: str = Field(description="SHA-256 of the file, hexadecimal")
+
+
+class Manifest(Format):
+    """The content of a data set. It holds no path, so that the same data give the same file on every machine."""
+
+    kind: str = Field(description="kind of source: phantom, folder, zip, http, s3 or kaggle")
+    recipe: Recipe | None = Field(None, description="only of a phantom: its size and seed")
+    images: int = Field(description="number of images in the records")
+    bytes: int = Field(description="size of all image files together")
+    tables: dict[str, str] = Field(description="file name of each label table: its SHA-256, hexadecimal")
+    zip: ZipFile | None = Field(None, description="only of an archive: its size and SHA-256")

@@ -1,0 +1,29 @@
+"""plan.json, written by the balance stage. cxr/classifier/formats.py has arm.json, which its trainings read."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cxr.core.formats import Format
+
+
+class FindingPlan(Format):
+    """What balancing adds for one finding."""
+
+    positives: int = Field(description="real training images with the finding")
+    generated: int = Field(description="generated images")
+    prevalence_before: float = Field(description="share of training images with the finding, 0 to 1")
+    prevalence_after: float = Field(description="the same with the generated images, 0 to 1")
+    gan_images: int = Field(description="images that the generator was trained on")
+    gan_epochs: int = Field(description="epochs that the generator was trained for")
+
+
+class Plan(Format):
+    """What balancing adds to the training images."""
+
+    target_prevalence: float = Field(description="share of images with each finding to reach, 0 to 1")
+    labels: str = Field(description="the other labels of a generated image: masked, one_hot or sampled")
+    train_images: int = Field(description="real training images")
+    synthetic_images: int = Field(description="generated images")
+    split_sha256: str = Field(description="SHA-256 of the split's table")
+    findings: dict[str, FindingPlan] = Field(description="slug of the finding: what is added for it")
