@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 from torchvision.models import densenet121
 
 from cxr.classifier import net as classifier_net
-from cxr.classifier.train import Labelled, Settings, Trained, auc, fit, validation
 from cxr.classifier.objectives import BASELINE, CrossEntropy, MultiClass, objective
+from cxr.classifier.train import Labelled, Settings, Trained, auc, fit, validation
 from cxr.core import findings
 from cxr.core.findings import SLUGS
 from cxr.core.store import open_store, write_store
