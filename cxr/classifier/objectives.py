@@ -19,7 +19,6 @@ from cxr.classifier.formats import Arm
 from cxr.core.files import read_json
 from cxr.core.findings import SLUGS
 
-OBJECTIVES = ("cross_entropy", "pos_weight", "auc_margin")
 # A training without a control arm (cxr/synthesis/arms.py). images: in the arm's own store. epoch_images: length of an
 # epoch, 0 for all rows. lead: True trains on the table's synthetic rows first, and then on the others.
 BASELINE = {"objective": "cross_entropy", "images": 0, "epoch_images": 0, "lead": False, "shares": {}}
