@@ -36,10 +36,13 @@ def training_state(
     from cxr.training.checkpoints import Checkpoints
 
     gpu = fabric.device.type == "cuda"
+    neutral = neutral or {}
+    shaping = fingerprint.without_neutral(params, neutral)
+    unused = {name for name, value in neutral.items() if not value and name not in shaping}  # their branches don't run
     parts = {
         "inputs": {name: sha256(path) for name, path in inputs.items()},
-        "code": fingerprint.code(Path(script)),
-        "params": fingerprint.without_neutral(params, neutral or {}),
+        "code": fingerprint.code(Path(script), unused),
+        "params": shaping,
         "machine": {
             "device": torch.cuda.get_device_name(fabric.device) if gpu else fabric.device.type,
             "devices": fabric.world_size,

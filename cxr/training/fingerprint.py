@@ -1,8 +1,8 @@
 """What shapes a training's result: a state is only loaded under the same fingerprint.
 
-{"inputs": sums of the inputs' content, "code": {file: digest}, "params": options, "machine": its kind}. The code is the
-project's own modules that a stage may import, each as its syntax tree. Left out is what shapes no result: comments,
-docstrings, what errors say, the modules' names, and options at the values that change nothing.
+{"inputs": {name: sum of its content}, "code": {file: digest}, "params": options, "machine": its kind}. The code is what
+a stage may use of this package, as syntax trees. What shapes no result does not count: comments, docstrings, the words
+of errors and descriptions, the names of modules, and options at the values that change nothing.
 """
 
 from __future__ import annotations
@@ -10,120 +10,144 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import cxr
 
 PACKAGE = Path(cxr.__file__).resolve().parent
 
 
-def closure(script: Path, package: Path = PACKAGE) -> list[Path]:
-    """Every file of `package` that running `script` may import, sorted; the script itself only when it is one of them.
-
-    It is read from the code, so imports inside functions count, and modules that happen to be loaded do not.
-    """
-    seen: set[Path] = set()
-    todo = {Path(script).resolve()}
-    while todo:
-        file = todo.pop()
-        seen.add(file)
-        todo |= {target for target, _ in _imports(_parsed(file), package).values()} - seen
-    return sorted(file for file in seen if file.is_relative_to(package))
-
-
-def code(script: Path, package: Path = PACKAGE) -> dict[str, str]:
-    """Digest of each file of the script's closure, by its path from the package's parent."""
-    return {file.relative_to(package.parent).as_posix(): _digest(file, package) for file in closure(script, package)}
-
-
-def mark(fingerprint: dict) -> str:
-    """A fingerprint's short name, 16 hexadecimal digits. The files' names do not count, so a renamed file keeps it."""
-    counted = fingerprint | {"code": sorted(fingerprint.get("code", {}).values())}
-    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def without_neutral(params: dict, neutral: dict) -> dict:
-    """The options that change something. neutral: {option: value at which a training is as if it did not exist}.
+    """The options that change something. neutral: {option: the value at which it changes nothing}.
 
-    A new option whose default is neutral so leaves every training's state valid.
+    A new option that is neutral by default leaves every training's state valid.
     """
     return {name: value for name, value in params.items() if name not in neutral or neutral[name] != value}
 
 
-def _parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+def code(script: Path, unused: Collection[str] = (), package: Path = PACKAGE) -> dict[str, str]:
+    """Digest of every file of `package` that `script`, itself left out, may use, by its path from the package's parent.
 
-
-def _imports(tree: ast.AST, package: Path) -> dict[str, tuple[Path, str]]:
-    """What the imports of `package` bind: {name: (the module's file, what of it, '' for the whole)}.
-
-    A package's __init__ only says what the package is, so it is no module.
+    unused: options at neutral values. It is read from the code, so imports inside functions count, and modules that
+    happen to be loaded do not.
     """
-    bound: dict[str, tuple[Path, str]] = {}
-
-    def file_of(name: str) -> Path:
-        return package.parent.joinpath(*name.split(".")).with_suffix(".py")
-
-    for node in ast.walk(tree):
-        if not _is_own(node, package):
-            continue
-        for alias in node.names:
-            if isinstance(node, ast.Import):
-                target, attribute = file_of(alias.name), ""
-            elif (target := file_of(f"{node.module}.{alias.name}")).is_file():
-                attribute = ""
-            else:
-                target, attribute = file_of(node.module), alias.name
-            if target.is_file():
-                bound[alias.asname or alias.name] = target, attribute
-    return bound
+    script = Path(script).resolve()
+    reduced: dict[Path, _Reduced] = {}
+    todo = {script}
+    while todo:
+        file = todo.pop()
+        reduced[file] = _Reduced(file, unused, package)
+        todo |= {target.file for target in reduced[file].targets} - reduced.keys()
+    digests: dict[str, str] = {}
+    for file in sorted(reduced.keys() - {script}):
+        # A target by what it defines: that tells it from another module, whatever its name is.
+        targets = [(reduced[target.file].defines, target.attribute) for target in reduced[file].targets]
+        text = repr((reduced[file].text, targets))
+        digests[file.relative_to(package.parent).as_posix()] = hashlib.sha256(text.encode()).hexdigest()
+    return digests
 
 
-def _is_own(node: ast.AST, package: Path) -> bool:
-    if isinstance(node, ast.ImportFrom):
-        return (node.module or "").split(".")[0] == package.name
-    return isinstance(node, ast.Import) and node.names[0].name.split(".")[0] == package.name
+def mark(fingerprint: dict) -> str:
+    """A fingerprint's short name, 16 hexadecimal digits. The names of its files do not count."""
+    counted = fingerprint | {"code": sorted(fingerprint.get("code", {}).values())}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class _Target(NamedTuple):
+    """What an imported name stands for: an attribute of a module, '' for the module itself."""
+
+    file: Path
+    attribute: str
 
 
 class _Reduced(ast.NodeTransformer):
-    """Removes what shapes no result, and replaces each imported name by its number in order of first use."""
+    """A file's syntax tree without what shapes no result. An imported name becomes its number in order of first use.
 
-    def __init__(self, imports: dict[str, tuple[Path, str]], package: Path) -> None:
-        self.imports, self.package = imports, package
-        self.used: list[str] = []  # imported names
+    text: the tree. targets: what the numbers stand for. defines: the names of the file's classes and functions.
+    """
+
+    def __init__(self, file: Path, unused: Collection[str], package: Path) -> None:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        self.unused, self.package = unused, package
+        self.imported: dict[str, _Target] = {}
+        for node in ast.walk(tree):
+            if self._is_own_import(node):
+                self.imported |= self._bound(node)
+        self.used: list[str] = []
+        self.defines = sorted(n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef))
+        self.text = ast.dump(self.visit(tree))
+        self.targets = [self.imported[name] for name in self.used]
+
+    def _is_own_import(self, node: ast.AST) -> bool:
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        return any(name.split(".")[0] == self.package.name for name in names)
+
+    def _bound(self, node: ast.Import | ast.ImportFrom) -> dict[str, _Target]:
+        """The names that an import binds. A package's __init__ only says what the package is, so it is no module."""
+
+        def file_of(name: str) -> Path:
+            return self.package.parent.joinpath(*name.split(".")).with_suffix(".py")
+
+        bound = {}
+        for alias in node.names:
+            module = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+            target = _Target(file_of(module), "")
+            if isinstance(node, ast.ImportFrom) and not target.file.is_file():
+                target = _Target(file_of(node.module or ""), alias.name)
+            if target.file.is_file():
+                bound[alias.asname or alias.name] = target
+        return bound
+
+    def _is_unused(self, node: ast.AST) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr in self.unused
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                body = body[1:]
-        if isinstance(body, list):
-            node.body = [line for line in body if not _is_own(line, self.package)] or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            node.body = node.body[1:]
         return super().generic_visit(node)
 
-    def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        if isinstance(node.exc, ast.Call):
-            node.exc = node.exc.func  # without what it says
-        return self.generic_visit(node)
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        return None if self._is_own_import(node) else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if self._is_own_import(node) else node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        if node.id in self.imports:
+        if node.id in self.imported:
             if node.id not in self.used:
                 self.used.append(node.id)
             node.id = f"import {self.used.index(node.id)}"
         return node
 
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        if isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func  # what it says does not count
+        return self.generic_visit(node)
 
-def _digest(file: Path, package: Path) -> str:
-    """Of the reduced tree, and of what each of the imported names stands for."""
-    tree = _parsed(file)
-    imports = _imports(tree, package)
-    reduced = _Reduced(imports, package)
-    text = ast.dump(reduced.visit(tree))
-    meanings = [(_defines(imports[name][0]), imports[name][1]) for name in reduced.used]
-    return hashlib.sha256(repr((text, meanings)).encode()).hexdigest()
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """Without what is printed."""
+        printed = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "print"
+        return None if printed else self.generic_visit(node)
 
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        return None if node.arg == "description" else self.generic_visit(node)
 
-def _defines(file: Path) -> list[str]:
-    """The names of a module's classes and functions: what tells it from another whatever it is called."""
-    return sorted(n.name for n in _parsed(file).body if isinstance(n, ast.ClassDef | ast.FunctionDef))
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        """Without the tables of neutral values."""
+        return None if ast.unparse(node.targets[0]) == "NEUTRAL" else self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        """Without the fields of unused options."""
+        return None if ast.unparse(node.target) in self.unused else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """`if settings.option:` of an unused option is its `else`."""
+        if self._is_unused(node.test):
+            return [self.visit(line) for line in node.orelse]
+        return self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        return self.visit(node.orelse) if self._is_unused(node.test) else self.generic_visit(node)
