@@ -148,7 +148,10 @@ class Checkpoints:
         except (OSError, ValueError):
             return None
         now = _flat(json.loads(json.dumps(self.fingerprint)))
-        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        changed = sorted(
+            (name for name in before.keys() | now.keys() if before.get(name) != now.get(name)),
+            key=lambda name: (name.startswith("code."), name),  # an option that is now used changes what code counts
+        )
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
         return f"changed since {newest.parent.name}: {', '.join(changed[:4])}{more}"
 

@@ -1,4 +1,4 @@
-"""A training continues after an edit that shapes no result, and starts anew after one that may, in a copy of the code."""
+"""In a copy of the code: a training continues after an edit that shapes no result, and starts anew after another."""
 
 import os
 import shutil
