@@ -9,20 +9,19 @@ net starts as every baseline does, not from its teacher's weights: Irvin et al. 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Option
 
 from .cli import located, main
+from .options import CheckpointMinutes, Precision, Seed, SplitFolder, State, Stores, View
 from .state import training_state
 
 
 def run(
-    table: Annotated[
-        Path, Option(help="label table: image_id, patient_id, split, projection, target., weight., truth.<finding>")
-    ],
-    stores: Annotated[Path, Option(help="the data set's stores, one folder a size")],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
+    table: Annotated[Path, Option(help="label table, as the stage label writes it")],
+    stores: Stores,
+    split: SplitFolder,
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option(help="parquet of the validation and test images' scores")],
     history: Annotated[Path, Option(help="CSV with a row an epoch")],
@@ -32,23 +31,17 @@ def run(
     epochs: Annotated[int, Option(min=1)] = 3,
     batch: Annotated[int, Option(min=2)] = 16,
     lr: Annotated[float, Option(min=0.0)] = 1e-4,
-    average: Annotated[
-        float, Option(min=0.0, max=0.9999, help="decay of the running average of the weights; 0: none, as in the paper")
-    ] = 0.0,
+    average: Annotated[float, Option(min=0.0, max=0.9999, help="decay of the weights' running average; 0: none")] = 0.0,
     weights: Annotated[str, Option(help="imagenet | none | a .safetensors path")] = "imagenet",
-    view: Annotated[Literal["frontal", "lateral", "all"], Option(help="projections trained and tested on")] = "all",
-    crop_min: Annotated[
-        float, Option(min=0.05, max=1.0, help="least share of the area that a random crop keeps")
-    ] = 0.8,
+    view: Annotated[View, Option(help="projections trained and tested on")] = "all",
+    crop_min: Annotated[float, Option(min=0.05, max=1.0, help="least share of the area that a crop keeps")] = 0.8,
     flip: Annotated[float, Option(min=0.0, max=1.0, help="probability of a mirror image")] = 0.0,
     rotate: Annotated[float, Option(min=0.0, max=45.0, help="largest rotation in degrees")] = 5.0,
-    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
-    seed: Annotated[int, Option(min=0)] = 0,
+    precision: Precision = "auto",
+    seed: Seed = 0,
     trial: Annotated[int | None, Option(min=0, help="replaces the seed; numbers the trainings of one arm")] = None,
-    checkpoint_minutes: Annotated[
-        float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="minutes between two saves of the training state")
-    ] = 5.0,
-    state: Annotated[Path | None, Option(help="folder that keeps the training state; default: .checkpoints")] = None,
+    checkpoint_minutes: CheckpointMinutes = 5.0,
+    state: State = None,
 ) -> None:
     """Train the classifier on one label table and predict its validation and test images."""
     import dataclasses

@@ -10,19 +10,20 @@ from typing import Annotated, Literal
 from typer import Option
 
 from .cli import main
+from .options import CheckpointMinutes, Precision, Records, Seed, SplitFolder, State, Stores, View
 from .state import training_state
+
+Mode = Literal["per_finding", "pooled", "conditional"]
 
 
 def run(
     generator: Annotated[str, Option(help="a finding's slug, such as lung_lesion; several joined by + share one net")],
-    records: Annotated[Path, Option()],
-    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
+    records: Records,
+    stores: Stores,
+    split: SplitFolder,
     model: Annotated[Path, Option(help="folder for generator and discriminator")],
     report: Annotated[Path, Option(help="folder for history.csv, kept.json and the pictures")],
-    mode: Annotated[
-        Literal["per_finding", "pooled", "conditional"], Option(help="what several findings of one net mean to it")
-    ] = "per_finding",
+    mode: Annotated[Mode, Option(help="how one net serves several findings")] = "per_finding",
     size: Annotated[int, Option(help="16, 32, 64, 128, 256 or 512")] = 128,
     epochs: Annotated[int, Option(min=1)] = 1000,
     batch: Annotated[int, Option(min=2)] = 64,
@@ -31,33 +32,23 @@ def run(
     z_dim: Annotated[int, Option(min=1)] = 100,
     width: Annotated[int, Option(min=1, help="channels of the widest maps; ngf = ndf of the DCGAN example")] = 64,
     channels: Annotated[Literal[1, 3], Option(help="3 is the paper's; X-rays are gray")] = 1,
-    view: Annotated[Literal["frontal", "lateral", "all"], Option(help="projections trained on")] = "frontal",
+    view: Annotated[View, Option(help="projections trained on")] = "frontal",
     flip: Annotated[float, Option(min=0.0, max=1.0)] = 0.0,
     sample_every: Annotated[int, Option(min=1, help="epochs between two looks at the generator")] = 50,
-    average: Annotated[
-        float, Option(min=0.0, max=0.9999, help="decay of the running average of the generator's weights; 0: none")
-    ] = 0.0,
+    average: Annotated[float, Option(min=0.0, max=0.9999, help="decay of G's running average; 0: none")] = 0.0,
     select: Annotated[Literal["last", "kid"], Option(help="which looked-at generator is kept")] = "last",
-    holdout: Annotated[
-        float, Option(min=0.0, max=0.5, help="share of the training patients kept back for KID; of no use to last")
-    ] = 0.0,
+    holdout: Annotated[float, Option(min=0.0, max=0.5, help="share of patients kept back for select = kid")] = 0.0,
     patience: Annotated[int, Option(min=0, help="looks without a better KID before training stops; 0: never")] = 0,
-    stop_diversity: Annotated[
-        float, Option(min=0.0, max=1.0, help="share of the real X-rays' diversity below which it stops; 0: never")
-    ] = 0.0,
+    stop_diversity: Annotated[float, Option(min=0.0, max=1.0, help="least share of real diversity; 0: any")] = 0.0,
     label_smoothing: Annotated[float, Option(min=0.0, max=0.5, help="of the discriminator's real labels")] = 0.0,
-    spectral_norm: Annotated[bool, Option(help="of the discriminator's weights")] = False,
-    saturating: Annotated[
-        bool, Option(help="the generator descends log(1 - D(G(z))), as printed, in place of -log D(G(z))")
-    ] = False,
+    spectral_norm: Annotated[bool, Option(help="normalise the discriminator's weights")] = False,
+    saturating: Annotated[bool, Option(help="G descends log(1 - D(G(z))), as printed, not -log D(G(z))")] = False,
     gain: Annotated[float, Option(min=0.0, help="mean of the batch-norm gains at the start")] = 1.0,
     diffaugment: Annotated[str, Option(help="none, or some of color,translation,cutout")] = "none",
-    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
-    seed: Annotated[int, Option(min=0)] = 0,
-    checkpoint_minutes: Annotated[
-        float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="between two saves of the training state")
-    ] = 5.0,
-    state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
+    precision: Precision = "auto",
+    seed: Seed = 0,
+    checkpoint_minutes: CheckpointMinutes = 5.0,
+    state: State = None,
 ) -> None:
     """Train the DCGAN of one generator."""
     from PIL import Image
