@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import cxr
 
@@ -80,7 +80,7 @@ class _Reduced(ast.NodeTransformer):
         self.text = ast.dump(self.visit(tree))
         self.targets = [self.imported[name] for name in self.used]
 
-    def _is_own_import(self, node: ast.AST) -> bool:
+    def _is_own_import(self, node: ast.AST) -> TypeGuard[ast.Import | ast.ImportFrom]:
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         return any(name.split(".")[0] == self.package.name for name in names)
