@@ -28,10 +28,10 @@ TOLERANCE = 2e-3  # of two losses, relative; the generator's is after the discri
 
 
 def ours(machine, images: Images, checkpoints, *, batch: int, width: int, channels: int = 3):
-    return dcgan_train.fit(
-        machine, images, checkpoints, label="benchmark", epochs=1, batch=batch, lr=LR, beta1=BETA1, z_dim=Z,
-        width=width, channels=channels, flip=0.0, sample_every=1, seed=0,
-    )  # fmt: skip
+    settings = dcgan_train.Settings(
+        batch=batch, lr=LR, beta1=BETA1, z_dim=Z, width=width, channels=channels, flip=0.0, seed=0, sample_every=1
+    )
+    return dcgan_train.fit(machine, images, checkpoints, settings, label="benchmark", epochs=1)
 
 
 def plain_nets(size: int, width: int, channels: int) -> tuple[nn.Sequential, nn.Sequential]:

@@ -40,12 +40,12 @@ def labels(n: int) -> pd.DataFrame:
 
 
 def ours(machine, net, table: pd.DataFrame, images: Images, checkpoints, batch: int, lr: float, **augment):
-    settings = {"crop_min": 1.0, "flip": 0.0, "rotate": 0.0} | augment
+    options = {"crop_min": 1.0, "flip": 0.0, "rotate": 0.0} | augment
+    settings = classifier_train.Settings(batch=batch, lr=lr, average=0.0, seed=0, select_on=[], **options)
+    part = classifier_train.Labelled(table, images)
     return classifier_train.fit(
-        machine, net, table, images, table, images, checkpoints,
-        objective=CrossEntropy(), label="benchmark", select_on=[], epochs=1, batch=batch, lr=lr, average=0.0,
-        seed=0, **settings,
-    )  # fmt: skip
+        machine, net, part, part, checkpoints, CrossEntropy(), settings, label="benchmark", epochs=1
+    )
 
 
 class Plain:

@@ -59,12 +59,12 @@ def trained(precision: str, folder: Path, size: int, n: int, epochs: int, batch:
     held_out, truth = made_up.findings(folder / "held_out", n, size, 2, machine.device)
     few, few_labels = made_up.findings(folder / "valid", 8, size, 3, machine.device)
     started = time.perf_counter()
-    net, _, _ = train.fit(
-        machine, classifier_net.build("none", 0), labels, images, few_labels, few, Silent(), label=precision,
-        select_on=[],
-        objective=CrossEntropy(), epochs=epochs, batch=batch, lr=1e-3, average=0.98, crop_min=0.9, flip=0.0,
-        rotate=0.0, seed=order,
-    )  # fmt: skip
+    settings = train.Settings(
+        batch=batch, lr=1e-3, average=0.98, crop_min=0.9, flip=0.0, rotate=0.0, seed=order, select_on=[]
+    )
+    parts = train.Labelled(labels, images), train.Labelled(few_labels, few)
+    start = classifier_net.build("none", 0)
+    net, _, _ = train.fit(machine, start, *parts, Silent(), CrossEntropy(), settings, label=precision, epochs=epochs)
     took = time.perf_counter() - started
     scores = classifier_net.predict(machine, net, held_out)
     return Trained(float(auc(findings.columns_of(truth, "truth").astype(np.float64), scores).mean()), took)
@@ -72,7 +72,7 @@ def trained(precision: str, folder: Path, size: int, n: int, epochs: int, batch:
 
 def native() -> bool:
     """Whether this machine computes bf16 itself."""
-    return fabric("auto")._precision.precision == "bf16-mixed"
+    return fabric("auto").strategy.precision.precision == "bf16-mixed"
 
 
 def lines(quick: bool, at_most: float = AUC_DIFFERENCE) -> Iterator[Line]:

@@ -12,16 +12,17 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import instances_of, main
+from .cli import instances_of, main
+from .options import SplitFolder, Stores
 
 
 def run(
     policy: Annotated[str, Option(help="u_selftrained")],
     table: Annotated[Path, Option(help="the teacher's label table")],
     teacher: Annotated[Path, Option(help="folder of the teacher's model.safetensors and model.json")],
-    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
-    out: Annotated[Path, Option()],
+    stores: Stores,
+    split: SplitFolder,
+    out: Annotated[Path, Option(help="label table to write, a parquet file")],
 ) -> None:
     """Give the uncertain labels of the training images the teacher's probabilities."""
     from cxr.classifier import net as classifier
@@ -38,20 +39,20 @@ def run(
     all_policies([TEACHER], [policy])
     label, baseline = instances_of(TEACHER)
     rows = read_table(table, label, COLUMNS)
-    about = read_json(teacher / "model.json", baseline, Model)
-    splits, drawn = read_split(split, "chexpert")
-    if about.split_sha256 != drawn.sha256:
+    model = read_json(teacher / "model.json", baseline, Model)
+    splits, split_info = read_split(split, "chexpert")
+    if model.split_sha256 != split_info.sha256:
         raise ValueError(f"{teacher}: was trained on another split; `dvc repro -f {baseline}` makes it again")
-    if about.classes != 2:
+    if model.classes != 2:
         raise ValueError(f"{teacher}: its model.json is not {TEACHER}'s; `dvc repro -f {baseline}` makes it again")
-    train = in_view(rows[rows["split"] == "train"], about.view).reset_index(drop=True)
-    guard(train, splits, by=drawn.by, what=str(table))
+    train = in_view(rows[rows["split"] == "train"], model.view).reset_index(drop=True)
+    guard(train, splits, by=split_info.by, what=str(table))
 
     machine = fabric("32-true")
     net = classifier.build("none", 0)
     load_into(net, teacher / "model.safetensors")
     net = net.to(machine.device)
-    images = Images([open_store(stores / str(about.size))], train["image_id"], machine.device)
+    images = Images([open_store(stores / str(model.size))], train["image_id"], machine.device)
     result = relabelled(rows, train["image_id"], classifier.predict(machine, net, images))
     if not machine.is_global_zero:
         return

@@ -1,13 +1,7 @@
-"""The classifier of paper 1: DenseNet121 with 14 sigmoid outputs, under any label policy, for the baseline and the
-final model alike. Where uncertain is a class of its own (U-MultiClass), it has three outputs per finding.
+"""Paper 1's classifier: DenseNet121 (Huang et al. 2017) with a sigmoid output per finding, from a gray X-ray.
 
-Loss: binary cross-entropy over the findings, sum(w * bce) / sum(w) over a batch, where the policy's weight w masks a
-label (0) out (cxr/classifier/objectives.py, which has the control arms' too).
-Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept
-(PAPER 1, section 4). What is validated and kept is a running average of the weights (cxr/training/average.py); with
-decay 0 it
-is the paper's, the weights as they are. A batch depends on (seed, epoch, step) alone; state is kept in Checkpoints, so
-that an interrupted training continues exactly.
+Under U-MultiClass, where uncertain is a class of its own, it has three outputs per finding. cxr/classifier/train.py
+trains it.
 
 Shapes: N batch, S image size, K = 14 findings, O outputs: K, or 3K (per finding: negative, positive, uncertain).
 """
@@ -22,8 +16,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torchvision.models import DenseNet121_Weights, densenet121
 
-from cxr.classifier.densenet import DenseNet121
 from cxr.core.findings import SLUGS, UNCERTAIN, columns_of
 from cxr.training import weights
 from cxr.training.batches import Images, in_order
@@ -37,14 +31,15 @@ UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 class Classifier(nn.Module):
-    """Gray images N x 1 x S x S in [0, 1] -> N x O logits: three equal channels, normalised, through DenseNet121.
+    """Gray images N x 1 x S x S in [0, 1] -> N x O logits: DenseNet121 on three equal, normalised channels.
 
-    classes: per finding; 2 is one output, 3 is three.
+    S: at least 32. classes: 2 gives one output per finding, 3 gives three. The paper's sigmoid layer is in the loss and
+    in the prediction.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], classes: int = 2) -> None:
         super().__init__()
-        self.net = DenseNet121(len(SLUGS) * (3 if classes == 3 else 1))
+        self.net = densenet121(num_classes=len(SLUGS) * (3 if classes == 3 else 1))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -54,10 +49,9 @@ class Classifier(nn.Module):
 
 
 def build(start: str, seed: int, classes: int = 2) -> Classifier:
-    """A classifier that starts from `start`: imagenet | none | the path of a safetensors file that an earlier training
-    wrote.
+    """A classifier with the weights that `start` names: imagenet | none | the path of an earlier model.safetensors.
 
-    ImageNet's weights come with ImageNet's normalisation. Raises ValueError when they cannot be had, or do not fit.
+    ImageNet's weights come with ImageNet's normalisation. Raises ValueError when the weights are missing or do not fit.
     """
     imagenet = start == "imagenet"
     with seeded(seed, 0):
@@ -75,8 +69,6 @@ def build(start: str, seed: int, classes: int = 2) -> Classifier:
 
 
 def _imagenet() -> dict[str, torch.Tensor]:
-    from torchvision.models import DenseNet121_Weights, densenet121
-
     chosen = DenseNet121_Weights.IMAGENET1K_V1
     try:
         return densenet121(weights=chosen).state_dict()  # torchvision also renames the old file's keys
@@ -89,33 +81,34 @@ def _imagenet() -> dict[str, torch.Tensor]:
 
 
 def classes_of(table: pd.DataFrame) -> int:
-    """Classes per finding that a label table is of: 3 where it holds uncertain.<finding>, else 2. Raises ValueError for
-    one that says so of some findings only, or of a label that counts as certain too.
+    """Classes per finding of a label table: 3 where it has the columns uncertain.<finding>, else 2.
+
+    Raises ValueError when it has only some of these columns, or a label that is both uncertain and weighted.
     """
     held = [name for name in UNCERTAIN if name in table]
     if not held:
         return 2
     if lacking := [name for name in UNCERTAIN if name not in held]:
         raise ValueError(f"it has {held[0]} but not {lacking[0]}")
-    own, weight = columns_of(table, "uncertain"), columns_of(table, "weight")
-    if not np.isin(own, (0, 1)).all() or (own * weight).any():
+    uncertain, weight = columns_of(table, "uncertain"), columns_of(table, "weight")
+    if not np.isin(uncertain, (0, 1)).all() or (uncertain * weight).any():
         raise ValueError("an uncertain.<finding> is not 1 or 0, or is 1 beside a weight")
     return 3
 
 
 def targets_and_weights(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """(target, weight), N x K float32 each, that a net learns from: with three classes, 2 is an uncertain label, and
-    counts.
+    """(target, weight) of a label table's rows, N x K float32 each. With three classes an uncertain label has target 2
+    and weight 1.
     """
     target, weight = columns_of(table, "target"), columns_of(table, "weight")
     if classes_of(table) == 3:
-        own = columns_of(table, "uncertain") == 1
-        target[own], weight[own] = 2, 1
+        uncertain = columns_of(table, "uncertain") == 1
+        target[uncertain], weight[uncertain] = 2, 1
     return target, weight
 
 
 def probability(logits: torch.Tensor) -> torch.Tensor:
-    """Logits N x O -> N x K, P(positive): of three classes, restricted to positive and negative (Irvin et al. 2019)."""
+    """Logits N x O -> P(positive), N x K. Of three classes only positive and negative count (Irvin et al. 2019)."""
     if logits.shape[1] == 3 * len(SLUGS):
         negative, positive, _ = logits.float().view(-1, len(SLUGS), 3).unbind(2)
         return torch.sigmoid(positive - negative)  # softmax over the two

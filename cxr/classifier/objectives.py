@@ -1,7 +1,7 @@
 """What the classifier minimises: objectives of logits N x K, targets N x K and weights N x K (0 masks a label out).
 
-An objective is a module, so that what it keeps from step to step is saved with the training. `done` is the share of the
-training's steps already taken, in [0, 1); before the share `lead` it is not yet what it is named after.
+An objective is a module, so the training's state holds what it keeps from step to step. `done` is the share of the
+training's steps already taken, in [0, 1). During the first `warmup_share` of the steps an objective is not yet itself.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from cxr.classifier.formats import Arm
 from cxr.core.files import read_json
 from cxr.core.findings import SLUGS
 
-OBJECTIVES = ("cross_entropy", "pos_weight", "auc_margin")
-# What a training does unless a control arm (cxr/synthesis/arms.py) says otherwise. images: of the arm's own store;
-# epoch_images:
-# that an epoch counts, 0: all rows; lead: whether the table's synthetic rows come first, alone.
+# A training without a control arm (cxr/synthesis/arms.py). images: in the arm's own store. epoch_images: length of an
+# epoch, 0 for all rows. lead: True trains on the table's synthetic rows first, and then on the others.
 BASELINE = {"objective": "cross_entropy", "images": 0, "epoch_images": 0, "lead": False, "shares": {}}
 
 
@@ -32,9 +30,9 @@ def weighted_mean(losses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 class CrossEntropy(nn.Module):
-    """Binary cross-entropy, weighted mean. positive: K factors of the positives' part of it; None: 1."""
+    """Binary cross-entropy, weighted mean. positive: K factors for the positives' part of it, None for 1."""
 
-    lead = 0.0
+    warmup_share = 0.0
 
     def __init__(self, positive: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -47,12 +45,12 @@ class CrossEntropy(nn.Module):
 
 
 class MultiClass(nn.Module):
-    """U-MultiClass (Irvin et al. 2019, section 3): the cross-entropy of three classes per finding, weighted mean.
+    """U-MultiClass (Irvin et al. 2019, section 3): cross-entropy over three classes per finding, weighted mean.
 
     logits N x 3K, target N x K of 0 negative, 1 positive, 2 uncertain.
     """
 
-    lead = 0.0
+    warmup_share = 0.0
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
         each = logits.float().view(*target.shape, 3).permute(0, 2, 1)  # N x 3 x K
@@ -60,61 +58,66 @@ class MultiClass(nn.Module):
 
 
 class AucMargin(nn.Module):
-    """The AUC margin loss of Yuan et al. 2021 (Large-scale robust deep AUC maximization, eq. 3), after cross-entropy in
-    the first `lead` of the steps (they start from a net trained with it). Of each finding, with scores h = sigmoid:
+    """The AUC margin loss of Yuan et al. 2021 (Large-scale robust deep AUC maximization, eq. 3).
+
+    The authors start from a net trained with cross-entropy, so cross-entropy it is in the first `warmup_share` of the
+    steps. For each finding, with scores h = sigmoid(logit):
 
         E[(h - a)^2 | +] + E[(h - b)^2 | -] + 2 alpha (m + E[h | -] - E[h | +]) - alpha^2,
 
-    minimised over a, b and the net, maximised over alpha >= 0, margin m. The inner problem has a closed form,
-    a = E[h | +], b = E[h | -], alpha = max(0, m + b - a), and its gradient reaches the net with these held still; here
-    a and b are running means over the batches, since a batch may lack positives.
+    minimised over a, b and the net, maximised over alpha >= 0, with margin m. The inner problem has a closed form:
+    a = E[h | +], b = E[h | -], alpha = max(0, m + b - a). The net's gradient takes these as constants. A batch may lack
+    positives, so a and b are running means over the batches.
 
-    prevalence: K shares of positives among the labels that count, strictly between 0 and 1 (a finding without both
-    counts nothing).
+    prevalence: K shares of positives among the labels that count. A finding with the share 0 or 1 does not count.
     """
 
-    def __init__(self, prevalence: Sequence[float], margin: float = 1.0, lead: float = 0.5, decay: float = 0.9) -> None:
+    def __init__(
+        self, prevalence: Sequence[float], margin: float = 1.0, warmup_share: float = 0.5, decay: float = 0.9
+    ) -> None:
         super().__init__()
         share = torch.tensor(prevalence, dtype=torch.float32)
-        self.margin, self.lead, self.decay = margin, lead, decay
+        self.margin, self.warmup_share, self.decay = margin, warmup_share, decay
         self.cross_entropy = CrossEntropy()
         self.register_buffer("prevalence", share, persistent=False)
-        self.register_buffer("means", torch.full((2, len(share)), 0.5))  # b, a: of the negatives' and positives' scores
+        self.register_buffer(
+            "means", torch.full((2, len(share)), 0.5)
+        )  # b and a: mean scores of negatives and positives
 
     @torch.no_grad()
-    def _follow(self, h: torch.Tensor, of: torch.Tensor) -> None:
-        n = of.sum(1)  # 2 x K
-        seen = n > 0
-        now = (of * h).sum(1) / n.clamp(min=1e-8)
-        self.means.copy_(torch.where(seen, self.decay * self.means + (1 - self.decay) * now, self.means))
+    def _update_means(self, h: torch.Tensor, parts: torch.Tensor) -> None:
+        n = parts.sum(1)  # 2 x K
+        now = (parts * h).sum(1) / n.clamp(min=1e-8)
+        self.means.copy_(torch.where(n > 0, self.decay * self.means + (1 - self.decay) * now, self.means))
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
         h = torch.sigmoid(logits.float())
-        of = torch.stack([(1 - target) * weight, target * weight])  # 2 x N x K: negatives, positives
-        self._follow(h.detach(), of)
-        if done < self.lead:
+        parts = torch.stack([(1 - target) * weight, target * weight])  # 2 x N x K: negatives, positives
+        self._update_means(h.detach(), parts)
+        if done < self.warmup_share:
             return self.cross_entropy(logits, target, weight, done)
         b, a = self.means
         alpha = (self.margin + b - a).clamp(min=0)
         p = self.prevalence
         usable = (p > 0) & (p < 1)
         total = weight.sum(0).clamp(min=1e-8)
-        negative, positive = of[0] / (1 - p).clamp(min=1e-8) / total, of[1] / p.clamp(min=1e-8) / total
+        negative, positive = parts[0] / (1 - p).clamp(min=1e-8) / total, parts[1] / p.clamp(min=1e-8) / total
         inner = negative * ((h - b) ** 2 + 2 * alpha * h) + positive * ((h - a) ** 2 - 2 * alpha * h)
         each = inner.sum(0) + 2 * alpha * self.margin - alpha**2
         return each[usable].sum() / usable.sum().clamp(min=1)
 
 
 def read(path: str | os.PathLike) -> dict:
-    """An arm's JSON. Raises ValueError, naming the file, when it is not one."""
+    """The spec in an arm's JSON. Raises ValueError with the file's name when it is none."""
     return read_json(path, f"arm@{Path(path).parent.name}", Arm).model_dump()
 
 
 def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int = 2) -> nn.Module:
-    """What the arm minimises, for the N x K training targets and weights, and 2 or 3 classes per finding.
+    """The objective of an arm. target, weight: of the training rows, N x K. classes: per finding, 2 or 3.
 
-    pos_weight: for a finding with a share r, w p / (w p + n) = r for p positives and n negatives that count; never
-    under 1, as `balance` takes no image away. Raises ValueError for an objective that has no form for three classes.
+    pos_weight: a finding with the share r gets the factor w with w p / (w p + n) = r, for p positives and n negatives
+    that count, but at least 1, because `balance` removes no image. Raises ValueError for an objective that has no form
+    for three classes.
     """
     if classes == 3:
         if spec["objective"] != "cross_entropy":

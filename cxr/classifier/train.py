@@ -1,8 +1,8 @@
-"""Training paper 1's classifier (cxr/classifier/net.py): the loop, and the choice of its epoch.
+"""Training paper 1's classifier (cxr/classifier/net.py), and the choice of its epoch.
 
-Optimiser: Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept
-(PAPER 1, section 4). What is validated and kept is a running average of the weights (cxr/training/average.py); with
-decay 0 it is the paper's, the weights as they are. A batch depends on (seed, epoch, step) alone.
+Adam, lr 1e-4, betas 0.9 / 0.999; batch 16; 3 epochs; the epoch with the best mean validation AUC is kept (PAPER 1,
+section 4). Validated and kept is a running average of the weights (cxr/training/average.py); decay 0 is the paper's,
+the weights as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,8 @@ import torch
 from torch import nn
 
 from cxr.classifier.net import Classifier, predict, targets_and_weights
-from cxr.core.files import Progress
 from cxr.core.findings import SLUGS, columns_of
+from cxr.training import loop
 from cxr.training.average import copy_of, update_average
 from cxr.training.batches import Images, affine, order, warp
 from cxr.training.checkpoints import Checkpoints
@@ -29,43 +30,77 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+@dataclass(frozen=True)
+class Settings:
+    """average: decay of the running average. crop_min, flip, rotate: as in batches.affine. select_on: findings whose
+    mean validation AUC chooses the epoch; where there is none, the validation loss does.
+    """
+
+    batch: int
+    lr: float
+    average: float
+    crop_min: float
+    flip: float
+    rotate: float
+    seed: int
+    select_on: Sequence[str]
+
+
+class Labelled(NamedTuple):
+    """A label table and the images of its rows, in order."""
+
+    table: pd.DataFrame
+    images: Images
+
+
+class Trained(NamedTuple):
+    """net: with the weights of `best_epoch` (from 1). history: epoch, train_loss, valid_loss, valid_macro_auc."""
+
+    net: Classifier
+    history: pd.DataFrame
+    best_epoch: int
+
+
 def auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve of one finding (truth 1 / 0 / NaN, NaN left out), by mid-ranks. For choosing the epoch;
-    cxr/evaluation/metrics.py
-    judges the result, and its file stays out of what retrains a network."""
-    known = ~np.isnan(truth)
-    positive = truth[known] == 1
+    """Area under the ROC curve of one finding by mid-ranks; truth is 1, 0 or NaN, and NaN is left out.
+
+    It chooses the epoch. cxr/evaluation/metrics.py judges the result; an edit there must not train a network again.
+    """
+    certain = ~np.isnan(truth)
+    positive = truth[certain] == 1
     m = int(positive.sum())
-    ranks = pd.Series(scores[known]).rank().to_numpy()
+    ranks = pd.Series(scores[certain]).rank().to_numpy()
     return float((ranks[positive].sum() - m * (m + 1) / 2) / (m * (len(positive) - m)))
 
 
 def validation(scores: np.ndarray, table: pd.DataFrame, select_on: Sequence[str]) -> tuple[float, float]:
-    """(masked cross-entropy against the fixed truth, mean AUC over the findings that can be judged; NaN when there is
-    none).
-    """
+    """(cross-entropy over the certain labels, mean AUC over the findings `select_on`; NaN when there are none)."""
     truth = columns_of(table, "truth").astype(np.float64)
-    known = ~np.isnan(truth)
+    certain = ~np.isnan(truth)
     clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    loss = -np.where(truth == 1, np.log(clipped), np.log1p(-clipped))[known].mean()
+    loss = -np.where(truth == 1, np.log(clipped), np.log1p(-clipped))[certain].mean()
     chosen = [SLUGS.index(name) for name in select_on]
     mean = float(np.mean([auc(truth[:, k], scores[:, k]) for k in chosen])) if chosen else math.nan
     return float(loss), mean
 
 
-def _draw(n: int, batch: int, seed: int, total: int, lead: np.ndarray | None) -> Callable[[int], torch.Tensor]:
-    """Step number -> the rows of its batch: one permutation after the other of the n rows, whole batches alone (what is
-    left of one is in another place in the next); with `lead`, of those rows first and then of the others.
+def rows_by_step(
+    n: int, batch: int, seed: int, total: int, first_rows: np.ndarray | None = None
+) -> Callable[[int], torch.Tensor]:
+    """A function from a step, of `total`, to the rows of its batch: one permutation of the n rows after the other.
+
+    Batches are whole; the rows left over at the end of a permutation differ from one to the next. first_rows: the
+    training uses these rows alone for the share of its steps that they are of all rows, then the others alone.
     """
     pools, starts = [torch.arange(n)], [0]
-    if lead is not None:
+    if first_rows is not None:
         first = torch.zeros(n, dtype=torch.bool)
-        first[torch.as_tensor(lead)] = True
-        pools, starts = [pools[0][first], pools[0][~first]], [0, round(total * len(lead) / n)]
+        first[torch.as_tensor(first_rows)] = True
+        pools, starts = [pools[0][first], pools[0][~first]], [0, round(total * len(first_rows) / n)]
     latest: dict[tuple[int, int], torch.Tensor] = {}
 
     def rows_at(step: int) -> torch.Tensor:
-        which = int(step >= starts[-1]) if lead is not None else 0
+        which = int(step >= starts[-1]) if first_rows is not None else 0
         pool = pools[which]
         number, place = divmod(step - starts[which], max(1, len(pool) // batch))
         if (which, number) not in latest:
@@ -76,111 +111,115 @@ def _draw(n: int, batch: int, seed: int, total: int, lead: np.ndarray | None) ->
     return rows_at
 
 
+class ClassifierTraining(loop.Training):
+    """Adam on an objective; the epoch with the best validation is kept in `best`.
+
+    warmup_share: epochs that end within this share of the training are never the best.
+    """
+
+    names = ("loss",)
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        net: Classifier,
+        train: Labelled,
+        valid: Labelled,
+        objective: nn.Module,
+        settings: Settings,
+        *,
+        epochs: int,
+        steps: int,
+        first_rows: np.ndarray | None,
+    ) -> None:
+        self.cure = f"lower classifier.lr (now {settings.lr:g})"
+        self.fabric, self.net, self.images, self.valid, self.settings = fabric, net, train.images, valid, settings
+        self.epochs, self.steps = epochs, steps
+        n = len(train.table)
+        self.warmup_share = max(objective.warmup_share, 0.0 if first_rows is None else len(first_rows) / n)
+        self.rows_at = rows_by_step(n, settings.batch, settings.seed, epochs * steps, first_rows)
+        optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, betas=(0.9, 0.999), fused=True)
+        self.model, self.optimiser = fabric.setup(net, optimiser)
+        self.objective = objective.to(fabric.device)
+        self.averaged = copy_of(net) if settings.average else net
+        self.target, self.weight = (torch.from_numpy(v).to(fabric.device) for v in targets_and_weights(train.table))
+        self.best: dict = {"epoch": 0, "score": -math.inf, "weights": {}}
+
+    def state(self) -> dict:
+        return {
+            "net": self.net.state_dict(),
+            "average": self.averaged.state_dict() if self.settings.average else {},
+            "objective": self.objective.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "best": self.best,
+        }
+
+    def load(self, state: dict) -> None:
+        self.net.load_state_dict(state["net"])
+        if self.settings.average:
+            self.averaged.load_state_dict(state["average"])
+        self.objective.load_state_dict(state["objective"])
+        restore(self.optimiser, state["optimiser"])
+        self.best = state["best"]
+
+    def start_epoch(self, epoch: int) -> None:
+        self.model.train()
+
+    def step(self, epoch: int, step: int) -> torch.Tensor:
+        s, position = self.settings, epoch * self.steps + step
+        rows = self.rows_at(position)
+        stream = generator(s.seed, 2, epoch, step)
+        geometry = affine(len(rows), stream, flip=s.flip, rotate=s.rotate, crop=(s.crop_min, 1.0))
+        share = slice(self.fabric.global_rank, None, self.fabric.world_size)  # several devices share one batch
+        rows, geometry = rows[share], geometry[share]
+        x = warp(self.images.gather(rows), geometry, self.images.size)
+        rows = rows.to(self.fabric.device)
+        done = position / (self.epochs * self.steps)
+        loss = self.objective(self.model(x), self.target[rows], self.weight[rows], done)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimiser.step()
+        if s.average:
+            update_average(self.averaged, self.net, s.average, position)
+        return loss.detach()[None]
+
+    def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
+        scores = predict(self.fabric, self.averaged, self.valid.images, after=keep)
+        loss, mean_auc = validation(scores, self.valid.table, self.settings.select_on)
+        score = mean_auc if self.settings.select_on else -loss
+        if score > self.best["score"] and epoch / self.epochs > self.warmup_share:
+            self.best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(self.averaged.state_dict())}
+        return {"train_loss": means["loss"], "valid_loss": loss, "valid_macro_auc": mean_auc}
+
+    def line(self, history: list[dict]) -> str:
+        row = history[-1]
+        return (
+            f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, valid loss {row['valid_loss']:.4f}, "
+            f"valid macro AUC {row['valid_macro_auc']:.4f}"
+        )
+
+
 def fit(
     fabric: Fabric,
     net: Classifier,
-    train: pd.DataFrame,
-    train_images: Images,
-    valid: pd.DataFrame,
-    valid_images: Images,
+    train: Labelled,
+    valid: Labelled,
     checkpoints: Checkpoints,
-    *,
     objective: nn.Module,
+    settings: Settings,
+    *,
     label: str,
-    select_on: Sequence[str],
     epochs: int,
-    batch: int,
-    lr: float,
-    average: float,
-    crop_min: float,
-    flip: float,
-    rotate: float,
-    seed: int,
     epoch_images: int | None = None,
-    lead: np.ndarray | None = None,
-) -> tuple[Classifier, pd.DataFrame, int]:
-    """Train; returns (the net with the best epoch's weights, history, best epoch from 1).
-
-    train, valid: label tables whose rows are the images, in order. history: epoch, train_loss, valid_loss,
-    valid_macro_auc, one row an epoch. The best epoch has the highest mean validation AUC over `select_on`; where that
-    list is empty, the lowest validation loss.
-    epoch_images: that an epoch counts, whole batches of them; the training images by default. lead: N of the rows of
-    `train` that the training begins with, alone, for the share of all its steps that they are of the rows; the others
-    follow, alone. An epoch that ends within that share, or within the objective's own lead, can't be the best one.
-    Raises ValueError when the loss is no longer finite.
+    first_rows: np.ndarray | None = None,
+) -> Trained:
+    """Train `net`. epoch_images: length of an epoch, in whole batches; by default all training images. first_rows: rows
+    of `train` that the training begins with, as in rows_by_step. Raises ValueError when the loss is no longer finite.
     """
-    steps = max(1, (epoch_images or len(train)) // batch)
-    leading = max(objective.lead, 0.0 if lead is None else len(lead) / len(train))
-    rows_at = _draw(len(train), batch, seed, epochs * steps, lead)
-    optimiser = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.999), fused=True)
-    model, optimiser = fabric.setup(net, optimiser)
-    objective = objective.to(fabric.device)
-    averaged = copy_of(net)
-    target, weight = (torch.from_numpy(values).to(fabric.device) for values in targets_and_weights(train))
-    history: list[dict] = []
-    best: dict = {"epoch": 0, "score": -math.inf, "weights": {}}
-    epoch, step, total = 0, 0, 0.0
-    if state := checkpoints.load(epochs * steps):
-        net.load_state_dict(state["net"])
-        averaged.load_state_dict(state["average"])
-        objective.load_state_dict(state["objective"])
-        restore(optimiser, state["optimiser"])
-        history, best, (epoch, step, total) = state["history"], state["best"], state["position"]
-
-    def whole() -> dict:
-        return {
-            "net": net.state_dict(),
-            "average": averaged.state_dict(),
-            "objective": objective.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "history": history,
-            "best": best,
-            "position": [epoch, step, float(total)],
-        }
-
-    def keep() -> None:
-        checkpoints.step(whole, epoch * steps + step)
-
-    with checkpoints, Progress(label, epochs * steps * batch) as progress:
-        progress.skip((epoch * steps + step) * batch)
-        while epoch < epochs:
-            model.train()
-            while step < steps:
-                chosen = rows_at(epoch * steps + step)
-                geometry = affine(
-                    len(chosen), generator(seed, 2, epoch, step), flip=flip, rotate=rotate, crop=(crop_min, 1.0)
-                )
-                mine = slice(fabric.global_rank, None, fabric.world_size)  # several devices share one batch
-                chosen, geometry = chosen[mine], geometry[mine]
-                x = warp(train_images.gather(chosen), geometry, train_images.size)
-                rows = chosen.to(fabric.device)
-                done = (epoch * steps + step) / (epochs * steps)
-                loss = objective(model(x), target[rows], weight[rows], done)
-                optimiser.zero_grad(set_to_none=True)
-                fabric.backward(loss)
-                optimiser.step()
-                update_average(averaged, net, average, epoch * steps + step)
-                total = total + loss.detach()
-                step += 1
-                progress.update(batch)
-                keep()
-            train_loss = float(total) / steps
-            if not math.isfinite(train_loss):
-                raise ValueError(
-                    f"{label}: the loss is {train_loss} in epoch {epoch + 1}; lower classifier.lr (now {lr:g})"
-                )
-            scores = predict(fabric, averaged, valid_images, after=keep)
-            valid_loss, macro = validation(scores, valid, select_on)
-            epoch, step, total = epoch + 1, 0, 0.0
-            history.append(
-                {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "valid_macro_auc": macro}
-            )
-            score = macro if select_on else -valid_loss
-            if score > best["score"] and epoch / epochs > leading:
-                best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(averaged.state_dict())}
-            progress.line(
-                f"epoch {epoch}: train loss {train_loss:.4f}, valid loss {valid_loss:.4f}, valid macro AUC {macro:.4f}"
-            )
-        checkpoints.step(whole, epochs * steps, last=True)
-    net.load_state_dict(best["weights"])
-    return net, pd.DataFrame(history), best["epoch"]
+    steps = max(1, (epoch_images or len(train.table)) // settings.batch)
+    training = ClassifierTraining(
+        fabric, net, train, valid, objective, settings, epochs=epochs, steps=steps, first_rows=first_rows
+    )
+    done = loop.run(training, checkpoints, label=label, epochs=epochs, steps=steps, batch=settings.batch)
+    net.load_state_dict(training.best["weights"])
+    return Trained(net, done.history, training.best["epoch"])

@@ -1,17 +1,16 @@
-"""What a GAN's generator is worth while it trains: KID and diversity in the features of a net that nobody trained, and
-when to stop.
+"""Looks at a GAN's generator while it trains: its KID and its diversity, and when to stop.
 
-The features are those of a fixed net with random weights (Naeem et al. 2020: far from the photographs that Inception
-knows, random embeddings judge generators better), so that a GAN depends on no other training. KID is against X-rays of
-training patients that were kept back from the GAN. Diversity is the mean distance between two generated X-rays as a
-share of that between two real ones: 1 is as varied, 0 is one X-ray over and over. Each feature is scaled by its mean
-and standard deviation over the real training X-rays.
+The features are those of a fixed net with random weights, so a GAN depends on no other training. (Naeem et al. 2020: on
+images unlike Inception's photographs, random embeddings judge generators better.) KID compares with X-rays of training
+patients that were kept back from the GAN. Diversity is the mean distance between two generated X-rays, as a share of
+that between two real ones: 1 is as varied as real, 0 is one X-ray over and over. Each feature is scaled by its mean and
+standard deviation over the real training X-rays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -59,9 +58,7 @@ def diversity(x: np.ndarray) -> float:
 
 
 class Watch:
-    """Looks at a generator. images: what the GAN trains on; kept_back: what it is not trained on but judged by, or
-    None.
-    """
+    """Looks at a generator. images: what the GAN trains on. kept_back: other real images that judge it, or None."""
 
     def __init__(self, images: Images, kept_back: Images | None, seed: int) -> None:
         self.device = images.device
@@ -76,12 +73,12 @@ class Watch:
     def _features(self, images: np.ndarray) -> np.ndarray:
         """uint8 N x S x S -> float64 N x FEATURES, scaled."""
         blocks = torch.from_numpy(images)[:, None].split(32)
-        found = [self.net(block.to(self.device).float() / 127.5 - 1).double().cpu().numpy() for block in blocks]
-        return (np.concatenate(found) - self.mean) / self.scale
+        features = [self.net(block.to(self.device).float() / 127.5 - 1).double().cpu().numpy() for block in blocks]
+        return (np.concatenate(features) - self.mean) / self.scale
 
-    def look(self, made: np.ndarray) -> dict[str, float]:
-        """Of generated images, uint8 N x S x S: kid (NaN where nothing was kept back) and diversity."""
-        features = self._features(made)
+    def look(self, generated: np.ndarray) -> dict[str, float]:
+        """kid (NaN where nothing was kept back) and diversity of generated images, uint8 N x S x S."""
+        features = self._features(generated)
         distance = math.nan if self.reference is None else kid(self.reference, features)
         return {"kid": distance, "diversity": diversity(features) / max(self.varied, 1e-12)}
 
@@ -98,35 +95,44 @@ def looks(history: Sequence[dict]) -> list[dict]:
 
 
 def collapse(history: Sequence[dict], limit: float) -> str | None:
-    """What to say of a generator whose last look is below the limit, a share of the real diversity. The first epoch's
-    look does not count: every generator starts with nearly equal images.
+    """What is wrong when the last look's diversity, a share of the real X-rays', is below the limit (0: COLLAPSED).
+
+    The first epoch's look does not count: every generator starts with nearly equal images.
     """
-    seen = [row for row in looks(history) if row["epoch"] > 1]
+    counted = [row for row in looks(history) if row["epoch"] > 1]
     limit = limit or COLLAPSED
-    if not seen or seen[-1]["diversity"] >= limit:
+    if not counted or counted[-1]["diversity"] >= limit:
         return None
     return (
-        f"the generated X-rays of epoch {seen[-1]['epoch']} have {seen[-1]['diversity']:.1%} of the real ones' "
+        f"the generated X-rays of epoch {counted[-1]['epoch']} have {counted[-1]['diversity']:.1%} of the real ones' "
         f"diversity, less than {limit:.1%}: the generator has collapsed, or has not begun to learn"
     )
 
 
 def stop(history: Sequence[dict], patience: int, limit: float) -> str | None:
-    """Why to stop after the last look, in words, or None: a diversity below the limit at two looks in a row (0: never),
-    or `patience` looks without a better KID (0: never).
+    """Why the training stops after the last look, or None.
+
+    It stops when the diversity is below the limit at two looks in a row (0: never), or after `patience` looks without a
+    better KID (0: never).
     """
-    seen = looks(history)
-    if limit and collapse(history, limit) and collapse(history[: seen[-2]["epoch"]] if len(seen) > 1 else [], limit):
+    looked = looks(history)
+    if limit and collapse(looked, limit) and collapse(looked[:-1], limit):
         return f"diversity below {limit:.1%} of the real X-rays' at two looks in a row"
-    kids = [row["kid"] for row in seen]
+    kids = [row["kid"] for row in looked]
     if patience and kids and len(kids) - 1 - int(np.argmin(kids)) >= patience:
         return f"no better KID in {patience} looks"
     return None
 
 
-def announce(say: Callable[[str], None], history: Sequence[dict], limit: float) -> None:
-    """Say that the generator has collapsed, once each time that it does."""
-    seen = looks(history)
-    before = history[: seen[-2]["epoch"]] if len(seen) > 1 else []
-    if (text := collapse(history, limit)) and not collapse(before, limit):
-        say(f"warning: {text}")
+def line(history: Sequence[dict], limit: float) -> str:
+    """What is printed of the last epoch, '' unless it was looked at. It warns of a collapse once each time."""
+    row, looked = history[-1], looks(history)
+    if not looked or looked[-1] is not row:
+        return ""
+    distance = "" if math.isnan(row["kid"]) else f", KID {row['kid']:.3g}"
+    collapsed = collapse(looked, limit)
+    warning = f"; warning: {collapsed}" if collapsed and not collapse(looked[:-1], limit) else ""
+    return (
+        f"epoch {row['epoch']}: D {row['loss_d']:.3f}, G {row['loss_g']:.3f}, D(x) {row['d_real']:.2f}, "
+        f"D(G(z)) {row['d_fake']:.2f}{distance}, diversity {row['diversity']:.2f}{warning}"
+    )

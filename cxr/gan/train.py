@@ -1,15 +1,12 @@
 """The DCGAN's training, and which of its generators is kept.
 
 Loss: the minimax game of Goodfellow et al. 2014,
-    min_G max_D  E_x[log D(x)] + E_z[log(1 - D(G(z)))],
-where G climbs log D(G(z)) instead (the non-saturating form that the cited code trains), or, where `saturating`,
-descends log(1 - D(G(z))) as paper 1 prints it (E22). One-sided label smoothing s (Salimans et al. 2016) has D climb
-(1 - s) log D(x) + s log(1 - D(x)) on real images. DiffAugment (cxr/gan/diffaugment.py) stands between images and D
-wherever
-D is asked.
-The paper's generator is the last step's; here it may be a running average of the weights (cxr/training/average.py),
-and the one
-among the epochs looked at (cxr/gan/selection.py) whose KID is least. A batch depends on (seed, epoch, step) alone.
+    min_G max_D  E_x[log D(x)] + E_z[log(1 - D(G(z)))].
+G climbs log D(G(z)) instead, the non-saturating form that the cited code trains; with `saturating` it descends
+log(1 - D(G(z))) as paper 1 prints it (E22). With one-sided label smoothing s (Salimans et al. 2016) D climbs
+(1 - s) log D(x) + s log(1 - D(x)) on real images. With DiffAugment (cxr/gan/diffaugment.py) every image that D sees is
+augmented. The paper keeps the last step's generator. Here it may be a running average of the weights
+(cxr/training/average.py), and the one with the least KID among the epochs looked at (cxr/gan/selection.py).
 
 Shapes: N batch, C channels, S size, Z latent, K labels of a conditional GAN.
 """
@@ -17,6 +14,8 @@ Shapes: N batch, C channels, S size, Z latent, K labels of a conditional GAN.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cxr.core.files import Progress
 from cxr.gan import diffaugment, selection
 from cxr.gan.nets import GRID, beside_image, beside_noise, build, generate, grid
+from cxr.training import loop
 from cxr.training.average import copy_of, update_average
 from cxr.training.batches import Images, affine, order, warp
 from cxr.training.checkpoints import Checkpoints
@@ -37,9 +36,41 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+@dataclass(frozen=True)
+class Settings:
+    """sample_every: epochs between two looks at the generator. average: decay of the generator's running average.
+    patience, stop_diversity: as in selection.stop. gain: as in nets.initialise. diffaugment: as in diffaugment.parse.
+    """
+
+    batch: int
+    lr: float
+    beta1: float
+    z_dim: int
+    width: int
+    channels: int
+    flip: float
+    seed: int
+    sample_every: int
+    average: float = 0.0
+    patience: int = 0
+    stop_diversity: float = 0.0
+    label_smoothing: float = 0.0
+    spectral_norm: bool = False
+    saturating: bool = False
+    gain: float = 1.0
+    diffaugment: str = "none"
+
+    def __post_init__(self) -> None:
+        diffaugment.parse(self.diffaugment)
+
+
 class Trained(NamedTuple):
-    """g: the generator kept, as after `epoch`; d: the last discriminator; history; grids: sample grids by epoch;
-    stopped: why the training ended before its last epoch, after `epochs` of them, or None.
+    """g: the generator kept, of `epoch`. d: the last discriminator. grids: sample grids by epoch. epochs: trained.
+    stopped: why the training ended before its last epoch, or None.
+
+    history, one row an epoch: epoch; the means of loss_d = -[log D(x) + log(1 - D(G(z)))], loss_g = -log D(G(z)), or
+    log(1 - D(G(z))) where saturating, d_real = D(x), d_fake = D(G(z)); kid and diversity where the generator was looked
+    at, else NaN.
     """
 
     g: nn.Module
@@ -63,191 +94,179 @@ def on_generated_images(logits: torch.Tensor, saturating: bool) -> torch.Tensor:
     return F.logsigmoid(-logits).mean() if saturating else -F.logsigmoid(logits).mean()
 
 
-def ask(d: nn.Module, x: torch.Tensor, y: torch.Tensor | None, drawn: dict, policy: tuple[str, ...]) -> torch.Tensor:
-    """D's logits, N x 1 x 1 x 1 float32, of images N x C x S x S augmented as drawn."""
-    return d(beside_image(diffaugment.apply(x, drawn, policy) if policy else x, y)).float()
+class GanTraining(loop.Training):
+    """The game on `images`, and looks at the generator.
+
+    vectors: label vectors of the images, N x K, which make the GAN conditional. kept_back: real images of other
+    training patients; with them `best` is the generator with the least KID, and the training may stop early.
+    """
+
+    names = ("loss_d", "loss_g", "d_real", "d_fake")
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        images: Images,
+        settings: Settings,
+        steps: int,
+        vectors: np.ndarray | None,
+        kept_back: Images | None,
+    ) -> None:
+        s = self.settings = settings
+        self.cure = f"lower gan.lr (now {s.lr:g}), or train fewer epochs (gan.epochs)"
+        self.fabric, self.images, self.steps, self.select = fabric, images, steps, kept_back is not None
+        self.policy = diffaugment.parse(s.diffaugment)
+        labels = 0 if vectors is None else vectors.shape[1]
+        self.g, self.d = build(
+            images.size, s.z_dim, s.width, s.channels, s.seed, labels=labels, bounded=s.spectral_norm, gain=s.gain
+        )
+        adam = {"lr": s.lr, "betas": (s.beta1, 0.999), "fused": True}
+        self.model_g, self.optimiser_g = fabric.setup(self.g, torch.optim.Adam(self.g.parameters(), **adam))
+        self.model_d, self.optimiser_d = fabric.setup(self.d, torch.optim.Adam(self.d.parameters(), **adam))
+        self.sampler = copy_of(self.g) if s.average else self.g  # the generator that is looked at and kept
+        self.y = None if vectors is None else torch.from_numpy(vectors).float()
+        self.sample_labels = vectors
+        if vectors is not None:
+            drawn = order(len(images), s.seed, 9).numpy()[np.arange(selection.LARGEST) % len(images)]
+            self.sample_labels = vectors[drawn]
+        self.watch = selection.Watch(images, kept_back, s.seed)
+        self.grids: dict[int, torch.Tensor] = {}
+        self.best: dict = {"epoch": 0, "kid": math.inf, "weights": {}}
+
+    def state(self) -> dict:
+        return {
+            "g": self.g.state_dict(),
+            "d": self.d.state_dict(),
+            "average": self.sampler.state_dict() if self.settings.average else {},
+            "optimiser_g": self.optimiser_g.state_dict(),
+            "optimiser_d": self.optimiser_d.state_dict(),
+            "grids": self.grids,
+            "best": self.best,
+        }
+
+    def load(self, state: dict) -> None:
+        self.g.load_state_dict(state["g"])
+        self.d.load_state_dict(state["d"])
+        if self.settings.average:
+            self.sampler.load_state_dict(state["average"])
+        restore(self.optimiser_g, state["optimiser_g"])
+        restore(self.optimiser_d, state["optimiser_d"])
+        self.grids, self.best = state["grids"], state["best"]
+
+    def start_epoch(self, epoch: int) -> None:
+        self.permutation = order(len(self.images), self.settings.seed, 1, epoch)
+        self.model_g.train()
+        self.model_d.train()
+
+    def step(self, epoch: int, step: int) -> torch.Tensor:
+        s = self.settings
+        x, z, y, drawn = self.batch(epoch, step)
+        fake = self.model_g(beside_noise(z, y))
+
+        # max_D  log D(x) + log(1 - D(G(z))), with log D = logsigmoid(logit), log(1 - D) = logsigmoid(-logit)
+        on_real, on_fake = self.logits(x, y, drawn[0]), self.logits(fake.detach(), y, drawn[1])
+        loss_d = on_real_images(on_real, s.label_smoothing) - F.logsigmoid(-on_fake).mean()
+        self.descend(loss_d, self.optimiser_d)
+
+        # max_G  log D(G(z)), or min_G  log(1 - D(G(z)))
+        self.d.requires_grad_(False)  # its gradients are not needed here: a quarter of the step
+        loss_g = on_generated_images(self.logits(fake, y, drawn[2]), s.saturating)
+        self.descend(loss_g, self.optimiser_g)
+        self.d.requires_grad_(True)
+
+        if s.average:
+            update_average(self.sampler, self.g, s.average, epoch * self.steps + step)
+        d_real, d_fake = (logits.detach().sigmoid().mean() for logits in (on_real, on_fake))
+        return torch.stack([loss_d.detach(), loss_g.detach(), d_real, d_fake])
+
+    def batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, list[dict]]:
+        """(x N x C x S x S in [-1, 1], z, y N x K or None, the augmentations' draws for each time that D is asked)."""
+        s, device = self.settings, self.fabric.device
+        share = slice(self.fabric.global_rank, None, self.fabric.world_size)  # several devices share one batch
+        size = min(s.batch, len(self.images))
+        rows = self.permutation[step * size : (step + 1) * size]
+        stream = generator(s.seed, 2, epoch, step)
+        geometry = affine(len(rows), stream, flip=s.flip)
+        z = torch.randn(len(rows), s.z_dim, 1, 1, generator=stream)
+        drawn: list[dict] = [{}] * 3
+        if self.policy:
+            stream = generator(s.seed, 7, epoch, step)
+            drawn = [diffaugment.draw(len(rows), self.images.size, stream) for _ in drawn]
+            drawn = [{name: values[share] for name, values in one.items()} for one in drawn]
+        x = warp(self.images.gather(rows[share]), geometry[share], self.images.size) * 2 - 1
+        x = x.expand(-1, s.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        y = None if self.y is None else self.y[rows[share]].to(device)
+        return x, z[share].to(device), y, drawn
+
+    def logits(self, x: torch.Tensor, y: torch.Tensor | None, drawn: dict) -> torch.Tensor:
+        """D's logits, N x 1 x 1 x 1 float32, of images augmented as drawn."""
+        x = diffaugment.apply(x, drawn, self.policy) if self.policy else x
+        return self.model_d(beside_image(x, y)).float()
+
+    def descend(self, loss: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        optimiser.step()
+
+    def sample(self, n: int, key: int) -> np.ndarray:
+        y = None if self.sample_labels is None else self.sample_labels[:n]
+        return generate(
+            self.sampler, n, self.settings.z_dim, self.settings.seed, key, device=self.fabric.device, labels=y
+        )
+
+    def look(self, epoch: int) -> dict[str, float]:
+        """Measure the generator, draw its grid, and keep it when its KID is the least."""
+        # One process decides for all: their batch norms differ, and so might their stops.
+        measures = self.fabric.broadcast(self.watch.look(self.sample(selection.LARGEST, 6)))
+        self.grids[epoch] = torch.from_numpy(grid(self.sample(GRID * GRID, 3)))
+        if self.select and measures["kid"] < self.best["kid"]:
+            weights = {name: value.clone() for name, value in self.sampler.state_dict().items()}
+            self.best = {"epoch": epoch, "kid": measures["kid"], "weights": weights}
+        return measures
+
+    def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
+        looked = epoch == 1 or epoch % self.settings.sample_every == 0
+        return means | (self.look(epoch) if looked else {"kid": math.nan, "diversity": math.nan})
+
+    def line(self, history: list[dict]) -> str:
+        return selection.line(history, self.settings.stop_diversity)
+
+    def stop(self, history: list[dict]) -> str | None:
+        s = self.settings
+        regular = self.select and len(history) % s.sample_every == 0  # the first epoch's look stops nothing
+        return selection.stop(history, s.patience, s.stop_diversity) if regular else None
 
 
 def fit(
     fabric: Fabric,
     images: Images,
     checkpoints: Checkpoints,
+    settings: Settings,
     *,
     label: str,
     epochs: int,
-    batch: int,
-    lr: float,
-    beta1: float,
-    z_dim: int,
-    width: int,
-    channels: int,
-    flip: float,
-    sample_every: int,
-    seed: int,
     vectors: np.ndarray | None = None,
     kept_back: Images | None = None,
-    average: float = 0.0,
-    patience: int = 0,
-    stop_diversity: float = 0.0,
-    label_smoothing: float = 0.0,
-    spectral_norm: bool = False,
-    saturating: bool = False,
-    gain: float = 1.0,
-    augment: str = "none",
 ) -> Trained:
-    """Train on all of `images`. vectors: label vectors of them, N x K, which make the GAN conditional. kept_back: real
-    images of other training patients; with them the generator kept is the one with the least KID, and training stops
-    early as dcgan_watch.stop says; without them it is the last, and a collapse is only told.
+    """Train on all of `images`; vectors, kept_back: as in GanTraining. Without images kept back the generator is the
+    last one, and a collapse is only reported. The generator is looked at after the first epoch, every
+    `settings.sample_every` ones and the last.
 
-    history, one row an epoch: epoch, loss_d = -[log D(x) + log(1 - D(G(z)))], loss_g = -log D(G(z)), or log(1 -
-    D(G(z))) where saturating, d_real = mean D(x), d_fake = mean D(G(z)), means over the epoch; kid and diversity where
-    the generator was looked at, else NaN: after the first epoch, every `sample_every` ones and the last, when a grid is
-    drawn from one fixed z as well.
-    Raises ValueError when a loss is no longer finite, and when there are fewer images than two.
+    Raises ValueError when a loss is no longer finite, and for fewer than two images.
     """
-    n, size, select = len(images), images.size, kept_back is not None
+    n = len(images)
     if n < 2:
         raise ValueError(f"{label}: {n} training images are too few for a GAN; choose another finding")
-    batch = min(batch, n)
-    steps = n // batch
-    policy = diffaugment.parse(augment)
-    labels = 0 if vectors is None else vectors.shape[1]
-    g, d = build(size, z_dim, width, channels, seed, labels=labels, bounded=spectral_norm, gain=gain)
-    adam = {"lr": lr, "betas": (beta1, 0.999), "fused": True}
-    model_g, optimiser_g = fabric.setup(g, torch.optim.Adam(g.parameters(), **adam))
-    model_d, optimiser_d = fabric.setup(d, torch.optim.Adam(d.parameters(), **adam))
-    shown = copy_of(g) if average else g
-    y_all = None if vectors is None else torch.from_numpy(vectors).float()
-    watch = selection.Watch(images, kept_back, seed)
-    shown_labels = vectors
-    if vectors is not None:
-        shown_labels = vectors[order(n, seed, 9).numpy()[np.arange(selection.LARGEST) % n]]
-    history: list[dict] = []
-    grids: dict[int, torch.Tensor] = {}
-    best: dict = {"epoch": 0, "kid": math.inf, "weights": {}}
-    epoch, step = 0, 0
-    sums = torch.zeros(4, device=fabric.device)
-    if state := checkpoints.load(epochs * steps):
-        g.load_state_dict(state["g"])
-        d.load_state_dict(state["d"])
-        shown.load_state_dict(state["shown"] if average else state["g"])
-        restore(optimiser_g, state["optimiser_g"])
-        restore(optimiser_d, state["optimiser_d"])
-        history, (epoch, step), sums = state["history"], state["position"], state["sums"].to(fabric.device)
-        grids, best = state["grids"], state["best"]
-
-    def whole() -> dict:
-        return {
-            "g": g.state_dict(),
-            "d": d.state_dict(),
-            "shown": shown.state_dict() if average else {},
-            "optimiser_g": optimiser_g.state_dict(),
-            "optimiser_d": optimiser_d.state_dict(),
-            "history": history,
-            "grids": grids,
-            "best": best,
-            "position": [epoch, step],
-            "sums": sums,
-        }
-
-    def look() -> tuple[dict, torch.Tensor]:
-        """What the generator is worth now, and its grid."""
-
-        def some(count: int, key: int) -> np.ndarray:
-            y = None if shown_labels is None else shown_labels[:count]
-            return generate(shown, count, z_dim, seed, key, device=fabric.device, labels=y)
-
-        # One process decides for all: their batch norms differ, and so might their stops.
-        found = fabric.broadcast(watch.look(some(selection.LARGEST, 6)))
-        return found, torch.from_numpy(grid(some(GRID * GRID, 3)))
-
-    def better(found: dict) -> dict:
-        if not select or found["kid"] >= best["kid"]:
-            return best
-        weights = {name: value.clone() for name, value in shown.state_dict().items()}
-        return {"epoch": epoch, "kid": found["kid"], "weights": weights}
-
-    def ended() -> str | None:
-        regular = epoch % sample_every == 0 and step == 0 and epoch < epochs
-        return selection.stop(history, patience, stop_diversity) if select and regular and history else None
-
-    with checkpoints, Progress(label, epochs * steps * batch) as progress:
-        progress.skip((epoch * steps + step) * batch)
-        while epoch < epochs and not ended():
-            permutation = order(n, seed, 1, epoch)
-            model_g.train()
-            model_d.train()
-            while step < steps:
-                stream = generator(seed, 2, epoch, step)
-                chosen = permutation[step * batch : (step + 1) * batch]
-                geometry = affine(len(chosen), stream, flip=flip)
-                z = torch.randn(len(chosen), z_dim, 1, 1, generator=stream)
-                mine = slice(fabric.global_rank, None, fabric.world_size)
-                real = warp(images.gather(chosen[mine]), geometry[mine], size) * 2 - 1
-                real = real.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
-                y = None if y_all is None else y_all[chosen[mine]].to(fabric.device)
-                fake = model_g(beside_noise(z[mine].to(fabric.device), y))
-                stream = generator(seed, 7, epoch, step)  # D sees another draw each time that it is asked
-                drawn = [diffaugment.draw(len(chosen), size, stream) for _ in range(3 if policy else 0)]
-                drawn = [{name: v[mine] for name, v in one.items()} for one in drawn] or [{}] * 3
-
-                # max_D  log D(x) + log(1 - D(G(z))), with log D = logsigmoid(logit), log(1 - D) = logsigmoid(-logit)
-                on_real = ask(model_d, real, y, drawn[0], policy)
-                on_fake = ask(model_d, fake.detach(), y, drawn[1], policy)
-                loss_d = on_real_images(on_real, label_smoothing) - F.logsigmoid(-on_fake).mean()
-                optimiser_d.zero_grad(set_to_none=True)
-                fabric.backward(loss_d)
-                optimiser_d.step()
-
-                # max_G  log D(G(z)), or min_G  log(1 - D(G(z)))
-                d.requires_grad_(False)  # its gradients are not needed here: a quarter of the step
-                loss_g = on_generated_images(ask(model_d, fake, y, drawn[2], policy), saturating)
-                optimiser_g.zero_grad(set_to_none=True)
-                fabric.backward(loss_g)
-                optimiser_g.step()
-                d.requires_grad_(True)
-                if average:
-                    update_average(shown, g, average, epoch * steps + step)
-
-                judged = [
-                    loss_d.detach(),
-                    loss_g.detach(),
-                    on_real.detach().sigmoid().mean(),
-                    on_fake.detach().sigmoid().mean(),
-                ]
-                sums = sums + torch.stack(judged)
-                step += 1
-                progress.update(batch)
-                checkpoints.step(whole, epoch * steps + step)
-            loss_d_mean, loss_g_mean, d_real, d_fake = (float(v) / steps for v in sums)
-            epoch, step, sums = epoch + 1, 0, torch.zeros_like(sums)
-            if not (math.isfinite(loss_d_mean) and math.isfinite(loss_g_mean)):
-                raise ValueError(
-                    f"{label}: the loss is no longer finite in epoch {epoch} (D {loss_d_mean}, G {loss_g_mean}); "
-                    f"lower gan.lr (now {lr:g}), or stop earlier with -S gan.epochs={max(1, epoch - 1)}"
-                )
-            row = {"epoch": epoch, "loss_d": loss_d_mean, "loss_g": loss_g_mean, "d_real": d_real, "d_fake": d_fake}
-            history.append(row | {"kid": math.nan, "diversity": math.nan})
-            if epoch == 1 or epoch % sample_every == 0:
-                found, grids[epoch] = look()
-                history[-1] |= found
-                best = better(found)
-                told = "" if math.isnan(found["kid"]) else f", KID {found['kid']:.3g}"
-                progress.line(
-                    f"epoch {epoch}: D {loss_d_mean:.3f}, G {loss_g_mean:.3f}, D(x) {d_real:.2f}, D(G(z)) "
-                    f"{d_fake:.2f}{told}, diversity {found['diversity']:.2f}"
-                )
-                selection.announce(progress.line, history, stop_diversity)
-        stopped = ended()
-        if stopped:
-            progress.line(f"stopped after epoch {epoch} of {epochs}: {stopped}")
-        checkpoints.step(whole, epoch * steps, last=True)
-    if epoch not in grids:  # the last epoch's look is no part of the state: a longer training has none there
-        found, grids[epoch] = look()
-        history[-1] = history[-1] | found
-        best = better(found)
-    if select:
-        shown.load_state_dict(best["weights"])
-    kept = best["epoch"] if select else epoch
-    drawn = {e: v.numpy() for e, v in sorted(grids.items())}
-    return Trained(shown, model_d, pd.DataFrame(history), drawn, kept, epoch, stopped)
+    batch = min(settings.batch, n)
+    training = GanTraining(fabric, images, settings, n // batch, vectors, kept_back)
+    history, trained, stopped = loop.run(
+        training, checkpoints, label=label, epochs=epochs, steps=n // batch, batch=batch
+    )
+    if trained not in training.grids:  # the last look is no part of the state: a longer training has none there
+        measures = training.look(trained)
+        history.loc[history.index[-1], list(measures)] = list(measures.values())
+    if training.select:
+        training.sampler.load_state_dict(training.best["weights"])
+    kept = training.best["epoch"] if training.select else trained
+    grids = {epoch: picture.numpy() for epoch, picture in sorted(training.grids.items())}
+    return Trained(training.sampler, training.model_d, history, grids, kept, trained, stopped)

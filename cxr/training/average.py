@@ -1,10 +1,12 @@
-"""A running average of a net's weights over its training steps: smoother than the last step's, and no schedule that
-depends on how long the training will be, so that a longer training can go on from a shorter one.
+"""A running average of a net's weights over its training steps.
 
-average <- d average + (1 - d) weights after each step, with d = min(decay, (1 + t) / (10 + t)) at step t = 0, 1, ...,
-so that the first steps are soon forgotten (Polyak & Juditsky 1992; the ramp is TensorFlow's
-ExponentialMovingAverage). Floating-point buffers (batch norm's statistics) are averaged alike; counters are copied.
-decay 0 is the last step's weights.
+It is smoother than the last step's weights, and it needs no schedule that depends on the training's length, so a longer
+training can continue a shorter one.
+
+    average <- d average + (1 - d) weights after each step t = 0, 1, ..., with d = min(decay, (1 + t) / (10 + t))
+
+The ramp soon forgets the first steps (Polyak & Juditsky 1992; the ramp is TensorFlow's ExponentialMovingAverage).
+Floating-point buffers (batch norm's statistics) are averaged too; counters are copied. decay 0 gives the last weights.
 """
 
 from __future__ import annotations
@@ -13,19 +15,24 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def copy_of(net: nn.Module) -> nn.Module:
-    """A copy that learns nothing, in evaluation mode."""
+    """A copy in evaluation mode that gets no gradients."""
     return copy.deepcopy(net).eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, net: nn.Module, decay: float, step: int) -> None:
-    """Move `average` towards `net` after step number `step`, counted from 0. decay: in [0, 1)."""
-    share = 1 - min(decay, (1 + step) / (10 + step))
+    """Move `average` towards `net` after step number `step`, counted from 0. decay: in [0, 1).
+
+    torch's AveragedModel would copy the first weights in place of the ramp, and read its counter from the device at
+    every step.
+    """
     pairs = list(zip(average.state_dict().values(), net.state_dict().values(), strict=True))
-    torch._foreach_lerp_(*zip(*[pair for pair in pairs if pair[0].is_floating_point()], strict=True), share)
-    for mine, its in pairs:
-        if not mine.is_floating_point():
-            mine.copy_(its)
+    averaged, current = zip(*[pair for pair in pairs if pair[0].is_floating_point()], strict=True)
+    get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(averaged, current, step)
+    for counter, newest in pairs:
+        if not counter.is_floating_point():
+            counter.copy_(newest)

@@ -1,16 +1,14 @@
-"""A training's whole state: an interrupted training goes on exactly, a longer one goes on from a shorter.
+"""A training's whole state on disk: an interrupted training continues exactly, a longer one continues a shorter one.
 
-A state is a nest of dicts, lists, numbers, strings and tensors (cxr/training/weights.py), written to a temporary
-name, fsynced
-and renamed. Whoever trains holds its folder by a shared flock, so that nobody prunes it; two processes may train under
-one fingerprint at once, for they write the same states.
+A state is a nest of dicts, lists, numbers, strings and tensors (cxr/training/weights.py). It is written under a
+temporary name, fsynced and renamed. A process that trains holds the folder by a shared flock, so nobody prunes it. Two
+processes may train under one fingerprint at once, because both write identical states.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from cxr.core.files import write_json
+from cxr.training.fingerprint import mark
 
 KEPT = 2  # states of a training; the older one is for when the newer is torn
 
@@ -64,18 +63,18 @@ def hold(folder: Path) -> IO:
 class Checkpoints:
     """The states of one training.
 
-    folder: one per stage instance. fingerprint: {group: {name: value}}, everything that shapes the result except how
-    long the training goes on; a state under another fingerprint is never loaded. minutes: between two states, 0 for
-    one after every step. writes: False on all but one process of a training on several devices. SIGTERM and Ctrl-C let
-    the current step end, save and exit with 128 + the signal's number; a second one ends the process at once.
+    folder: one per stage instance. fingerprint: {group: {name: value}}, everything that shapes the result except the
+    training's length (cxr/training/fingerprint.py); a state under another fingerprint is never loaded. minutes: between
+    two saves, 0 to save after every step. writes: False on all but one process of a training on several devices.
+    On SIGTERM or Ctrl-C the current step ends, the state is saved, and the process exits with 128 + the signal's
+    number; a second signal ends the process at once.
     """
 
     def __init__(
         self, folder: str | os.PathLike, fingerprint: dict, minutes: float = 5.0, *, writes: bool = True
     ) -> None:
         self.fingerprint = fingerprint
-        text = json.dumps(fingerprint, sort_keys=True)
-        self.mark = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.mark = mark(fingerprint)
         self.folder = Path(folder) / self.mark
         self.minutes, self.writes = minutes, writes
         self.saved_at = time.monotonic()
@@ -113,8 +112,9 @@ class Checkpoints:
             write_json(self.folder / "fingerprint.json", self.fingerprint)
 
     def load(self, at_most: int) -> dict | None:
-        """The newest whole state after at most so many steps, or None. A torn or foreign file is skipped with a line
-        that says so; so is why a training starts anew beside states of an earlier one.
+        """The newest whole state after at most so many steps, or None.
+
+        It prints why a torn or foreign file is skipped, and why a training starts anew beside an earlier one's states.
         """
         from cxr.training import weights
 
@@ -148,7 +148,10 @@ class Checkpoints:
         except (OSError, ValueError):
             return None
         now = _flat(json.loads(json.dumps(self.fingerprint)))
-        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        changed = sorted(
+            (name for name in before.keys() | now.keys() if before.get(name) != now.get(name)),
+            key=lambda name: (name.startswith("code."), name),  # an option that is now used changes what code counts
+        )
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
         return f"changed since {newest.parent.name}: {', '.join(changed[:4])}{more}"
 
@@ -171,8 +174,8 @@ class Checkpoints:
         self.saved, self.saved_at = position, time.monotonic()
 
     def step(self, state: Callable[[], dict], position: int, *, last: bool = False) -> None:
-        """Call after every step, and between the batches of a validation: saves when `minutes` have passed since the
-        last time, when this was the training's last step, or when a signal asked this process to end (and then exits).
+        """Call after every step, and between the batches of a validation. It saves when `minutes` have passed since the
+        last save, after the training's last step, and when a signal asked this process to end; then it exits.
         """
         due = self.signal is not None or time.monotonic() - self.saved_at >= 60 * self.minutes
         if last or (due and position != self.saved):

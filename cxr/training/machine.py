@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def _fabric_class() -> type[Fabric]:
-    """From lightning-fabric, which imports in half the time of the whole lightning package; from that where it is what
-    the machine has.
-    """
+    """Fabric of lightning-fabric, which imports in half the time of the whole lightning package; else of lightning."""
     try:
         from lightning_fabric import Fabric
     except ImportError:
@@ -30,9 +28,12 @@ def _fabric_class() -> type[Fabric]:
 
 
 def _keep_memory() -> None:
-    """Have glibc keep freed memory for the next step, as PyTorch's allocator on a GPU does. By default every large
-    tensor is mapped anew and its pages are cleared at their first touch: a tenth to a third of a training step on a
-    CPU. Costs about a tenth more memory at the peak. Without glibc nothing is done.
+    """Make glibc keep freed memory for the next step, as PyTorch's allocator on a GPU does.
+
+    By default glibc maps every large tensor anew, and its pages are cleared when they are first touched: a tenth to a
+    third of a training step on a CPU. Keeping them costs about a tenth more memory at the peak. Without glibc this does
+    nothing. glibc reads its environment variables (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_MAX_) before Python runs, so the
+    Makefile could set them, but a `dvc repro` by hand, a test or a notebook would run without them.
     """
     trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, where -1 is never, and M_MMAP_MAX
     with contextlib.suppress(OSError, AttributeError):
@@ -53,7 +54,7 @@ def _prepare() -> None:
 
 
 def device() -> torch.device:
-    """A CUDA device or the CPU, deterministic: for a stage that trains nothing. Fabric takes seconds to import."""
+    """A CUDA device or the CPU, deterministic, for a stage that trains nothing: importing Fabric takes seconds."""
     import torch
 
     _prepare()
@@ -75,7 +76,8 @@ def fabric(precision: str = "auto") -> Fabric:
         if torch.cuda.is_available():
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            can = torch.cpu.get_capabilities()
+            native = can.get("avx512_bf16", False) or can.get("amx_tile", False)
         precision = "bf16-mixed" if native else "32-true"
     result = Fabric(accelerator="auto", devices=int(os.environ.get("CXR_DEVICES", "1")), precision=precision)
     result.launch()
@@ -109,8 +111,8 @@ def seeded(*key: int) -> Iterator[None]:
 def restore(optimiser: torch.optim.Optimizer, state: dict) -> None:
     """Load an optimiser's state, each moment in the memory layout of its weight.
 
-    A fused step walks both in the order of their memory: contiguous moments beside channels_last weights would be mixed
-    up silently.
+    A fused step reads both in the order of their memory, so contiguous moments beside channels_last weights would be
+    silently mixed up.
     """
     import torch
 

@@ -2,16 +2,19 @@
 matters.
 """
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
+from torchvision.models import densenet121
 
 from cxr.classifier import net as classifier_net
-from cxr.classifier import train as classifier_train
 from cxr.classifier.objectives import BASELINE, CrossEntropy, MultiClass, objective
+from cxr.classifier.train import Labelled, Settings, Trained, auc, fit, validation
 from cxr.core import findings
 from cxr.core.findings import SLUGS
 from cxr.core.store import open_store, write_store
@@ -19,6 +22,15 @@ from cxr.training import weights
 from cxr.training.batches import Images
 from cxr.training.checkpoints import Checkpoints
 from cxr.training.machine import fabric
+
+
+def test_it_is_torchvisions_densenet_on_normalised_channels():
+    net = classifier_net.build("none", seed=0).eval()
+    x = torch.rand(2, 1, 64, 64)
+    plain = densenet121(num_classes=14).eval()
+    plain.load_state_dict(net.net.state_dict())
+    assert torch.allclose(net(x), plain((x.expand(-1, 3, -1, -1) - 0.5) / 0.25), atol=1e-5)
+    assert sum(p.numel() for p in net.parameters()) == 6_968_206  # 6,953,856 and a head of 1024 x 14 + 14
 
 
 def test_masked_labels_do_not_move_the_loss():
@@ -39,16 +51,16 @@ def test_auc_is_scikit_learns_with_ties_and_the_uncertain_left_out():
     scores = rng.integers(0, 8, 200) / 8 + truth.clip(0, 1) * 0.1
     scores = np.where(np.isnan(truth), 0.5, scores)
     known = ~np.isnan(truth)
-    assert classifier_train.auc(truth, scores) == pytest.approx(roc_auc_score(truth[known], scores[known]))
+    assert auc(truth, scores) == pytest.approx(roc_auc_score(truth[known], scores[known]))
 
 
 def test_validation_averages_only_what_can_be_judged():
     scores = np.tile(np.array([[0.1], [0.9]], np.float32), (1, 14))
     table = pd.DataFrame({f"truth.{s}": [0.0, 1.0] for s in SLUGS})
     table["truth.fracture"] = 0.0
-    loss, macro = classifier_train.validation(scores, table, ["edema", "pneumonia"])
+    loss, macro = validation(scores, table, ["edema", "pneumonia"])
     assert macro == 1.0 and loss == pytest.approx((27 * -np.log(0.9) - np.log(0.1)) / 28, rel=1e-6)
-    assert np.isnan(classifier_train.validation(scores, table, [])[1])
+    assert np.isnan(validation(scores, table, [])[1])
 
 
 class Small(torch.nn.Module):
@@ -76,27 +88,19 @@ def data(tmp_path):
     columns = {f"{kind}.{s}": truth[:, k] for kind in ("target", "truth") for k, s in enumerate(SLUGS)}
     table = pd.DataFrame({"image_id": names} | columns | {f"weight.{s}": np.float32(1) for s in SLUGS})
     parts = [table[:80].reset_index(drop=True), table[80:].reset_index(drop=True)]
-    return [(part, Images([store], part["image_id"])) for part in parts]
+    return [Labelled(part, Images([store], part["image_id"])) for part in parts]
 
 
-def train(data, folder, epochs, **changes):
-    (train_table, train_images), (valid_table, valid_images) = data
+SETTINGS = Settings(
+    batch=16, lr=1e-2, average=0.5, crop_min=0.8, flip=0.5, rotate=5.0, seed=1, select_on=["no_finding"]
+)
+
+
+def train(data, folder, epochs, *, objective=None, outputs=14, first_rows=None, **changes) -> Trained:
     torch.manual_seed(0)
-    net = Small(changes.pop("outputs", 14))
-    settings = {
-        "objective": CrossEntropy(),
-        "select_on": ["no_finding"],
-        "batch": 16,
-        "lr": 1e-2,
-        "average": 0.5,
-        "crop_min": 0.8,
-        "flip": 0.5,
-        "rotate": 5.0,
-        "seed": 1,
-    }
-    return classifier_train.fit(
-        fabric("32-true"), net, train_table, train_images, valid_table, valid_images, Checkpoints(folder, {}, 60),
-        label="baseline", epochs=epochs, **(settings | changes),
+    return fit(
+        fabric("32-true"), Small(outputs), *data, Checkpoints(folder, {}, 60), objective or CrossEntropy(),
+        dataclasses.replace(SETTINGS, **changes), label="baseline", epochs=epochs, first_rows=first_rows,
     )  # fmt: skip
 
 
@@ -105,7 +109,7 @@ def test_it_learns_and_keeps_the_best_epoch(data, tmp_path):
     assert history["valid_macro_auc"].max() > 0.9
     assert best == history["valid_macro_auc"].idxmax() + 1
     scores = classifier_net.predict(fabric("32-true"), model, data[1][1])
-    assert classifier_train.auc(data[1][0]["truth.no_finding"].to_numpy(), scores[:, 0]) == pytest.approx(
+    assert auc(data[1][0]["truth.no_finding"].to_numpy(), scores[:, 0]) == pytest.approx(
         history["valid_macro_auc"].max()
     )
 
@@ -124,20 +128,24 @@ def test_an_epoch_before_what_an_arm_is_named_after_is_never_the_best(data, tmp_
     class Late(CrossEntropy):
         """From half of the steps on it unlearns, so that the best epochs by validation are the first."""
 
-        lead = 0.5
+        warmup_share = 0.5
 
         def forward(self, logits, target, weight, done):
             loss = super().forward(logits, target, weight, done)
-            return loss if done < self.lead else -0.1 * loss
+            return loss if done < self.warmup_share else -0.1 * loss
 
     _, history, best = train(data, tmp_path / "a", 4, objective=Late(), average=0.0)
     assert history["valid_macro_auc"].idxmax() + 1 <= 2 < best
-    _, history, best = train(data, tmp_path / "b", 4, lead=np.arange(60), average=0.0)  # three quarters of the rows
+    _, history, best = train(
+        data, tmp_path / "b", 4, first_rows=np.arange(60), average=0.0
+    )  # three quarters of the rows
     assert best == 4
 
 
 def test_a_training_that_diverges_stops_with_the_cure(data, tmp_path):
-    with pytest.raises(ValueError, match="the loss is (nan|inf) in epoch 1; lower classifier.lr"):
+    with pytest.raises(
+        ValueError, match="baseline: epoch 1, step . of 5: loss = (nan|inf); lower classifier.lr .now 1e.38."
+    ):
         train(data, tmp_path, 1, lr=1e38)
 
 
@@ -159,8 +167,6 @@ def test_build_starts_from_a_file_and_says_what_it_lacks(tmp_path, monkeypatch):
 
 
 def test_imagenets_weights_and_normalisation_come_together(monkeypatch):
-    from torchvision.models import densenet121
-
     theirs = densenet121().state_dict()
     monkeypatch.setattr(classifier_net, "_imagenet", lambda: theirs)
     net = classifier_net.build("imagenet", seed=0)
@@ -220,7 +226,7 @@ def test_a_table_of_three_classes_says_so_and_is_checked(data):
 
 
 def test_three_classes_learn_and_a_longer_training_continues_a_shorter_one_exactly(data, tmp_path):
-    parts = [(with_uncertain(data[0][0]), data[0][1]), data[1]]
+    parts = [Labelled(with_uncertain(data[0].table), data[0].images), data[1]]
     settings = {"objective": MultiClass(), "outputs": 42}
     whole, history, best = train(parts, tmp_path / "a", 5, **settings)
     assert history["valid_macro_auc"].max() > 0.9

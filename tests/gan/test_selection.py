@@ -88,9 +88,10 @@ def test_when_it_stops(looks, patience, limit, says):
 
 
 def test_a_collapse_is_said_once_each_time():
-    said = []
-    for end in range(1, 7):
-        looks = history((0, 0.0), (0, 0.05), (0, 0.05), None, (0, 0.5), (0, 0.0))[:end]
-        if not math.isnan(looks[-1]["diversity"]):
-            watch.announce(said.append, looks, 0.0)
-    assert len(said) == 2 and "of epoch 2 have 5.0%" in said[0] and "of epoch 6 have 0.0%" in said[1]
+    rows = history((0, 0.0), (0, 0.05), (0, 0.05), None, (math.nan, 0.5), (0, 0.0))
+    rows = [row | dict.fromkeys(("loss_d", "loss_g", "d_real", "d_fake"), 0.5) for row in rows]
+    lines = [watch.line(rows[:end], 0.0) for end in range(1, 7)]
+    assert lines[0] == "epoch 1: D 0.500, G 0.500, D(x) 0.50, D(G(z)) 0.50, KID 0, diversity 0.00"
+    assert lines[3] == "" and lines[4] == "epoch 5: D 0.500, G 0.500, D(x) 0.50, D(G(z)) 0.50, diversity 0.50"
+    warned = [line for line in lines if "warning" in line]
+    assert len(warned) == 2 and "of epoch 2 have 5.0%" in warned[0] and "of epoch 6 have 0.0%" in warned[1]

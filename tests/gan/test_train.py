@@ -1,5 +1,6 @@
 """The DCGAN's training: the loss, which generator is kept, when it stops, and that it repeats and resumes exactly."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -37,20 +38,15 @@ def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
 
 
+SETTINGS = dcgan_train.Settings(
+    batch=8, lr=2e-3, beta1=0.5, z_dim=8, width=8, channels=1, flip=0.5, sample_every=2, seed=3
+)
+
+
 def train(blobs, folder, epochs, minutes=60, **changes) -> dcgan_train.Trained:
-    settings = {
-        "batch": 8,
-        "lr": 2e-3,
-        "beta1": 0.5,
-        "z_dim": 8,
-        "width": 8,
-        "channels": 1,
-        "flip": 0.5,
-        "sample_every": 2,
-        "seed": 3,
-    }
-    checkpoints = Checkpoints(folder, {}, minutes=minutes)
-    return dcgan_train.fit(fabric("32-true"), blobs, checkpoints, label="gan", epochs=epochs, **(settings | changes))
+    given = {name: changes.pop(name) for name in ("vectors", "kept_back") if name in changes}
+    checkpoints, settings = Checkpoints(folder, {}, minutes=minutes), dataclasses.replace(SETTINGS, **changes)
+    return dcgan_train.fit(fabric("32-true"), blobs, checkpoints, settings, label="gan", epochs=epochs, **given)
 
 
 EVERYTHING = {
@@ -59,7 +55,7 @@ EVERYTHING = {
     "spectral_norm": True,
     "saturating": True,
     "gain": 0.5,
-    "augment": "color,translation,cutout",
+    "diffaugment": "color,translation,cutout",
     "patience": 9,
     "stop_diversity": 1e-6,
 }
@@ -154,8 +150,8 @@ def test_a_collapsed_generator_stops_the_training(blobs, tmp_path, monkeypatch, 
     made = train(images, tmp_path, 20, kept_back=back, stop_diversity=0.05)
     assert made.epochs == 4 and "diversity below 5.0%" in made.stopped  # looks at 1, which does not count, 2 and 4
     assert made.history["diversity"].dropna().max() == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if "collapsed" in line or "stopped" in line]
-    assert len(told) == 2 and "stopped after epoch 4 of 20: diversity below" in told[1]
+    printed = [line for line in capsys.readouterr().err.splitlines() if "collapsed" in line or "stopped" in line]
+    assert len(printed) == 2 and "stopped after epoch 4 of 20: diversity below" in printed[1]
 
 
 def test_without_images_to_judge_by_a_collapse_is_still_seen(blobs, tmp_path, monkeypatch, capsys):
@@ -168,8 +164,9 @@ def test_without_images_to_judge_by_a_collapse_is_still_seen(blobs, tmp_path, mo
 def test_the_average_is_the_loops(blobs, tmp_path, monkeypatch):
     """Every tensor of the kept generator, by the formula, over the weights after each step."""
     seen = []
-    real = dcgan_train.follow
-    monkeypatch.setattr(dcgan_train, "follow", lambda a, net, d, t: (seen.append(copy_of(net)), real(a, net, d, t)))
+    real = dcgan_train.update_average
+    watched = lambda a, net, d, t: (seen.append(copy_of(net)), real(a, net, d, t))  # noqa: E731
+    monkeypatch.setattr(dcgan_train, "update_average", watched)
     made = train(blobs, tmp_path, 3, average=0.7)
     start, _ = nets.build(16, 8, 8, 1, seed=3)
     for name, value in made.g.state_dict().items():
@@ -228,7 +225,7 @@ def test_a_conditional_gan_learns_what_its_label_means(blobs, tmp_path):
     assert light[0].mean() > light[1].mean() + 10
 
 
-@pytest.mark.parametrize("option", [{"augment": "cutout"}, {"label_smoothing": 0.2}, {"spectral_norm": True}])
+@pytest.mark.parametrize("option", [{"diffaugment": "cutout"}, {"label_smoothing": 0.2}, {"spectral_norm": True}])
 def test_each_stabiliser_changes_the_training(blobs, tmp_path, option):
     plain, other = train(blobs, tmp_path / "a", 1), train(blobs, tmp_path / "b", 1, **option)
     assert plain.history["loss_d"][0] != other.history["loss_d"][0]
@@ -243,5 +240,5 @@ def test_it_learns_that_the_middle_is_bright(blobs, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_cure(blobs, tmp_path):
-    with pytest.raises(ValueError, match=r"gan: the loss is no longer finite in epoch \d+ .* lower gan.lr"):
+    with pytest.raises(ValueError, match=r"gan: epoch \d, step \d of 5: .*loss_. = (nan|-?inf).*; lower gan.lr"):
         train(blobs, tmp_path, 5, lr=1e30)

@@ -15,7 +15,7 @@ from dvc.repo import Repo
 from cxr.classifier import objectives
 from cxr.classifier.formats import Arm
 from cxr.classifier.objectives import AucMargin, CrossEntropy
-from cxr.classifier.train import _draw
+from cxr.classifier.train import rows_by_step
 from cxr.core.findings import COLUMNS, SLUGS
 from cxr.core.resize import resize
 from cxr.core.store import open_store, write_store
@@ -206,7 +206,7 @@ def test_oversampling_repeats_none_before_every_one_was_used(made):
 
 def test_pretraining_shows_the_generated_images_first_and_never_again():
     lead = np.array([7, 8, 9])
-    rows = _draw(10, 2, 0, 20, lead)
+    rows = rows_by_step(10, 2, 0, 20, lead)
     drawn = [rows(t).tolist() for t in range(20)]
     assert all(set(d) <= {7, 8, 9} for d in drawn[:6]) and all(set(d) <= set(range(7)) for d in drawn[6:])
     assert [rows(t).tolist() for t in reversed(range(20))] == drawn[::-1]  # whatever was asked before
@@ -215,7 +215,7 @@ def test_pretraining_shows_the_generated_images_first_and_never_again():
 def test_without_a_lead_an_epoch_is_one_permutation():
     from cxr.training.batches import order
 
-    rows = _draw(10, 3, 5, 6, None)
+    rows = rows_by_step(10, 3, 5, 6, None)
     assert torch.equal(torch.cat([rows(t) for t in range(3)]), order(10, 5, 1, 0)[:9])
     assert torch.equal(rows(3), order(10, 5, 1, 1)[:3])
 
@@ -235,7 +235,7 @@ def test_the_auc_margin_loss_by_hand_and_its_minimax():
     h = torch.tensor([0.9, 0.6, 0.4, 0.2, 0.1])
     y = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0])
     logits, target = torch.logit(h)[:, None], y[:, None]
-    loss = AucMargin([0.4], lead=0.0, decay=0.0)
+    loss = AucMargin([0.4], warmup_share=0.0, decay=0.0)
     ours = loss(logits, target, torch.ones(5, 1), 0.0)
     a, b, p = h[y == 1].mean(), h[y == 0].mean(), 0.4
     alpha = max(0.0, float(1 + b - a))

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxr.core.files import sha256
 from cxr.training.checkpoints import Checkpoints, hold
+from cxr.training.machine import fabric
 from stages.checkpoints import run as command
-from stages.state import closure
+from stages.state import training_state
 from tests.closure import ROOT
 
 
@@ -134,35 +134,32 @@ def test_of_several_devices_one_writes(tmp_path, capsys):
     assert second.load(9)["n"] == 1 and capsys.readouterr().err == ""
 
 
-def test_the_closure_is_read_from_the_code_not_from_what_is_loaded():
-    files = {path.relative_to(ROOT).as_posix() for path in closure(ROOT / "stages" / "gan.py")}
-    assert {
-        "stages/gan.py",
-        "stages/cli.py",
-        "stages/training.py",
-        "cxr/gan/nets.py",
-        "cxr/training/weights.py",
-    } <= files
-    assert not {name for name in files if "adgm" in name or "classifier" in name}
-
-
-def test_the_fingerprint_follows_inputs_code_and_parameters(tmp_path):
-    from cxr.training.machine import fabric
-    from stages.state import training_state
-
+def test_the_fingerprint_follows_inputs_code_parameters_and_machine(tmp_path, monkeypatch):
     (tmp_path / "table").write_text("1")
-    script = str(ROOT / "stages" / "gan.py")
+    machine = fabric("32-true")
 
-    def mark(**params) -> str:
-        inputs = {"table": tmp_path / "table"}
-        return training_state(script, "gan", fabric("32-true"), inputs, params, 5.0, tmp_path).mark
+    def state_of(stage: str = "gan", **params) -> Checkpoints:
+        script, inputs = str(ROOT / "stages" / f"{stage}.py"), {"table": tmp_path / "table"}
+        return training_state(script, "gan", machine, inputs, params, 5.0, tmp_path, {"average": 0.0})
 
-    first = mark(lr=1.0)
-    assert mark(lr=1.0) == first and mark(lr=2.0) != first
-    made = training_state(script, "gan", fabric("32-true"), {}, {}, 5.0, tmp_path).fingerprint
-    assert made["code"]["cxr/gan/nets.py"] == sha256(ROOT / "cxr" / "dcgan.py")
+    first = state_of(lr=1.0)
+    files = set(first.fingerprint["code"])
+    assert {"cxr/gan/train.py", "cxr/gan/nets.py", "cxr/training/weights.py", "cxr/core/records.py"} <= files
+    assert not {name for name in files if not name.startswith(("cxr/core/", "cxr/training/", "cxr/gan/"))}
+    assert first.fingerprint["machine"] == {
+        "device": "cpu", "devices": 1, "precision": "32-true", "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    assert first.mark == state_of(lr=1.0, average=0.0).mark
+    assert (
+        len({first.mark, state_of(lr=2.0).mark, state_of(lr=1.0, average=0.5).mark, state_of("classifier").mark}) == 4
+    )
     (tmp_path / "table").write_text("2")
-    assert mark(lr=1.0) != first
+    assert state_of(lr=1.0).mark != first.mark
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+    monkeypatch.setattr(type(machine), "device", torch.device("cuda"))
+    on_gpu = state_of(lr=1.0).fingerprint["machine"]
+    assert on_gpu["device"] == "H100" and "threads" not in on_gpu
 
 
 def aged(path: Path, days: float) -> None:

@@ -1,4 +1,4 @@
-"""Our safetensors against the library's, and training state there and back."""
+"""Weight files against the library's own functions, and a training state written and read."""
 
 import pytest
 import safetensors.torch
@@ -21,15 +21,19 @@ def same(one: dict, other: dict) -> bool:
     )
 
 
-def test_the_library_reads_what_we_write(tmp_path):
-    weights.write(tmp_path / "w.safetensors", TENSORS, {"k": "v"})
-    assert same(safetensors.torch.load_file(tmp_path / "w.safetensors"), TENSORS)
-
-
-def test_we_read_what_the_library_writes(tmp_path):
-    safetensors.torch.save_file({k: v.contiguous() for k, v in TENSORS.items()}, tmp_path / "w.safetensors", {"k": "v"})
-    tensors, metadata = weights.read(tmp_path / "w.safetensors")
+def test_a_file_repeats_to_the_byte_and_is_the_librarys(tmp_path):
+    for name, tensors in (("a", TENSORS), ("b", dict(reversed(TENSORS.items())))):
+        weights.write(tmp_path / name, tensors, {"k": "v"})
+    contiguous = {name: value.contiguous() for name, value in TENSORS.items()}
+    expected = safetensors.torch.save(contiguous, {"k": "v"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == expected
+    tensors, metadata = weights.read(tmp_path / "a")
     assert same(tensors, TENSORS) and metadata == {"k": "v"}
+
+
+def test_a_file_that_is_not_there_is_one_clear_line(tmp_path):
+    with pytest.raises(ValueError, match=r"w\.safetensors: cannot be read"):
+        weights.read(tmp_path / "w.safetensors")
 
 
 def test_state_comes_back_as_it_was(tmp_path):
@@ -50,6 +54,8 @@ def test_state_comes_back_as_it_was(tmp_path):
     other.load_state_dict(got["optimiser"])
     assert other.param_groups[0]["lr"] == 0.1
     assert torch.equal(other.state_dict()["state"][0]["exp_avg"], optimiser.state_dict()["state"][0]["exp_avg"])
+    weights.save_state(tmp_path / "again.safetensors", got)  # tensors that were read share the file's memory
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "s.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b[:20], lambda b: b"", lambda b: b"\x80\x04pickle" + b])
