@@ -23,7 +23,9 @@ from benchmarks.plain_data import Files, endless, loader
 from benchmarks.steps import step_line
 from benchmarks.timing import Line, agree, main
 from cxr.adgm.nets import ADGM, CHANNELS, Gaussian, objective
-from cxr.adgm.train import train
+from cxr.adgm.settings import Settings
+from cxr.adgm.train import Data, Generative
+from cxr.training import loop
 from cxr.training.batches import Images
 from cxr.training.machine import fabric, seeded
 
@@ -111,11 +113,14 @@ def agreement(size: int, classes: int, batch: int) -> str:
 
 
 def ours(machine, images: Images, y: np.ndarray, checkpoints, *, classes: int, batch: int):
-    return train(
-        machine, images, y, images, np.resize(y, len(images)), checkpoints, label="benchmark", classes=classes,
-        epochs=1, batch=batch, lr=LR, weight_decay=DECAY, beta=1.0, warmup_epochs=100, average=0.0, predict_samples=1,
-        prior=[1 / classes] * classes, seed=0, **PAPER, **GEOMETRY,
+    settings = Settings(
+        variant="corrected", classes=classes, labels=len(y) // classes, draw=0, size=images.size, batch=batch, lr=LR,
+        weight_decay=DECAY, beta=1.0, warmup_epochs=100, average=0.0, predict_samples=1, prior="uniform", seed=0,
+        **PAPER, **GEOMETRY,
     )  # fmt: skip
+    data = Data(images, y, images, np.resize(y, len(images)), [1 / classes] * classes)
+    training = Generative(settings, machine, data)
+    return loop.run(training, checkpoints, label="benchmark", epochs=1, steps=training.steps, batch=batch)
 
 
 def plainly(paths: list[Path], size: int, batch: int, classes: int) -> Callable[[], None]:

@@ -1,5 +1,6 @@
-"""The ADGM as the paper's published code has it, so that its number can be sought on its own ground
-(docs/papers.md, E47 to E49, E64, E65). It differs from cxr/adgm/nets.py in this:
+"""Variant paper_code: the ADGM as the paper's published code has it (docs/papers.md, E47 to E49, E64, E65).
+
+It differs from cxr/adgm/nets.py in this:
 
 - log sigma^2 = softplus(net) >= 0 in every net: no sigma below 1, neither of a posterior nor of a pixel in [0, 1];
 - log p(x|z,y) is divided by the number of pixels, the divergences are not;
@@ -10,8 +11,8 @@
 - the warm-up counts calls of the bound, two per step, to WARMUP_CALLS;
 - the encoders see grey levels in [0, 1]; PyTorch's own initialisation and batch norm.
 
-Not reproduced: its labelled batches in one fixed order within an epoch, and validation that moves the warm-up on (both
-matter only where an epoch has less than 50 steps or the labels are few).
+Not reproduced: its labelled batches in one fixed order within an epoch, and validation that advances the warm-up. Both
+matter only where an epoch has fewer than 50 steps or the labels are few.
 
 Shapes: N images, H W pixels, K classes, Z latent, A auxiliary, R rows.
 """
@@ -19,12 +20,15 @@ Shapes: N images, H W pixels, K classes, Z latent, A auxiliary, R rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cxr.adgm.nets import ADGM, Gaussian, Terms
+from cxr.adgm.settings import Settings
+from cxr.adgm.train import Paper
 
 WARMUP_CALLS = 100
 TINY = 1e-8
@@ -36,16 +40,11 @@ def softplus(mu: Tensor, raw: Tensor) -> Gaussian:
     return Gaussian(mu.to(wide), F.softplus(raw.to(wide)))
 
 
-def warmup(step: int) -> tuple[float, float]:
-    """The weight of the divergences in the labelled and in the unlabelled bound at training step 0, 1, ..."""
-    labelled, unlabelled = (min(1.0, (2 * step + call) / WARMUP_CALLS) for call in (1, 2))
-    return labelled, unlabelled
-
-
 class Published(ADGM):
-    """The five networks of cxr/adgm/nets.py under the published code's bound. Takes ADGM's arguments but
-    likelihood_weight,
-    free_bits and use_z."""
+    """The five networks of cxr/adgm/nets.py under the published code's bound.
+
+    Takes ADGM's arguments without likelihood_weight, free_bits and use_z.
+    """
 
     def __init__(self, *, size: int, classes: int, z_dim: int = 128, a_dim: int = 128, dropout: float = 0.2) -> None:
         super().__init__(
@@ -105,3 +104,31 @@ class Published(ADGM):
         log_q = torch.log(self.q(x_l, noise_a[:n_l, K]) + TINY)
         ce = F.nll_loss(log_q, y, reduction="none")
         return Terms(L, U, ce, KL_z, KL_a, mu_z, mu_a, log_q)
+
+
+class PaperCode(Paper):
+    """The training of `Published`: one draw of a in a prediction, a warm-up of its own."""
+
+    @classmethod
+    def fixed(cls, settings: Settings) -> dict:
+        return super().fixed(settings) | {"likelihood_weight": 1 / settings.size**2, "predict_samples": 1}
+
+    @staticmethod
+    def build(settings: Settings) -> Published:
+        return Published(**settings.sizes)
+
+    def steps_per_epoch(self) -> int:
+        """Without a last batch of one unlabelled image: here the unlabelled images have a batch norm of their own."""
+        steps = super().steps_per_epoch() - (self.n_u % self.settings.batch == 1)
+        if not steps:
+            raise ValueError("variant paper_code needs two unlabelled images or more; lower adgm_runs.labels")
+        return steps
+
+    def temperature(self, epoch: int, step: int) -> tuple[float, float]:
+        """Of the labelled and of the unlabelled bound: their calls so far over WARMUP_CALLS, at most 1."""
+        calls = 2 * (epoch * self.steps + step)
+        return min(1.0, (calls + 1) / WARMUP_CALLS), min(1.0, (calls + 2) / WARMUP_CALLS)
+
+    def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
+        row = super().end_epoch(epoch, means, keep)
+        return row | {"temperature": row["temperature"][0]}  # of the labelled bound
