@@ -152,15 +152,6 @@ class Classifier(nn.Module):
         return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
 
 
-class Transposed(nn.ConvTranspose2d):
-    """Adds its bias to the finished product: on a CPU the bias's gradient, then a plain sum, took longer than the
-    weights' own.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight, None, self.stride).add_(self.bias[:, None, None])
-
-
 class Decoder(nn.Module):
     """p(x|z,y), eq. 4: dense layers and transposed convolutions.
 
@@ -174,7 +165,7 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = []
         for _ in self.maps[1:-1]:
             layers += [
-                Transposed(CHANNELS, CHANNELS, 3, stride=2),
+                nn.ConvTranspose2d(CHANNELS, CHANNELS, 3, stride=2),
                 nn.ReLU(inplace=True),
                 nn.BatchNorm2d(CHANNELS, eps=EPS),
                 nn.Dropout2d(dropout),
