@@ -45,7 +45,7 @@ class Plain:
         """p(x|z,y) with maps in PyTorch's own layout, NCHW."""
         p_x = self.net.p_x
         h = p_x.dense(torch.cat([z, y], dim=1)).unflatten(1, (CHANNELS, p_x.maps[0], p_x.maps[0]))
-        return Gaussian.of(*p_x.mu_log_var(p_x.convolutions(h)).chunk(2, dim=1))
+        return Gaussian.from_outputs(*p_x.mu_log_var(p_x.convolutions(h)).chunk(2, dim=1))
 
     def bound(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, heat: float) -> tuple[Tensor, Tensor]:
         """(L of eq. 8, log q(y|a,x)) per image. x: N x 1 x H x W; y: N x K one-hot."""

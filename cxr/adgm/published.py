@@ -35,7 +35,7 @@ TINY = 1e-8
 
 
 def softplus(mu: Tensor, raw: Tensor) -> Gaussian:
-    """From a net's two outputs: log sigma^2 = softplus(raw)."""
+    """A distribution from a net's two outputs: log sigma^2 = softplus(raw)."""
     wide = torch.promote_types(mu.dtype, torch.float32)
     return Gaussian(mu.to(wide), F.softplus(raw.to(wide)))
 
@@ -61,13 +61,15 @@ class Published(ADGM):
 
     @property
     def noise(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of a: one draw for each label's bound, and a last one for the classifier; of z: one for each label."""
+        """Shapes of an image's noise. Of a: a draw for each label's bound, the last for the classifier; of z: a draw
+        for each label.
+        """
         return (self.classes + 1, self.a_dim), (self.classes, self.z_dim)
 
     def elbo(
         self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """R rows x and y (one-hot): L, KL_z, KL_a (R each), the means of q(z|a,y,x) and of q(a|x)."""
+        """L, KL_z, KL_a (R each) and the means of q(z|a,y,x) and q(a|x). x, y (one-hot): R rows each."""
         q_a = self.q_a(self.q_a.trunk(x))
         a = q_a.sample(noise_a)
         q_z = self.q_z(self.q_z.trunk(x), a, y)
@@ -96,7 +98,7 @@ class Published(ADGM):
         n_u = len(x_u)
         U = x.new_zeros(0)
         if n_u:
-            label = torch.eye(K, dtype=x.dtype, device=x.device).repeat(n_u, 1)  # R = N_u K, an image's labels together
+            label = torch.eye(K, dtype=x.dtype, device=x.device).repeat(n_u, 1)  # R = N_u K; an image's K in a row
             noise = noise_a[n_l:, :K].flatten(0, 1), noise_z[n_l:].flatten(0, 1)
             each = self.elbo(x_u.repeat_interleave(K, dim=0), label, *noise, temperature[1])[0].view(n_u, K)
             q = self.q(x_u, noise_a[n_l:, K])

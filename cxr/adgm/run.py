@@ -75,7 +75,7 @@ def run(
             seed=settings.seed, **settings.geometry,
         )  # fmt: skip
     info = {"net": type(training.averaged).__name__, "class_names": list(draw.class_names)}
-    info |= training.shaping(settings) | {"prior": data.prior}  # as class shares
+    info |= training.shaping(settings) | {"prior": data.prior, "scale": list(settings.scale)}  # prior: class shares
     info |= {"n_labelled": training.n_l, "drawn": draw.drawn, "n_unlabelled": training.n_u, "n_valid": len(valid)}
     info |= {"alpha": training.alpha, "epochs": epochs, "best_epoch": training.best["epoch"]}
     predictions = draw.valid.drop(columns="role")

@@ -20,10 +20,10 @@ def test_draws_are_nested_random_and_leave_validation_alone():
         assert set(t.loc[t["role"] == "valid", "image_id"]) == set(split.loc[split["split"] == "valid", "image_id"])
         assert list(t["role"].drop_duplicates()) == ["labelled", "unlabelled", "valid"]
         assert len(t) == 60
-    other = assign(records.sample(frac=1, random_state=1), split.iloc[::-1], classes=3, labels=8, seed=0)
-    pd.testing.assert_frame_equal(other, tables[1])
-    again = assign(records, split, classes=3, labels=3, seed=1)
-    assert set(again.loc[again["role"] == "labelled", "image_id"]) != few
+    reordered = assign(records.sample(frac=1, random_state=1), split.iloc[::-1], classes=3, labels=8, seed=0)
+    pd.testing.assert_frame_equal(reordered, tables[1])
+    reseeded = assign(records, split, classes=3, labels=3, seed=1)
+    assert set(reseeded.loc[reseeded["role"] == "labelled", "image_id"]) != few
 
 
 def test_two_classes_merge_what_is_not_normal():

@@ -165,7 +165,9 @@ def test_each_trunk_sees_each_image_once():
 
 
 def test_log_variance_is_free_and_bounded():
-    g = Gaussian.of(torch.zeros(4, dtype=torch.bfloat16), torch.tensor([-1e6, -0.1, 0.0, 1e6], dtype=torch.bfloat16))
+    g = Gaussian.from_outputs(
+        torch.zeros(4, dtype=torch.bfloat16), torch.tensor([-1e6, -0.1, 0.0, 1e6], dtype=torch.bfloat16)
+    )
     assert g.mu.dtype == torch.float32
     assert torch.allclose(g.log_var, torch.tensor([-8.0, -0.1, 0.0, 8.0]), atol=1e-3)
 
@@ -195,7 +197,7 @@ def test_without_z_the_decoder_sees_the_label_alone():
     net = ADGM(classes=2, use_z=False, **TINY).eval()
     x, y = torch.rand(2, 1, 17, 17), torch.tensor([0, 1])
     a = torch.randn(2, TINY["a_dim"])
-    terms, again = (net(x, y, a, torch.randn(2, TINY["z_dim"])) for _ in range(2))
-    assert torch.equal(terms.L, again.L) and terms.KL_z.tolist() == [0, 0]
-    terms.L.sum().backward()
+    first, second = (net(x, y, a, torch.randn(2, TINY["z_dim"])) for _ in range(2))
+    assert torch.equal(first.L, second.L) and first.KL_z.tolist() == [0, 0]
+    first.L.sum().backward()
     assert net.q_z.mu.weight.grad is None and net.p_x.mu_log_var.weight.grad is not None
