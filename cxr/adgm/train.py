@@ -2,14 +2,12 @@
 
 A step takes `batch` labelled and `batch` unlabelled images. An epoch is one pass over the unlabelled images; the
 labelled ones are cycled, in a new order at each pass. Adam minimises J of eq. 11. The temperature T of the divergences
-rises linearly from 0 to 1 over `warmup_epochs` (Cerri & Fraccaro, section 3). Batch, augmentation, noise and dropout
-of a step depend on (seed, epoch, step) alone.
+rises linearly from 0 to 1 over `warmup_epochs` (Cerri & Fraccaro, section 3). The random numbers of a step depend on
+(seed, epoch, step) alone.
 
-What all variants share is AdgmTraining. A variant is a subclass: here the paper's model, in cxr/adgm/published.py its
-published code, in cxr/adgm/controls.py the control arms.
-
-The last epoch's accuracy is the unbiased one. The best epoch is chosen on the validation images that it is then
-reported on, so its accuracy is too high; it is kept because papers report it.
+A variant is a subclass of AdgmTraining: the paper's model here, its published code in cxr/adgm/published.py, the
+control arms in cxr/adgm/controls.py. The best epoch is chosen on the validation images that it is then reported on, so
+its accuracy is too high; it is kept beside the last epoch's because papers report it.
 
 Shapes: N images (N_l labelled, N_u unlabelled), K classes, Z latent, A auxiliary.
 """
