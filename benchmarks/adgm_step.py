@@ -6,7 +6,6 @@ python -m benchmarks.adgm_step
 
 from __future__ import annotations
 
-import functools
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import inputs
@@ -23,7 +22,9 @@ from benchmarks.plain_data import Files, endless, loader
 from benchmarks.steps import step_line
 from benchmarks.timing import Line, agree, main
 from cxr.adgm.nets import ADGM, CHANNELS, Gaussian, objective
-from cxr.adgm.train import train
+from cxr.adgm.settings import Settings
+from cxr.adgm.train import Data, Generative
+from cxr.training import loop
 from cxr.training.batches import Images
 from cxr.training.machine import fabric, seeded
 
@@ -38,16 +39,13 @@ class Plain:
 
     def __init__(self, net: ADGM) -> None:
         self.net = net
-        for module in net.modules():
-            if isinstance(module, nn.ConvTranspose2d):
-                module.forward = functools.partial(nn.ConvTranspose2d.forward, module)  # as it comes, with its bias
         self.optimiser = torch.optim.Adam(net.parameters(), lr=LR, weight_decay=DECAY)
 
     def decode(self, z: Tensor, y: Tensor) -> Gaussian:
         """p(x|z,y) with maps in PyTorch's own layout, NCHW."""
         p_x = self.net.p_x
         h = p_x.dense(torch.cat([z, y], dim=1)).unflatten(1, (CHANNELS, p_x.maps[0], p_x.maps[0]))
-        return Gaussian.of(*p_x.mu_log_var(p_x.convolutions(h)).chunk(2, dim=1))
+        return Gaussian.from_outputs(*p_x.mu_log_var(p_x.convolutions(h)).chunk(2, dim=1))
 
     def bound(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, heat: float) -> tuple[Tensor, Tensor]:
         """(L of eq. 8, log q(y|a,x)) per image. x: N x 1 x H x W; y: N x K one-hot."""
@@ -111,11 +109,14 @@ def agreement(size: int, classes: int, batch: int) -> str:
 
 
 def ours(machine, images: Images, y: np.ndarray, checkpoints, *, classes: int, batch: int):
-    return train(
-        machine, images, y, images, np.resize(y, len(images)), checkpoints, label="benchmark", classes=classes,
-        epochs=1, batch=batch, lr=LR, weight_decay=DECAY, beta=1.0, warmup_epochs=100, average=0.0, predict_samples=1,
-        prior=[1 / classes] * classes, seed=0, **PAPER, **GEOMETRY,
+    settings = Settings(
+        variant="corrected", classes=classes, labels=len(y) // classes, draw=0, size=images.size, batch=batch, lr=LR,
+        weight_decay=DECAY, beta=1.0, warmup_epochs=100, average=0.0, predict_samples=1, prior="uniform", seed=0,
+        **PAPER, **GEOMETRY,
     )  # fmt: skip
+    data = Data(images, y, images, np.resize(y, len(images)), [1 / classes] * classes)
+    training = Generative(settings, machine, data)
+    return loop.run(training, checkpoints, label="benchmark", epochs=1, steps=training.steps, batch=batch)
 
 
 def plainly(paths: list[Path], size: int, batch: int, classes: int) -> Callable[[], None]:

@@ -1,41 +1,32 @@
-"""The ADGM's control arms: the same classifier, q(y|a,x) over q(a|x), from the same initial weights, without a
-generative model. What each adds to the classification loss ce of the labelled images:
+"""The ADGM's control arms: its classifier, q(y|a,x) over q(a|x), from the same initial weights, without the rest.
 
-- supervised: nothing, and it sees no unlabelled image;
-- pseudo_label (Lee 2013, Pseudo-label): -log q of the likeliest class of each unlabelled image whose probability
-  reaches `threshold`, a mean over all of them;
-- mean_teacher (Tarvainen & Valpola 2017, Mean teachers are better role models): the squared distance between the
-  probabilities of all images and those that an exponential moving average of the weights gives for another augmentation
-  and another draw of a; the teacher is in evaluation mode.
+A control arm minimises J = alpha (ce + T w extra): ce is the classification loss of the labelled images, T the
+temperature, w the weight of a term on the unlabelled images. The factor alpha is that of eq. 10, so that Adam's weight
+decay counts as much as it does in the ADGM.
 
-Either's weight rises from 0 as the temperature does. The whole is multiplied by alpha, as ce is in eq. 10, so that
-Adam's weight decay counts for as much as it does in the ADGM.
-
-Shapes: N images (N_l labelled first), K classes, A auxiliary.
+Shapes: N images (N_l labelled first, N_u unlabelled), K classes, A auxiliary.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import abstractmethod
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cxr.adgm.nets import ADGM
+from cxr.adgm.settings import Settings
+from cxr.adgm.train import AdgmTraining, Batch, Data
+from cxr.training.average import copy_of, update_average
 
-
-class Semi(NamedTuple):
-    """threshold: the least probability of a pseudo-label, 0 to 1; pseudo_weight, consistency_weight: of the two terms;
-    teacher: decay of the teacher's average."""
-
-    threshold: float = 0.95
-    pseudo_weight: float = 1.0
-    consistency_weight: float = 10.0
-    teacher: float = 0.999
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class Discriminative(ADGM):
-    """q(a|x) and q(y|a,x) of an ADGM of these sizes, initialised as there; the other nets are dropped."""
+    """q(a|x) and q(y|a,x) of an ADGM of these sizes, with its initial weights; the other nets are dropped."""
 
     def __init__(self, *, size: int, classes: int, z_dim: int, a_dim: int, dropout: float) -> None:
         super().__init__(size=size, classes=classes, z_dim=z_dim, a_dim=a_dim, dropout=dropout)
@@ -47,15 +38,100 @@ class Discriminative(ADGM):
         return self.q_y(f["q_y"], self.q_a(f["q_a"]).sample(noise_a))
 
     def measure(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature: float) -> dict[str, Tensor]:
+        """The classification loss of each image, by name."""
         return {"ce": F.nll_loss(self(x, noise_a), y, reduction="none")}
 
 
+class Control(AdgmTraining):
+    """What the control arms share; each gives its term on the unlabelled images."""
+
+    names = ("ce", "unlabelled", "J", "acc")
+
+    def __init__(self, settings: Settings, machine: Fabric, data: Data) -> None:
+        if not settings.beta:
+            raise ValueError(f"adgm.beta = 0 leaves variant {settings.variant} no loss to train on; raise adgm.beta")
+        super().__init__(settings, machine, data)
+
+    @staticmethod
+    def build(settings: Settings) -> Discriminative:
+        return Discriminative(**settings.sizes)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        log_q = self.model(batch.x, batch.noise_a)  # N x K
+        labelled = log_q[: len(batch.y)]
+        ce = F.nll_loss(labelled, batch.y)
+        weight, extra = self.unlabelled(log_q, batch)
+        J = self.alpha * (ce + batch.temperature * weight * extra)
+        right = labelled.argmax(1) == batch.y
+        return J, {"ce": ce, "unlabelled": extra, "J": J, "acc": right.float()}
+
+    @abstractmethod
+    def unlabelled(self, log_q: Tensor, batch: Batch) -> tuple[float, Tensor]:
+        """The weight w and the term. log_q: of all images of the batch, N x K."""
+
+
+class Supervised(Control):
+    """Variant `supervised`: the labelled images alone."""
+
+    sees_unlabelled = False
+
+    def unlabelled(self, log_q: Tensor, batch: Batch) -> tuple[float, Tensor]:
+        return 0.0, log_q.new_zeros(())
+
+
+class PseudoLabel(Control):
+    """Variant `pseudo_label` (Lee 2013, Pseudo-label): confident answers on unlabelled images count as labels."""
+
+    reads = frozenset({"threshold", "pseudo_weight"})
+
+    def unlabelled(self, log_q: Tensor, batch: Batch) -> tuple[float, Tensor]:
+        return self.settings.pseudo_weight, pseudo_label(log_q[len(batch.y) :], self.settings.threshold)
+
+
+class MeanTeacher(Control):
+    """Variant `mean_teacher` (Tarvainen & Valpola 2017, Mean teachers are better role models).
+
+    The teacher is an exponential moving average of the weights, in evaluation mode. It sees another augmentation of
+    the same images and another draw of a; the student is kept close to its probabilities on all images.
+    """
+
+    reads = frozenset({"consistency_weight", "teacher"})
+
+    def __init__(self, settings: Settings, machine: Fabric, data: Data) -> None:
+        super().__init__(settings, machine, data)
+        self.teacher = copy_of(self.net)
+
+    def unlabelled(self, log_q: Tensor, batch: Batch) -> tuple[float, Tensor]:
+        x, _ = self.augmented(batch.places, 7, batch.epoch, batch.step)
+        with torch.no_grad(), self.machine.autocast():
+            answer = self.teacher(x, torch.randn_like(batch.noise_a))
+        return self.settings.consistency_weight, consistency(log_q, answer)
+
+    def step(self, epoch: int, step: int) -> Tensor:
+        terms = super().step(epoch, step)
+        update_average(self.teacher, self.net, self.settings.teacher, epoch * self.steps + step)
+        return terms
+
+    def state(self) -> dict:
+        return super().state() | {"teacher": self.teacher.state_dict()}
+
+    def load(self, state: dict) -> None:
+        super().load(state)
+        self.teacher.load_state_dict(state["teacher"])
+
+
 def pseudo_label(log_q: Tensor, threshold: float) -> Tensor:
-    """log_q: of the unlabelled images, N_u x K -> the term."""
+    """-log q of each image's likeliest class where its probability reaches the threshold, else 0; the mean over all.
+
+    log_q: of the unlabelled images, N_u x K.
+    """
     confidence, label = log_q.detach().exp().max(1)
     return (F.nll_loss(log_q, label, reduction="none") * (confidence >= threshold)).sum() / max(len(log_q), 1)
 
 
 def consistency(log_q: Tensor, teacher: Tensor) -> Tensor:
-    """The student's and the teacher's log q, N x K each -> the mean squared distance over images and classes."""
+    """The mean squared distance of the student's and the teacher's probabilities, over images and classes.
+
+    log_q, teacher: log q(y|a,x), N x K each; no gradient reaches the teacher.
+    """
     return ((log_q.exp() - teacher.detach().exp()) ** 2).mean()

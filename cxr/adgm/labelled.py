@@ -1,11 +1,58 @@
-"""Which of RSNA's training images the ADGM is given the class of."""
+"""The labelled draw: which of RSNA's training images keep their class for the ADGM."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.findings import CLASS_NAMES, CLASSES
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The images of one training, as `assign` gives them.
+
+    train: the labelled images first, then the unlabelled ones. class_names: of the labels 0 to K - 1. asked: labelled
+    images of each class that were asked for.
+    """
+
+    train: pd.DataFrame
+    valid: pd.DataFrame
+    class_names: tuple[str, ...]
+    asked: int
+
+    @property
+    def y_labelled(self) -> np.ndarray:
+        """The labelled images' classes, int64."""
+        return self.train.loc[self.train["role"] == "labelled", "label"].to_numpy()
+
+    @property
+    def drawn(self) -> dict[str, int]:
+        """Labelled images of each class."""
+        return {name: int((self.y_labelled == k).sum()) for k, name in enumerate(self.class_names)}
+
+    @property
+    def warning(self) -> str | None:
+        """One line when a class has fewer labelled images than were asked for."""
+        if min(self.drawn.values()) >= self.asked:
+            return None
+        counts = ", ".join(f"{name} {n}" for name, n in self.drawn.items())
+        return f"a class has too few images for {self.asked} labels; nine in ten of them are labelled: {counts}"
+
+    def shares(self, prior: str) -> list[float]:
+        """The class shares that predictions assume. prior: uniform, or training for those of the training images."""
+        K = len(self.class_names)
+        counts = self.train["label"].value_counts().reindex(range(K)) if prior == "training" else [1] * K
+        return [float(count / sum(counts)) for count in counts]
+
+
+def draw_labels(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: int, seed: int) -> Draw:
+    """The labelled draw of one training. Raises ValueError as `assign` does."""
+    table = assign(records, split, classes=classes, labels=labels, seed=seed)
+    valid = table["role"] == "valid"
+    return Draw(table[~valid], table[valid].reset_index(drop=True), CLASS_NAMES[classes], labels)
 
 
 def assign(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: int, seed: int) -> pd.DataFrame:

@@ -2,14 +2,14 @@
 
 Generative model P = p(y) p(z) p(a|z,y,x) p(x|z,y), inference model Q = q(a|x) q(y|a,x) q(z|a,y,x): equations 1-11 of
 Cerri & Fraccaro, "Semi-supervised chest X-ray pneumonia classification using auxiliary deep generative models", after
-Maaloe et al. 2016. The nets and the bound are here, the training in cxr/adgm/train.py. Sizes are those of the paper's
-published code, whose own bound is cxr/adgm/published.py. What differs from it, on purpose:
+Maaloe et al. 2016. The nets and the bound are here, the training is in cxr/adgm/train.py. The sizes are those of the
+paper's published code; that code's own bound is in cxr/adgm/published.py. Intended differences from it:
 
 - eq. 10 is printed with the wrong sign: J is minimised, so - alpha log q(y|a,x) is added;
 - log sigma^2 is free, where the code's softplus keeps every sigma at 1 or more; a smooth bound keeps it finite;
 - the encoders see centred pixels, and the decoder starts near their scale;
 - one draw of a serves q(y|a,x), the bound and the classification loss; the K labels of an image share its z noise;
-- x passes each convolutional trunk once: the labels that the unlabelled bound sums over meet it in the dense layers.
+- x passes each convolutional trunk once: the labels that the unlabelled bound sums over join in the dense layers.
 
 Pixels are grey levels in [0, 1].
 Shapes: N images, C channels, H W pixels, K classes, Z latent, A auxiliary, R rows: (image, label) pairs.
@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CHANNELS = 32
-# Of a radiograph's grey levels, about: the encoders see (x - MEAN) / SPREAD, the decoder starts at N(MEAN, SPREAD^2).
+# Roughly those of a radiograph's grey levels. The encoders see (x - MEAN) / SPREAD, the decoder starts at
+# N(MEAN, SPREAD^2).
 MEAN, SPREAD = 0.5, 0.25
 TRUNKS = ("q_a", "q_y", "q_z", "p_a")
-# Of batch norm. It follows the ReLU here, and a unit that hardly ever fires has almost no variance: with PyTorch's 1e-5
-# an image that fires it is magnified 300-fold in evaluation, and its bound with it.
+# Of batch norm, which follows the ReLU here. A unit that rarely fires has almost no variance: with PyTorch's 1e-5 an
+# image that fires it is magnified 300-fold in evaluation, and its bound with it.
 EPS = 1e-3
 LOG_VAR_BOUND = 8.0  # sigma between 0.018 (5 of 255 grey levels, for a pixel) and 55
 
@@ -62,14 +63,14 @@ def decoder_maps(size: int) -> list[int]:
 
 
 class Gaussian(NamedTuple):
-    """A diagonal normal distribution; both of one shape, in float32 at least."""
+    """A diagonal normal distribution. mu, log_var: of one shape, in float32 at least."""
 
     mu: Tensor
     log_var: Tensor
 
     @classmethod
-    def of(cls, mu: Tensor, raw: Tensor) -> Gaussian:
-        """From a net's two outputs, in bfloat16 too. log sigma^2 = raw near 0 and nears +-LOG_VAR_BOUND smoothly."""
+    def from_outputs(cls, mu: Tensor, raw: Tensor) -> Gaussian:
+        """From a net's two outputs, of any precision. log sigma^2 is raw near 0 and tends to +-LOG_VAR_BOUND."""
         wide = torch.promote_types(mu.dtype, torch.float32)
         return cls(mu.to(wide), LOG_VAR_BOUND * torch.tanh(raw.to(wide) / LOG_VAR_BOUND))
 
@@ -83,7 +84,7 @@ class Gaussian(NamedTuple):
         return -0.5 * (square + self.log_var + math.log(2 * math.pi)).flatten(1).sum(1)
 
     def kl_standard(self, least: float = 0.0) -> Tensor:
-        """KL(N(mu, sigma^2) || N(0, I)) per row, in nats; least: what each unit counts for at least (free bits)."""
+        """KL(N(mu, sigma^2) || N(0, I)) per row, in nats. least: what each unit counts at least (free bits)."""
         units = self.mu**2 + torch.exp(self.log_var) - self.log_var - 1
         return 0.5 * (units.clamp(min=2 * least) if least else units).flatten(1).sum(1)
 
@@ -120,7 +121,7 @@ class Trunk(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """A normal distribution over `out` values given x and vectors, of `given` values in all, that join x's features."""
+    """A normal distribution over `out` values, given x and further vectors with `given` values in all."""
 
     def __init__(self, size: int, given: int, out: int, dropout: float) -> None:
         super().__init__()
@@ -129,10 +130,10 @@ class Encoder(nn.Module):
         self.mu = nn.Linear(256, out)
         self.log_var = nn.Linear(256, out)
 
-    gaussian = staticmethod(Gaussian.of)  # from a net's two outputs; cxr/adgm/published.py has another
+    gaussian = staticmethod(Gaussian.from_outputs)  # cxr/adgm/published.py has another
 
     def forward(self, features: Tensor, *given: Tensor) -> Gaussian:
-        """features: R x F, this net's trunk applied to x; given: R x ... each."""
+        """features: R x F, this net's trunk applied to x. given: R x ... each."""
         h = self.dense(torch.cat([features, *given], dim=1))  # R x 256
         return self.gaussian(self.mu(h), self.log_var(h))
 
@@ -152,15 +153,6 @@ class Classifier(nn.Module):
         return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
 
 
-class Transposed(nn.ConvTranspose2d):
-    """Adds its bias to the finished product: on a CPU the bias's gradient, then a plain sum, took longer than the
-    weights' own.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight, None, self.stride).add_(self.bias[:, None, None])
-
-
 class Decoder(nn.Module):
     """p(x|z,y), eq. 4: dense layers and transposed convolutions.
 
@@ -174,18 +166,18 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = []
         for _ in self.maps[1:-1]:
             layers += [
-                Transposed(CHANNELS, CHANNELS, 3, stride=2),
+                nn.ConvTranspose2d(CHANNELS, CHANNELS, 3, stride=2),
                 nn.ReLU(inplace=True),
                 nn.BatchNorm2d(CHANNELS, eps=EPS),
                 nn.Dropout2d(dropout),
             ]
         self.convolutions = nn.Sequential(*layers)
         self.mu_log_var = nn.ConvTranspose2d(CHANNELS, 2, 5, stride=2)
-        # It starts near the scale of grey levels; else the first hundreds of steps go into finding that.
+        # Start near the scale of grey levels: from PyTorch's start hundreds of steps are spent on reaching it.
         self.mu_log_var.weight.data *= 0.1
         self.mu_log_var.bias.data = torch.tensor([MEAN, 2 * math.log(SPREAD)])
 
-    gaussian = staticmethod(Gaussian.of)
+    gaussian = staticmethod(Gaussian.from_outputs)
 
     def forward(self, z: Tensor, y: Tensor) -> Gaussian:
         """z: R x Z, y: R x K one-hot -> a distribution over R x 1 x H x W."""
@@ -195,7 +187,7 @@ class Decoder(nn.Module):
 
 
 class Terms(NamedTuple):
-    """What one batch says, per image (in nats where it is a bound or a divergence); labelled images but for U."""
+    """The terms of one batch, per image: of the labelled images, except U. Bounds and divergences in nats."""
 
     L: Tensor  # eq. 8, the bound on -log p(x,y)
     U: Tensor  # eq. 9, the bound on -log p(x), unlabelled images
@@ -210,11 +202,11 @@ class Terms(NamedTuple):
 class ADGM(nn.Module):
     """The five networks and the bound.
 
-    size: side of the images (decoder_maps says which). likelihood_weight: what the log-likelihood, summed over an
-    image's pixels, is multiplied by against the divergences, in (0, 1]: 1 is the true bound. free_bits: nats that each
-    unit of z costs in the bound even when it carries less, so that there is no gain in emptying it (Kingma et al. 2016,
-    Improved variational inference with inverse autoregressive flow, section C.8; per image instead of per minibatch).
-    use_z: without, z is 0 and costs nothing: p(x|y), p(a|y,x). Raises ValueError for a size that does not fit.
+    size: side of the images, one that decoder_maps accepts. likelihood_weight: factor of the log-likelihood, which is
+    summed over an image's pixels, in (0, 1]; 1 is the true bound. free_bits: nats that each unit of z costs in the
+    bound even when it carries less, so that emptying it gains nothing (Kingma et al. 2016, Improved variational
+    inference with inverse autoregressive flow, section C.8; per image instead of per minibatch). use_z: if False, z is
+    0 and costs nothing: p(x|y), p(a|y,x). Raises ValueError for a size that does not fit.
     """
 
     def __init__(
@@ -250,14 +242,14 @@ class ADGM(nn.Module):
     def bound(
         self, x: Tensor, f: dict[str, Tensor], q_a: Gaussian, a: Tensor, y: Tensor, noise: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """L(x,y) of eq. 8 with its KL_z, KL_a (R each) and the mean of q(z|a,y,x) (R x Z). Arguments: a row per pair.
+        """L(x,y) of eq. 8, its KL_z and KL_a (R each), and the mean of q(z|a,y,x) (R x Z). Arguments: a row per pair.
 
         L = - w log p(x|z,y) - log p(y) + T (KL_z + KL_a) at one a ~ q(a|x) and one z ~ q(z|a,y,x), where w is the
         likelihood_weight and T the temperature. KL_z = KL(q(z|a,y,x) || N(0,I)) in closed form: the average of the
-        sampled log q - log p, with less variance. KL_a = log q(a|x) - log p(a|z,y,x) at the sample: the closed form of
-        KL(q(a|x) || p(a|z,y,x)) is another, larger quantity, which averages over values of a that this z was not drawn
-        from. So KL_a can be negative, where z tells of a; KL_z + KL_a cannot, on average. Free bits stand in L alone:
-        the KL_z given back is the divergence itself.
+        sampled log q - log p, with less variance. KL_a = log q(a|x) - log p(a|z,y,x) at the sample. The closed form of
+        KL(q(a|x) || p(a|z,y,x)) is another, larger quantity: it averages over values of a that this z was not drawn
+        from. So KL_a is negative where z carries information on a; KL_z + KL_a is not, on average. Free bits count in
+        L alone: the KL_z that is returned is the divergence itself.
         """
         if self.use_z:
             q_z = self.q_z(f["q_z"], a, y)
@@ -273,7 +265,7 @@ class ADGM(nn.Module):
         return L, KL_z, KL_a, q_z.mu
 
     def forward(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature: float = 1.0) -> Terms:
-        """x: N x 1 x H x W, the N_l labelled first; y: N_l labels, int64; noise_a: N x A, noise_z: N x Z, normal."""
+        """x: N x 1 x H x W, the N_l labelled first; y: N_l, int64; noise_a: N x A, noise_z: N x Z, standard normal."""
         n_l, n_u, K = len(y), len(x) - len(y), self.classes
         f = self.features(x)
         q_a = self.q_a(f["q_a"])
@@ -289,18 +281,18 @@ class ADGM(nn.Module):
 
         L_u = L[n_l:].view(n_u, K)
         log_q = log_q_y[n_l:]
-        U = (log_q.exp() * (L_u + log_q)).sum(1)  # eq. 9: sum_y q(y|a,x) L(x,y), less the entropy of q(y|a,x)
+        U = (log_q.exp() * (L_u + log_q)).sum(1)  # eq. 9: sum_y q(y|a,x) L(x,y) - H(q(y|a,x))
         ce = F.nll_loss(log_q_y[:n_l], y, reduction="none")
         return Terms(L[:n_l], U, ce, KL_z[:n_l], KL_a[:n_l], mu_z[:n_l], q_a.mu[:n_l], log_q_y[:n_l])
 
     def measure(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature) -> dict[str, Tensor]:
-        """Of each image, as a labelled one in L and ce and as an unlabelled one in U: the terms by name."""
+        """The terms of each image by name: L and ce as of a labelled image, U as of an unlabelled one."""
         x, noise_a, noise_z = (torch.cat([v, v]) for v in (x, noise_a, noise_z))
         terms = self(x, y, noise_a, noise_z, temperature)
         return {name: getattr(terms, name) for name in ("L", "U", "ce", "KL_z", "KL_a", "mu_z", "mu_a")}
 
     def classify(self, x: Tensor, noise: Tensor) -> Tensor:
-        """q(y|x), N x K: q(y|a,x) averaged over draws of a. x: N x 1 x H x W; noise: S x N x A from N(0, I)."""
+        """q(y|x), N x K: q(y|a,x) averaged over draws of a. x: N x 1 x H x W; noise: S x N x A, standard normal."""
         f = self.features(x, ("q_a", "q_y"))
         q_a = self.q_a(f["q_a"])
         return torch.stack([self.q_y(f["q_y"], q_a.sample(n)).exp() for n in noise]).mean(0)
@@ -308,12 +300,12 @@ class ADGM(nn.Module):
 
 def objective(terms: Terms, alpha: float) -> Tensor:
     """J of eq. 11: the mean over the batch's labelled images plus the mean over its unlabelled ones."""
-    L_l = terms.L + alpha * terms.ce  # eq. 10 with its sign put right: - alpha log q(y|a,x)
+    L_l = terms.L + alpha * terms.ce  # eq. 10 with the right sign: - alpha log q(y|a,x)
     return L_l.mean() + terms.U.mean()  # eq. 11
 
 
 def active_units(mu: Tensor, threshold: float = 0.01) -> int:
-    """How many units tell of the image: those whose posterior mean, N x Z, varies over the data by more than threshold.
+    """How many units carry information: their posterior mean, N x Z, has a variance over the images above threshold.
 
     Burda et al. 2016, Importance weighted autoencoders, section 5.
     """

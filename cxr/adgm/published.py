@@ -1,5 +1,6 @@
-"""The ADGM as the paper's published code has it, so that its number can be sought on its own ground
-(docs/papers.md, E47 to E49, E64, E65). It differs from cxr/adgm/nets.py in this:
+"""Variant paper_code: the ADGM as the paper's published code has it (docs/papers.md, E47 to E49, E64, E65).
+
+It differs from cxr/adgm/nets.py in this:
 
 - log sigma^2 = softplus(net) >= 0 in every net: no sigma below 1, neither of a posterior nor of a pixel in [0, 1];
 - log p(x|z,y) is divided by the number of pixels, the divergences are not;
@@ -10,8 +11,8 @@
 - the warm-up counts calls of the bound, two per step, to WARMUP_CALLS;
 - the encoders see grey levels in [0, 1]; PyTorch's own initialisation and batch norm.
 
-Not reproduced: its labelled batches in one fixed order within an epoch, and validation that moves the warm-up on (both
-matter only where an epoch has less than 50 steps or the labels are few).
+Not reproduced: its labelled batches in one fixed order within an epoch, and validation that advances the warm-up. Both
+matter only where an epoch has fewer than 50 steps or the labels are few.
 
 Shapes: N images, H W pixels, K classes, Z latent, A auxiliary, R rows.
 """
@@ -19,33 +20,31 @@ Shapes: N images, H W pixels, K classes, Z latent, A auxiliary, R rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cxr.adgm.nets import ADGM, Gaussian, Terms
+from cxr.adgm.settings import Settings
+from cxr.adgm.train import Paper
 
 WARMUP_CALLS = 100
 TINY = 1e-8
 
 
 def softplus(mu: Tensor, raw: Tensor) -> Gaussian:
-    """From a net's two outputs: log sigma^2 = softplus(raw)."""
+    """A distribution from a net's two outputs: log sigma^2 = softplus(raw)."""
     wide = torch.promote_types(mu.dtype, torch.float32)
     return Gaussian(mu.to(wide), F.softplus(raw.to(wide)))
 
 
-def warmup(step: int) -> tuple[float, float]:
-    """The weight of the divergences in the labelled and in the unlabelled bound at training step 0, 1, ..."""
-    labelled, unlabelled = (min(1.0, (2 * step + call) / WARMUP_CALLS) for call in (1, 2))
-    return labelled, unlabelled
-
-
 class Published(ADGM):
-    """The five networks of cxr/adgm/nets.py under the published code's bound. Takes ADGM's arguments but
-    likelihood_weight,
-    free_bits and use_z."""
+    """The five networks of cxr/adgm/nets.py under the published code's bound.
+
+    Takes ADGM's arguments without likelihood_weight, free_bits and use_z.
+    """
 
     def __init__(self, *, size: int, classes: int, z_dim: int = 128, a_dim: int = 128, dropout: float = 0.2) -> None:
         super().__init__(
@@ -62,13 +61,15 @@ class Published(ADGM):
 
     @property
     def noise(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of a: one draw for each label's bound, and a last one for the classifier; of z: one for each label."""
+        """Shapes of an image's noise. Of a: a draw for each label's bound, the last for the classifier; of z: a draw
+        for each label.
+        """
         return (self.classes + 1, self.a_dim), (self.classes, self.z_dim)
 
     def elbo(
         self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """R rows x and y (one-hot): L, KL_z, KL_a (R each), the means of q(z|a,y,x) and of q(a|x)."""
+        """L, KL_z, KL_a (R each) and the means of q(z|a,y,x) and q(a|x). x, y (one-hot): R rows each."""
         q_a = self.q_a(self.q_a.trunk(x))
         a = q_a.sample(noise_a)
         q_z = self.q_z(self.q_z.trunk(x), a, y)
@@ -97,7 +98,7 @@ class Published(ADGM):
         n_u = len(x_u)
         U = x.new_zeros(0)
         if n_u:
-            label = torch.eye(K, dtype=x.dtype, device=x.device).repeat(n_u, 1)  # R = N_u K, an image's labels together
+            label = torch.eye(K, dtype=x.dtype, device=x.device).repeat(n_u, 1)  # R = N_u K; an image's K in a row
             noise = noise_a[n_l:, :K].flatten(0, 1), noise_z[n_l:].flatten(0, 1)
             each = self.elbo(x_u.repeat_interleave(K, dim=0), label, *noise, temperature[1])[0].view(n_u, K)
             q = self.q(x_u, noise_a[n_l:, K])
@@ -105,3 +106,31 @@ class Published(ADGM):
         log_q = torch.log(self.q(x_l, noise_a[:n_l, K]) + TINY)
         ce = F.nll_loss(log_q, y, reduction="none")
         return Terms(L, U, ce, KL_z, KL_a, mu_z, mu_a, log_q)
+
+
+class PaperCode(Paper):
+    """The training of `Published`: one draw of a in a prediction, a warm-up of its own."""
+
+    @classmethod
+    def fixed(cls, settings: Settings) -> dict:
+        return super().fixed(settings) | {"likelihood_weight": 1 / settings.size**2, "predict_samples": 1}
+
+    @staticmethod
+    def build(settings: Settings) -> Published:
+        return Published(**settings.sizes)
+
+    def steps_per_epoch(self) -> int:
+        """Without a last batch of one unlabelled image: here the unlabelled images have a batch norm of their own."""
+        steps = super().steps_per_epoch() - (self.n_u % self.settings.batch == 1)
+        if not steps:
+            raise ValueError("variant paper_code needs two unlabelled images or more; lower adgm_runs.labels")
+        return steps
+
+    def temperature(self, epoch: int, step: int) -> tuple[float, float]:
+        """Of the labelled and of the unlabelled bound: their calls so far over WARMUP_CALLS, at most 1."""
+        calls = 2 * (epoch * self.steps + step)
+        return min(1.0, (calls + 1) / WARMUP_CALLS), min(1.0, (calls + 2) / WARMUP_CALLS)
+
+    def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
+        row = super().end_epoch(epoch, means, keep)
+        return row | {"temperature": row["temperature"][0]}  # of the labelled bound

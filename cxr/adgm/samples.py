@@ -1,14 +1,11 @@
-"""What a trained ADGM draws: whether z carries anything, class means, and whether a reader tells the classes apart.
+"""Samples of a trained ADGM: class means as a picture, and whether a classifier of real images agrees with them.
 
 Shapes: N images, K classes, Z latent, A auxiliary.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,26 +14,8 @@ from cxr.adgm.nets import ADGM, Trunk
 from cxr.training.batches import Images, affine, cycled, in_order, warp
 from cxr.training.machine import generator, seeded
 
-if TYPE_CHECKING:
-    pass
-
 SAMPLES = 100  # per class, for the agreement
-
-
 READER_STEPS, READER_BATCH, READER_LR = 400, 64, 1e-3
-
-
-def collapse(last: pd.Series | dict, z_dim: int, likelihood_weight: float | None) -> str | None:
-    """One line when z carries nothing after the history's last row: KL_z under 0.1 nats, or no active unit.
-
-    likelihood_weight: None where it is the variant's own, and raising it no cure.
-    """
-    if last["KL_z"] >= 0.1 and last["active_z"] > 0:
-        return None
-    return (
-        f"warning: z carries nothing (KL_z {last['KL_z']:.3g} nats, {last['active_z']:.0f} of {z_dim} units active): "
-        f"a supervised network is what classifies"
-    ) + (f"; raise adgm.likelihood_weight (now {likelihood_weight:g})" if likelihood_weight is not None else "")
 
 
 @torch.no_grad()
@@ -60,15 +39,17 @@ def conditional_means(net: ADGM, columns: int, seed: int) -> np.ndarray:
 def agreement(
     net: ADGM, train: Images, y_train: np.ndarray, valid: Images, y_valid: np.ndarray, *, seed: int, **geometry
 ) -> dict:
-    """How often a classifier of real images says of a sample of p(x|z,y) that it is of class y.
+    """How often a classifier of real images takes a sample of p(x|z,y) to be of class y.
 
-    The reader is one convolutional trunk with one dense layer, trained for READER_STEPS steps on equally many images of
-    each class under the run's geometry. It knows the class of every training image, also of those that the ADGM saw
-    unlabelled, and gives nothing back. real: its balanced accuracy on the validation images, which the samples'
-    agreement (equally many of each class) is to be read against; chance is 1 / K. shares: agreement by class.
+    This reader is one convolutional trunk with one dense layer, trained for READER_STEPS steps on equally many images
+    of each class under the training's geometry. It is given the class of every training image, also of those that the
+    ADGM saw unlabelled; the ADGM learns nothing from it.
+
+    agreement: on SAMPLES samples of each class; chance is 1 / K. shares: agreement by class. real: the reader's
+    balanced accuracy on the validation images, to compare the agreement with.
     """
     K, device = net.classes, train.device
-    own = [torch.from_numpy(np.flatnonzero(y_train == k)) for k in range(K)]
+    places = [torch.from_numpy(np.flatnonzero(y_train == k)) for k in range(K)]
     each = READER_BATCH // K
     with seeded(seed, 8):
         trunk = Trunk(train.size, 0.2)
@@ -76,7 +57,7 @@ def agreement(
         optimiser = torch.optim.Adam(reader.parameters(), lr=READER_LR)
         label = torch.arange(K, device=device).repeat_interleave(each)
         for step in range(READER_STEPS):
-            rows = torch.cat([mine[cycled(len(mine), each, step, seed, 8, k)] for k, mine in enumerate(own)])
+            rows = torch.cat([p[cycled(len(p), each, step, seed, 8, k)] for k, p in enumerate(places)])
             x = warp(train.gather(rows), affine(len(rows), generator(seed, 8, step), **geometry), train.size)
             loss = F.cross_entropy(reader(x), label)
             optimiser.zero_grad(set_to_none=True)
@@ -84,10 +65,10 @@ def agreement(
             optimiser.step()
     reader.eval()
     with torch.no_grad():
-        said = torch.cat([reader(x).argmax(1).cpu() for _, x in in_order(valid, 256)]).numpy()
+        answers = torch.cat([reader(x).argmax(1).cpu() for _, x in in_order(valid, 256)]).numpy()
         x, y = sampled(net, SAMPLES, seed)
         agrees = torch.cat([reader(part).argmax(1) for part in x.split(256)]) == y
     shares = [float(agrees[y == k].double().mean()) for k in range(K)]
-    recalls = [float((said[y_valid == k] == k).mean()) for k in range(K) if (y_valid == k).any()]
-    found = {"agreement": float(agrees.double().mean()), "samples": len(y), "shares": shares}
-    return found | {"real": float(np.mean(recalls)), "real_n": len(y_valid), "reader_images": len(y_train)}
+    recalls = [float((answers[y_valid == k] == k).mean()) for k in range(K) if (y_valid == k).any()]
+    result = {"agreement": float(agrees.double().mean()), "samples": len(y), "shares": shares}
+    return result | {"real": float(np.mean(recalls)), "real_n": len(y_valid), "reader_images": len(y_train)}

@@ -1,4 +1,4 @@
-"""Judging an ADGM or a control arm: validation images, whether z carries anything, and what it draws for a class.
+"""Validation of an ADGM or a control arm: the bound, the accuracy, and whether z carries anything.
 
 Shapes: N images, K classes, Z latent, A auxiliary, S draws of a.
 """
@@ -11,56 +11,54 @@ from typing import TYPE_CHECKING
 import torch
 
 from cxr.adgm.nets import ADGM, active_units
+from cxr.adgm.settings import Settings
 from cxr.training.batches import Images, in_order
 from cxr.training.machine import generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-TERMS = ("L", "U", "ce", "J", "acc")
-
 
 @torch.no_grad()
 def validate(
-    fabric: Fabric,
+    machine: Fabric,
     net: ADGM,
     images: Images,
     y: torch.Tensor,
+    settings: Settings,
     *,
     alpha: float,
-    heat: float | tuple[float, float],
-    predict_samples: int,
+    temperature: float | tuple[float, float],
     prior: Sequence[float],
-    batch: int,
-    seed: int,
     after: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, float], torch.Tensor]:
-    """One pass over the validation images: (the history's validation columns, probabilities N x K on the CPU).
+    """One pass over the validation images: the history's validation columns; probabilities, N x K on the CPU.
 
     Each image counts as a labelled one in L and ce and as an unlabelled one in U; a control arm has ce and accuracy
-    alone. The noise is the same at every call. heat: temperature. prior: the classes' shares among the images to be
-    predicted; probabilities are moved to them from the equal shares of the labelled draw and of eq. 2's p(y), by Bayes'
-    rule: q(y|x) prior(y), normalised. after: called after every batch.
+    alone. The noise is the same at every call. after: called after every batch.
+
+    prior: the class shares that predictions assume. The labelled draw and p(y) of eq. 2 have equal shares; Bayes' rule
+    moves the probabilities to the prior: q(y|x) prior(y), normalised.
     """
     net.eval()
-    stream = generator(seed, 5)
+    stream = generator(settings.seed, 5)
     noise_a, noise_z = (torch.randn(len(images), *shape, generator=stream) for shape in net.noise)
-    draws = torch.randn(predict_samples, len(images), net.a_dim, generator=stream)  # S x N x A
+    draws = torch.randn(settings.predict_samples, len(images), net.a_dim, generator=stream)  # S x N x A
     parts, prob = [], []
-    for chosen, x in in_order(images, batch):
+    for chosen, x in in_order(images, 2 * settings.batch):
         x = x.contiguous(memory_format=torch.channels_last)
-        with fabric.autocast():
-            noise = fabric.to_device((noise_a[chosen], noise_z[chosen]))
-            parts.append(net.measure(x, y[chosen.to(y.device)], *noise, heat))
-            prob.append(net.classify(x, fabric.to_device(draws[:, chosen])).cpu())
+        with machine.autocast():
+            noise = machine.to_device((noise_a[chosen], noise_z[chosen]))
+            parts.append(net.measure(x, y[chosen.to(y.device)], *noise, temperature))
+            prob.append(net.classify(x, machine.to_device(draws[:, chosen])).cpu())
         after()
-    whole = {name: torch.cat([part[name] for part in parts]).double().cpu() for name in parts[0]}
+    terms = {name: torch.cat([part[name] for part in parts]).double().cpu() for name in parts[0]}
     prob = torch.cat(prob) * torch.tensor(prior, dtype=torch.float32)
     prob = prob / prob.sum(1, keepdim=True)
-    means = {name: float(v.mean()) for name, v in whole.items() if v.dim() == 1}
+    means = {name: float(v.mean()) for name, v in terms.items() if v.dim() == 1}
     row = {f"valid_{name}": means[name] for name in ("L", "U", "ce") if name in means}
     if "L" in means:
-        row["valid_J"] = means["L"] + alpha * means["ce"] + means["U"]
+        row["valid_J"] = means["L"] + alpha * means["ce"] + means["U"]  # eq. 10 and 11
     row["valid_acc"] = float((prob.argmax(1) == y.cpu()).double().mean())
     row |= {name: means[name] for name in ("KL_z", "KL_a") if name in means}
-    return row | {f"active_{v}": active_units(whole[f"mu_{v}"]) for v in "za" if f"mu_{v}" in whole}, prob
+    return row | {f"active_{v}": active_units(terms[f"mu_{v}"]) for v in "za" if f"mu_{v}" in terms}, prob

@@ -1,11 +1,16 @@
-"""The ADGM's trainings by name: a variant of the model or a control arm, a task, a number of labels, a draw of them."""
+"""The ADGM's variants and control arms by name, and the runs that params.yaml asks for.
+
+No torch here: evaluation and the report read this file. The classes behind the names are in cxr/adgm/run.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-# What each differs in; the same labelled images, classifier, optimiser, steps and augmentation throughout.
+Name = Literal["corrected", "paper", "paper_code", "no_z", "supervised", "pseudo_label", "mean_teacher"]
+
+# What sets each apart. Labelled images, classifier, optimiser, steps and augmentation are the same in all.
 GENERATIVE = {
     "corrected": "the ADGM as this project corrects it",
     "paper": "the ADGM of the paper\u2019s text: likelihood in full, the last step\u2019s weights, equal class shares",
@@ -21,7 +26,10 @@ VARIANTS = GENERATIVE | CONTROLS
 
 
 class Run(NamedTuple):
-    """One training. name: of its files and, after 'adgm@', of its stage."""
+    """One training: a variant, K classes, labels of each class, the number of the labelled draw.
+
+    name: of its files and, after 'adgm@', of its stage.
+    """
 
     variant: str
     classes: int

@@ -1,54 +1,13 @@
-import math
-import signal
+"""The nets and the bound: equations 1 to 11 against brute force, the published sizes, and what keeps numbers finite."""
 
-import numpy as np
-import pandas as pd
+import math
+
 import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from cxr.adgm import samples, train
-from cxr.adgm.labelled import assign
 from cxr.adgm.nets import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective
-from cxr.core.files import write_table
-from cxr.core.findings import CLASSES
-from cxr.core.records import COLUMNS
-from cxr.core.store import open_store, write_store
-from cxr.evaluation.predictions import read_adgm
-from cxr.training.batches import Images, cycled
-from cxr.training.checkpoints import Checkpoints
-from cxr.training.machine import fabric
-from tests.make import write_split
-
-TINY = {"size": 17, "z_dim": 3, "a_dim": 2}
-FIT = {
-    "batch": 6, "lr": 1e-3, "weight_decay": 1e-5, "beta": 1.0, "warmup_epochs": 2.0, "likelihood_weight": 0.1,
-    "dropout": 0.2, "flip": 0.5, "rotate": 15.0, "scale": (0.8, 1.2), "shift": 0.05, "average": 0.9,
-    "predict_samples": 2, "prior": [0.5, 0.5], "seed": 3,
-    "z_dim": 3, "a_dim": 2,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Nets this small gain nothing from threads, which on a busy machine wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def tiny(classes=3, **other) -> ADGM:
-    torch.manual_seed(0)
-    return ADGM(classes=classes, **(TINY | other)).double().eval()
-
-
-def batch(n: int, classes: int, labelled: int) -> tuple[torch.Tensor, ...]:
-    """x, y, noise_a, noise_z for a tiny net, float64."""
-    stream = torch.Generator().manual_seed(1)
-    x = torch.rand(n, 1, 17, 17, generator=stream, dtype=torch.float64)
-    y = torch.randint(classes, (labelled,), generator=stream)
-    return x, y, *(torch.randn(n, TINY[d], generator=stream, dtype=torch.float64) for d in ("a_dim", "z_dim"))
+from tests.adgm.make import TINY, batch, tiny
 
 
 def normal(g: Gaussian) -> Independent:
@@ -206,7 +165,9 @@ def test_each_trunk_sees_each_image_once():
 
 
 def test_log_variance_is_free_and_bounded():
-    g = Gaussian.of(torch.zeros(4, dtype=torch.bfloat16), torch.tensor([-1e6, -0.1, 0.0, 1e6], dtype=torch.bfloat16))
+    g = Gaussian.from_outputs(
+        torch.zeros(4, dtype=torch.bfloat16), torch.tensor([-1e6, -0.1, 0.0, 1e6], dtype=torch.bfloat16)
+    )
     assert g.mu.dtype == torch.float32
     assert torch.allclose(g.log_var, torch.tensor([-8.0, -0.1, 0.0, 8.0]), atol=1e-3)
 
@@ -216,197 +177,27 @@ def test_active_units_by_hand():
     assert active_units(mu) == 1
 
 
-def cohort(n: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Records and a split of n patients, in three classes 1 : 2 : 1, a sixth of them validation."""
-    ids = [f"p{i:03d}" for i in range(n)]
-    names = [CLASSES[(0, 1, 1, 2)[i % 4]] for i in range(n)]
-    split = np.where(np.arange(n) % 6 == 5, "valid", "train")
-    records = pd.DataFrame({"image_id": ids, "patient_id": ids, "class_name": names})
-    return records, pd.DataFrame({"image_id": ids, "patient_id": ids, "split": split})
+def test_free_bits_by_hand():
+    mu, log_var = torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, 0.0]])  # 0 and 2 nats
+    assert Gaussian(mu, log_var).kl_standard(0.5).tolist() == [2.5]
+    assert Gaussian(mu, log_var).kl_standard().tolist() == [2.0]
+    torch.manual_seed(0)
+    plain = ADGM(classes=2, **TINY).eval()
+    floored = ADGM(classes=2, free_bits=50.0, **TINY).eval()
+    floored.load_state_dict(plain.state_dict())
+    x, y = torch.rand(2, 1, 17, 17), torch.tensor([0, 1])
+    noise = torch.randn(2, TINY["a_dim"]), torch.randn(2, TINY["z_dim"])
+    one, other = plain(x, y, *noise, 0.5), floored(x, y, *noise, 0.5)
+    assert torch.equal(one.KL_z, other.KL_z)
+    assert torch.allclose(other.L - one.L, 0.5 * (TINY["z_dim"] * 50 - one.KL_z), rtol=1e-4)
 
 
-def test_draws_are_nested_random_and_leave_validation_alone():
-    records, split = cohort()
-    tables = [assign(records, split, classes=3, labels=n, seed=0) for n in (3, 8)]
-    few, many = (set(t.loc[t["role"] == "labelled", "image_id"]) for t in tables)
-    assert few < many and len(few) == 9 and len(many) == 24
-    for t in tables:
-        assert (t.loc[t["role"] == "labelled", "label"].value_counts() == len(t[t["role"] == "labelled"]) / 3).all()
-        assert set(t.loc[t["role"] == "valid", "image_id"]) == set(split.loc[split["split"] == "valid", "image_id"])
-        assert list(t["role"].drop_duplicates()) == ["labelled", "unlabelled", "valid"]
-        assert len(t) == 60
-    other = assign(records.sample(frac=1, random_state=1), split.iloc[::-1], classes=3, labels=8, seed=0)
-    pd.testing.assert_frame_equal(other, tables[1])
-    again = assign(records, split, classes=3, labels=3, seed=1)
-    assert set(again.loc[again["role"] == "labelled", "image_id"]) != few
-
-
-def test_two_classes_merge_what_is_not_normal():
-    records, split = cohort()
-    t = assign(records, split, classes=2, labels=3, seed=0).merge(records, on="image_id")
-    assert ((t["label"] == 1) == (t["class_name"] == "Normal")).all()
-
-
-def test_assign_refuses_with_the_counts():
-    records, split = cohort()
-    few = records.copy()
-    few.loc[few["class_name"] == "Normal", "class_name"] = "Lung Opacity"
-    with pytest.raises(ValueError, match=r"fewer than 2 training images \(Lung Opacity \d+, No Lung.*Normal 0\)"):
-        assign(few, split, classes=3, labels=1, seed=0)
-    with pytest.raises(ValueError, match="no column class_name"):
-        assign(records.drop(columns="class_name"), split, classes=3, labels=1, seed=0)
-    with pytest.raises(ValueError, match="'p000' has class 'Opaque'"):
-        assign(records.replace({"Lung Opacity": "Opaque"}), split, classes=3, labels=1, seed=0)
-    with pytest.raises(ValueError, match="no validation image"):
-        assign(records, split.assign(split="train"), classes=3, labels=1, seed=0)
-
-
-def test_a_tenth_of_each_class_stays_unlabelled():
-    records, split = cohort()
-    table = assign(records, split, classes=3, labels=1000, seed=0).query("role != 'valid'")
-    held = table.groupby("label").size()
-    drawn = table[table["role"] == "labelled"].groupby("label").size()
-    assert (drawn == held * 9 // 10).all() and (table["role"] == "unlabelled").any()
-
-
-@pytest.mark.parametrize("n", [4, 6, 7, 25])
-def test_cycling_uses_each_labelled_image_once_a_pass(n):
-    drawn = torch.cat([cycled(n, 6, step, 0, 1) for step in range(n)])  # n steps of 6: six passes
-    passes = drawn.view(6, n)
-    assert (passes.sort(dim=1).values == torch.arange(n)).all()
-    assert len({tuple(p.tolist()) for p in passes}) > 1
-
-
-def test_temperature_is_linear_then_one():
-    values = [train.temperature(t, 100) for t in (0, 25, 100, 150)]
-    assert values == [0, 0.25, 1, 1]
-    assert train.temperature(0, 0) == 1
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder with a store of 17 x 17 images in which Normal is dark, records and a split."""
-    root = tmp_path_factory.mktemp("adgm")
-    records, split = cohort()
-    level = np.where(records["class_name"] == "Normal", 60, 160)[:, None, None]
-    images = np.clip(level + np.random.default_rng(0).normal(0, 20, (60, 17, 17)), 0, 255).astype(np.uint8)
-    write_store(root / "stores" / "17", images, records[["image_id"]])
-    write_table(root / "records.parquet", records.reindex(columns=COLUMNS["rsna"]))
-    write_split(root, split)
-    return root
-
-
-def fit(data, checkpoints, epochs, **other) -> train.Trained:
-    records, split = (pd.read_parquet(data / f"{name}.parquet") for name in ("records", "split"))
-    table = assign(records, split, classes=2, labels=8, seed=0)
-    parts = [table[table["role"] != "valid"], table[table["role"] == "valid"]]
-    images = [Images([open_store(data / "stores" / "17")], part["image_id"]) for part in parts]
-    known = parts[0].loc[parts[0]["role"] == "labelled", "label"].to_numpy(copy=True)
-    return train.train(
-        fabric("32-true"), images[0], known, images[1], parts[1]["label"].to_numpy(copy=True), checkpoints,
-        label="adgm", classes=2, epochs=epochs, **(FIT | other),
-    )  # fmt: skip
-
-
-def same(one: train.Trained, other: train.Trained) -> bool:
-    pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
-    assert one.last.tobytes() == other.last.tobytes() and one.best.tobytes() == other.best.tobytes()
-    states = one.net.state_dict(), other.net.state_dict()
-    return (
-        all(torch.equal(states[0][name], states[1][name]) for name in states[0]) and one.best_epoch == other.best_epoch
-    )
-
-
-def test_continued_training_equals_uninterrupted(data, tmp_path):
-    whole = fit(data, Checkpoints(tmp_path / "whole", {}), 2)
-    fit(data, Checkpoints(tmp_path / "parts", {}), 1)
-    assert same(whole, fit(data, Checkpoints(tmp_path / "parts", {}), 2))
-
-    stopped = Checkpoints(tmp_path / "stopped", {})
-    stopped.signal = signal.SIGTERM
-    with pytest.raises(SystemExit):
-        fit(data, stopped, 2)  # after its first step, within the first epoch
-    assert same(whole, fit(data, Checkpoints(tmp_path / "stopped", {}), 2))
-
-    assert list(whole.history["epoch"]) == [1, 2] and list(whole.history["temperature"]) == [0.5, 1.0]
-    assert whole.alpha == pytest.approx(50 / 16)
-    assert np.isfinite(whole.history.to_numpy()).all()
-    assert whole.history["valid_acc"].iloc[-1] == pytest.approx(
-        (whole.last.argmax(1) == [1 if i % 4 == 3 else 0 for i in range(60) if i % 6 == 5]).mean()
-    )
-
-
-def test_prediction_depends_on_the_prior_and_not_on_the_batch(data):
-    net = ADGM(classes=2, **TINY)
-    images = Images([open_store(data / "stores" / "17")], [f"p{i:03d}" for i in range(11)])
-    y = torch.zeros(11, dtype=torch.int64)
-
-    def judge(batch=4, prior=(0.5, 0.5)):
-        return judge.validate(
-            fabric("32-true"), net, images, y, alpha=1.0, heat=1.0, predict_samples=3, prior=prior, batch=batch, seed=0
-        )
-
-    rows = [judge(4), judge(11)]
-    assert torch.allclose(rows[0][1], rows[1][1], atol=1e-6)
-    assert rows[0][0] == pytest.approx(rows[1][0], rel=1e-4)
-    assert torch.allclose(rows[0][1].sum(1), torch.ones(11))
-    moved = judge(prior=(0.8, 0.2))[1]  # the odds times 0.8 / 0.2
-    assert torch.allclose(moved[:, 0] / moved[:, 1], 4 * rows[0][1][:, 0] / rows[0][1][:, 1], rtol=1e-4)
-
-
-def test_loss_that_is_not_finite_stops_with_place_and_cure(data, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"adgm: epoch 1, step 2 of 6: .*(L|J) = (nan|inf).*lower adgm.lr \(now 1e\+30\)"
-    ):
-        fit(data, Checkpoints(tmp_path, {}), 1, lr=1e30)
-    assert not list(tmp_path.rglob("*.safetensors"))
-
-
-def test_collapse_is_told_in_one_line():
-    assert samples.collapse({"KL_z": 2.0, "active_z": 3}, 128, 1.0) is None
-    for last in ({"KL_z": 0.05, "active_z": 1}, {"KL_z": 2.0, "active_z": 0}):
-        assert "z carries nothing" in samples.collapse(last, 128, 1.0)
-        assert samples.collapse(last, 128, 0.5).endswith("; raise adgm.likelihood_weight (now 0.5)")
-        assert samples.collapse(last, 128, None).endswith("a supervised network is what classifies")
-
-
-def test_stage_writes_what_evaluate_reads(data, tmp_path):
-    from stages.adgm import run
-
-    paths = {"model": tmp_path / "model", "predictions": tmp_path / "p.parquet", "report": tmp_path / "report"}
-    chosen = {k: v for k, v in FIT.items() if k not in ("scale", "prior")}
-    given = {"records": data / "records.parquet", "store": data / "stores" / "17", "split": data}
-    run(
-        variant="corrected",
-        draw=0,
-        classes=3,
-        labels=3,
-        size=17,
-        epochs=1,
-        state=tmp_path / "state",
-        **given,
-        **paths,
-        **chosen,
-    )
-    with pytest.raises(ValueError, match="holds images of 17 px, not of adgm.size = 21"):
-        run(
-            variant="corrected",
-            draw=0,
-            classes=3,
-            labels=3,
-            size=21,
-            epochs=1,
-            state=tmp_path / "state",
-            **given,
-            **paths,
-            **chosen,
-        )
-    table = read_adgm(paths["predictions"], 3, "")
-    assert len(table) == 10 and set(table["split"]) == {"valid"}
-    assert (paths["report"] / "history.csv").read_text().startswith("epoch,train_L,train_U,train_ce,train_J,train_acc,")
-    from PIL import Image
-
-    assert Image.open(paths["report"] / "samples.png").size == (8 * 17, 3 * 17)
-    assert (paths["model"] / "model.safetensors").is_file() and '"n_labelled": 9' in (
-        paths["model"] / "model.json"
-    ).read_text()
+def test_without_z_the_decoder_sees_the_label_alone():
+    torch.manual_seed(0)
+    net = ADGM(classes=2, use_z=False, **TINY).eval()
+    x, y = torch.rand(2, 1, 17, 17), torch.tensor([0, 1])
+    a = torch.randn(2, TINY["a_dim"])
+    first, second = (net(x, y, a, torch.randn(2, TINY["z_dim"])) for _ in range(2))
+    assert torch.equal(first.L, second.L) and first.KL_z.tolist() == [0, 0]
+    first.L.sum().backward()
+    assert net.q_z.mu.weight.grad is None and net.p_x.mu_log_var.weight.grad is not None
