@@ -25,7 +25,6 @@ def run(
     adgm: Annotated[Path, Option(help="folder of the ADGMs' curves and samples")],
     models: Annotated[Path, Option(help="folder of the models")],
     evaluate: Annotated[Path, Option(help="folder of evaluate's tables")],
-    metrics: Annotated[Path, Option(help="JSON of `dvc metrics`")],
     params: Annotated[Path, Option(help="parameters as run, to be shown")],
     out: Annotated[Path, Option(help="the page")],
     tables: Annotated[Path, Option(help="folder of the page's tables as CSV")],
@@ -63,7 +62,7 @@ def run(
     context = gather(
         Artefacts(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
-            gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
+            gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate,
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,
