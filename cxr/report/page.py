@@ -44,11 +44,14 @@ class Counted(NamedTuple):
 
 @dataclass
 class Table:
-    """name: of the CSV file; rows: a dict per row, by CSV column; strong: first values of the rows in bold."""
+    """name: of the CSV file; rows: a dict per row, by CSV column; strong: first values of the rows in bold; empty: the
+    CSV's columns without a row.
+    """
 
     name: str
     rows: list[dict]
     strong: Sequence[str] = ()
+    empty: Sequence[str] = ()
 
     def frame(self) -> pd.DataFrame:
         """The table as in its CSV: an Estimate becomes the columns key, key_low, key_high, a Counted key, key_of."""
@@ -65,7 +68,7 @@ class Table:
                 columns[f"{key}_of"] = [v.total for v in whole]
             else:
                 columns |= {f"{key}_low": [v.low for v in whole], f"{key}_high": [v.high for v in whole]}
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns or {key: [] for key in self.empty})
 
 
 @dataclass
@@ -184,8 +187,7 @@ def render(context: dict) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "cell": cell, "interval": interval, "missing": missing}
-    return environment.get_template("page.html.j2").render(context)
+    return environment.get_template("page.html.j2").render(context).lstrip()

@@ -36,7 +36,7 @@ def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
 
     The second paper's figures 3 and 4.
     """
-    figure, axes = grid(max(len(histories), 1), len(PANELS), 1.4, sharex=True)
+    figure, axes = grid(max(len(histories), 1), len(PANELS), 1.6, sharex=True)
     for k, (name, history) in enumerate(histories.items()):
         for ax, (key, title) in zip(axes[k], PANELS.items(), strict=True):
             for part, colour in (("train", COLOURS[0]), ("valid", COLOURS[1])):

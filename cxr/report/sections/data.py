@@ -121,8 +121,8 @@ def _rsna(run: Artefacts) -> Table:
 def _splits(splits: dict) -> Table:
     rows = []
     for name, split in splits.items():
-        for part, counts in split["splits"].items():
-            if part in PARTS:
+        for part in PARTS:
+            if counts := split["splits"].get(part):
                 classes = "; ".join(f"{c} {n:,}" for c, n in counts.get("classes", {}).items()) or None
                 row = {"split": f"{NAMES[name]}, {part}", **pick(counts, "patients", "images"), "classes": classes}
                 rows.append(row)
@@ -161,7 +161,11 @@ def _checks(run: Artefacts) -> dict:
         findings = [e for e in str(row["examples"]).split(", ") if e in FINDINGS]  # other examples are ids
         which = {"dataset": NAMES.get(row["dataset"], row["dataset"]), "which": ", ".join(findings) or None}
         rows.append(pick(row, "check", "dataset", "count", "severity", "advice") | which)
-    return {"checks": Table("checks", rows), "checked": len(table), "clean": len(table) - len(rows)}
+    return {
+        "checks": Table("checks", rows, empty=("check", "dataset", "count", "severity", "advice", "which")),
+        "checked": len(table),
+        "clean": len(table) - len(rows),
+    }
 
 
 def _rejected(run: Artefacts, name: str) -> pd.DataFrame:
@@ -175,4 +179,4 @@ def _rejections(rejected: dict[str, pd.DataFrame]) -> Table:
         reasons = [str(row.reason).replace(str(row.path), "").strip(" :") for row in table.itertuples()]
         counts = pd.Series(reasons, dtype="str").value_counts(sort=False).sort_values(ascending=False, kind="stable")
         rows += [{"dataset": NAMES[name], "reason": reason, "n": int(n)} for reason, n in counts.items()]
-    return Table("rejected", rows)
+    return Table("rejected", rows, empty=("dataset", "reason", "n"))

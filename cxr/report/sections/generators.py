@@ -98,4 +98,4 @@ def _plan(run: Artefacts) -> dict:
     names = [finding(name) for name in run.findings]
     rows = [{"finding": name, "n": plan["train_images"], **plan["findings"][slug(name)]} for name in names]
     total = plan["train_images"] + plan["synthetic_images"]
-    return {"table": Table("balance", rows), "total": total, **plan}
+    return {"table": Table("balance", rows, empty=("finding", "n", *PLANNED)), "total": total, **plan}

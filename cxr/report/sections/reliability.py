@@ -87,9 +87,9 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
         "groups": len(gaps),
         "away": sum(gap["low"] > 0 or gap["high"] < 0 for gap in gaps),
         "worst": worst and {"name": worst["name"], "gap": change_of(worst)},
-        "gap_plot": plot(forest(points, "difference in mean AUC, group \u2212 others"), 80) if gaps else None,
+        "gap_plot": plot(forest(points, "difference in mean AUC, group \u2212 others")) if gaps else None,
         "subgroups": Table("subgroups", means),
-        "rare": Table("subgroups_rare", rare),
+        "rare": Table("subgroups_rare", rare, empty=("finding", "group", "n")),
     }
 
 
