@@ -9,15 +9,20 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, Run
 from cxr.audit import chexpert, rsna, sheet
 from cxr.cohort import checks, describe, splits
 from cxr.cohort.policies import table as label_table
 from cxr.core.files import write_json, write_table
 from cxr.core.findings import CLASSES, FINDINGS, SLUGS, slug
+from cxr.data.formats import Manifest
 from cxr.evaluation import adgm as evaluate_adgm
 from cxr.evaluation import classifiers, metadata, operating, policies, subgroups
+from cxr.fidelity.formats import Fidelity
 from cxr.report.inputs import Artefacts
+from cxr.synthesis.formats import Plan
+from tests.make import example
 
 POLICIES, RARE, LABELS = ["u_zeroes", "u_ones"], ["pneumonia", "lung_lesion", "consolidation"], [50, 200]
 VARIANTS = ["corrected", "no_z", "supervised"]
@@ -85,7 +90,7 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     _histories(root / "history")
     for name in rare:
         _generator(root / "gan" / name, rng)
-        _fidelity(root / "fidelity" / name, name, rng)
+        _fidelity(root / "fidelity" / name, rng)
     _plan(root / "balanced/plan.json", rare)
     for one in runs:
         _adgm(root, rng, one)
@@ -123,7 +128,7 @@ def _splits(root: Path, kind: str, xpert: pd.DataFrame, pneumonia: pd.DataFrame)
         "rsna": splits.rsna(pneumonia, by="patient", valid_share=0.2, seed=0),
     }
     for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
-        write_json(root / name / "manifest.json", {"kind": kind, "images": len(records)})
+        write_json(root / name / "manifest.json", example(Manifest, kind=kind, images=len(records)))
         path = "train/patient00009/view1.jpg"
         rejected = pd.DataFrame({"image_id": ["x"], "path": [path], "reason": [f"{path}: not <script>JPEG</script>"]})
         write_table(root / "stores" / name / "rejected.csv", rejected)
@@ -186,10 +191,10 @@ def _plan(path: Path, rare: list[str]) -> None:
     parts = {"positives": 90, "generated": 160, "prevalence_before": 0.05, "prevalence_after": 0.1}
     parts |= {"gan_images": 80, "gan_epochs": 40}
     plan = {"target_prevalence": 0.1, "labels": "masked", "train_images": 900, "synthetic_images": 480}
-    write_json(path, plan | {"split_sha256": "0", "findings": {name: parts for name in rare}})
+    write_json(path, example(Plan, **plan, findings={name: parts for name in rare}))
 
 
-def _fidelity(folder: Path, name: str, rng: np.random.Generator) -> None:
+def _fidelity(folder: Path, rng: np.random.Generator) -> None:
     spread = {"mean": 0.25, "low": 0.125, "high": 0.375}
     floor = {"mean": 0.0, "low": -0.0625, "high": 0.0625}
     measured = {"generated": spread, "floor": floor, "difference": spread, "told_apart": True}
@@ -200,8 +205,8 @@ def _fidelity(folder: Path, name: str, rng: np.random.Generator) -> None:
     counts |= {"replicates": 100, "scales": 2}
     quality = {name: measured for name in ("fid", "kid", "precision", "recall", "ms_ssim")}
     memorised |= {"spaces": {"features": space, "pixels": space}}
-    names = {"finding": name, "features": "classifier", "generator_sha256": "0", "split_sha256": "0"}
-    write_json(folder / "fidelity.json", counts | names | {"quality": quality, "memorisation": memorised})
+    judged = example(Fidelity, **counts, features="classifier", quality=quality, memorisation=memorised)
+    write_json(folder / "fidelity.json", judged)
     xray_grid(rng, 8).crop((0, 0, 256, 64)).save(folder / "worst_pairs.png")
 
 
@@ -230,7 +235,7 @@ def _adgm(root: Path, rng: np.random.Generator, one: Run) -> None:
         history |= {f"{part}_{key}": 2 + 1 / e + 0.05 * rng.random(20) for key in ("L", "U", "ce", "J")}
         history[f"{part}_acc"] = 0.8 - 0.3 / e
     facts = {"classes": classes, "labels": labels, "n_labelled": classes * labels, "n_unlabelled": 500, "alpha": 3.0}
-    write_json(root / "models/adgm" / name / "model.json", facts | {"best_epoch": 17, "epochs": 20, "size": 113})
+    write_json(root / "models/adgm" / name / "model.json", example(Model, **facts, best_epoch=17, epochs=20, size=113))
     if one.variant in CONTROLS:
         write_table(root / "adgm" / name / "history.csv", pd.DataFrame({"epoch": e, "train_ce": 1 / e}))
         return
@@ -239,7 +244,7 @@ def _adgm(root: Path, rng: np.random.Generator, one: Run) -> None:
     rows = [np.hstack([np.asarray(xray_grid(rng, 4))[:64, :64]] * 6) for _ in range(classes)]
     Image.fromarray(np.vstack(rows)).save(root / "adgm" / name / "samples.png")
     read = {"agreement": 0.75, "samples": 100 * classes, "real": 0.8125, "real_n": 180, "reader_images": 720}
-    write_json(root / "adgm" / name / "samples.json", read)
+    write_json(root / "adgm" / name / "samples.json", example(Samples, **read))
 
 
 def arguments(run: Artefacts, root: Path, **changed) -> list[str]:

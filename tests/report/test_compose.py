@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cxr.core.files import write_json
+from cxr.data.formats import Manifest
 from cxr.report import page
 from cxr.report.compose import gather, parameters, write
 from cxr.report.sections.adgm import adgm
@@ -22,6 +23,7 @@ from cxr.report.sections.generators import gan
 from cxr.report.sections.labels import labels
 from stages.cli import main
 from stages.report import run as stage
+from tests.make import example
 from tests.report.fabricated import MARKUP, Page, arguments
 
 
@@ -63,9 +65,7 @@ def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
     pd.read_csv(run.audit / "data.csv").assign(why=MARKUP).to_csv(run.audit / "data.csv", index=False)
     table1 = pd.read_csv(run.explore / "table1.csv").assign(remark=MARKUP)
     table1.to_csv(run.explore / "table1.csv", index=False)
-    write_json(
-        run.chexpert / "manifest.json", json.loads((run.chexpert / "manifest.json").read_text()) | {"kind": MARKUP}
-    )
+    write_json(run.chexpert / "manifest.json", example(Manifest, kind=MARKUP))
     split = json.loads((run.splits / "rsna" / "split.json").read_text())
     split["splits"]["train"]["classes"] = {MARKUP: 3}
     split["by"] = MARKUP
@@ -90,8 +90,7 @@ def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
     assert "Drawn, not taken." in text and "CheXpert and RSNA 2018 are the phantom cohort" in text
     assert "The phantom imitates labels" in text and "no radiologist labelled" not in text
     for name in ("chexpert", "rsna"):
-        manifest = json.loads((getattr(small, name) / "manifest.json").read_text())
-        write_json(tmp_path / name / "manifest.json", manifest | {"kind": "zip"})
+        write_json(tmp_path / name / "manifest.json", example(Manifest, kind="zip"))
     assert data(dataclasses.replace(small, chexpert=tmp_path / "chexpert"))["phantoms"] == ["RSNA 2018"]
     real = dataclasses.replace(small, chexpert=tmp_path / "chexpert", rsna=tmp_path / "rsna")
     text = Page(page.render(gather(real) | {"tables": "tables"})).text

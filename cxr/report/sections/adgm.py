@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cxr import papers
+from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, GENERATIVE, VARIANTS, Run, leading, runs
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import CLASS_NAMES
@@ -16,8 +17,6 @@ from cxr.report.sections.common import BOUNDS, TOTALS, Verdict, change_of, from_
 
 CURVES = [f"{part}_{key}" for part in ("train", "valid") for key in figures.PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
-MODEL = dict.fromkeys(("epochs", "best_epoch", "n_labelled", "n_unlabelled"), int)
-SAMPLES = {"agreement": float, "samples": int, "real": float, "real_n": int, "reader_images": int}
 
 
 def adgm(run: Artefacts) -> dict:
@@ -29,9 +28,9 @@ def adgm(run: Artefacts) -> dict:
     cells = run.rows("confusion", *Run._fields, "which", "true", "predicted")
     arms = run.rows("adgm_arms", "variant", "classes", "labels")
     compare = run.rows("adgm_compare", "control", "classes", "labels", "score")
-    models = {r: read_json(run.adgm_run(r)[1] / "model.json", f"adgm@{r.name}", MODEL) for r in every}
+    models = {r: read_json(run.adgm_run(r)[1] / "model.json", f"adgm@{r.name}", Model) for r in every}
     histories = {r: _history(run, r) for r in every if r.variant in GENERATIVE}
-    samples = {r: read_json(run.adgm_run(r)[0] / "samples.json", f"adgm@{r.name}", SAMPLES) for r in histories}
+    samples = {r: read_json(run.adgm_run(r)[0] / "samples.json", f"adgm@{r.name}", Samples) for r in histories}
 
     lead, draw = leading(run.variants), min(run.draws)
     first = [r for r in every if (r.variant, r.draw) == (lead, draw)]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import papers
+from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, VARIANTS, Run
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table
@@ -73,7 +74,7 @@ def compared(compare: Rows, others: Sequence[str]) -> Table:
     return Table("adgm_compare", rows)
 
 
-def latent(run: Artefacts, histories: Mapping[Run, pd.DataFrame], samples: Mapping[Run, dict]) -> Table:
+def latent(run: Artefacts, histories: Mapping[Run, pd.DataFrame], samples: Mapping[Run, Samples]) -> Table:
     """What z and a carry after the last epoch, and whether samples are of the class asked for; means over draws."""
     rows, none = [], Estimate(float("nan"), why="no latent z")
     tasks = [(c, n) for c in sorted(set(run.classes)) for n in sorted(set(run.labels))]
@@ -83,22 +84,24 @@ def latent(run: Artefacts, histories: Mapping[Run, pd.DataFrame], samples: Mappi
             row = {"variant": NAMES[variant], "task": _task(classes, labels)}
             if draws:
                 row |= {name: float(np.mean([histories[r].iloc[-1][name] for r in draws])) for name in LATENT}
-                row |= {"samples": samples[draws[0]]["samples"]}
-                row |= {name: float(np.mean([samples[r][name] for r in draws])) for name in ("agreement", "real")}
+                row |= {"samples": samples[draws[0]].samples}
+                row |= {
+                    name: float(np.mean([getattr(samples[r], name) for r in draws])) for name in ("agreement", "real")
+                }
                 row |= {"chance": 1 / classes}
             rows.append(row if draws else row | {"KL_z": none})
     return Table("adgm_collapse", rows)
 
 
-def every_run(by: Rows, models: Mapping[Run, dict]) -> Table:
+def every_run(by: Rows, models: Mapping[Run, Model]) -> Table:
     """A row for each training and for its last and best epoch."""
     rows = []
     for r, model in models.items():
-        for which, epoch in (("last", model["epochs"]), ("best", model["best_epoch"])):
+        for which, epoch in (("last", model.epochs), ("best", model.best_epoch)):
             one = by[(*r, which)]
             row = {"task": _task(r.classes, r.labels), "variant": NAMES[r.variant], "draw": r.draw, "which": which}
-            row |= {"epoch": epoch, "labelled": model["n_labelled"]}
-            row |= {"unlabelled": None if r.variant == "supervised" else model["n_unlabelled"], "n": one["n"]}
+            row |= {"epoch": epoch, "labelled": model.n_labelled}
+            row |= {"unlabelled": None if r.variant == "supervised" else model.n_unlabelled, "n": one["n"]}
             row |= {"accuracy": scored(one, "accuracy"), **pick(one, "balanced_accuracy", "macro_f1")}
             rows.append(row | {"macro_auc": scored(one, "macro_auc")})
     return Table("adgm_runs", rows)

@@ -74,9 +74,9 @@ def final(run: Artefacts) -> dict:
         row |= {"floor": auc_of(by[metadata, name]), **pick(pair, "p", "p_holm")}
         rows.append(row | dict(zip(("paper_baseline", "paper_final"), printed, strict=True)))
         points.append(_point(row, None if source_kind(run, "chexpert") == "phantom" else printed))
-    plan = plan_of(run)["findings"]
+    plan = plan_of(run).findings
     answers = [
-        {"name": name, "generated": plan[slug(name)]["generated"], "change": row["difference"], **row}
+        {"name": name, "generated": plan[slug(name)].generated, "change": row["difference"], **row}
         for name in map(finding, run.findings)
         for row in rows
         if row["finding"] == name

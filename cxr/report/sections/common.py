@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from cxr.core.files import read_json
+from cxr.data.formats import Manifest
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate
 
@@ -87,4 +88,4 @@ def pick(row: Mapping, *keys: str) -> dict:
 
 def source_kind(run: Artefacts, name: str) -> str:
     """The kind of source of a data set (chexpert or rsna): phantom, folder, zip and so on."""
-    return read_json(run.dataset(name) / "manifest.json", f"download@{name}", {"kind": str})["kind"]
+    return read_json(run.dataset(name) / "manifest.json", f"download@{name}", Manifest).kind

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import NoneType
-
 import pandas as pd
 
 from cxr import papers
+from cxr.cohort.formats import SPLITS, ChexpertPart, ChexpertSplit, RsnaPart, RsnaSplit, Summary
 from cxr.core.files import read_json, read_table
-from cxr.core.findings import FINDINGS, SLUGS, finding, slug
+from cxr.core.findings import FINDINGS, finding, slug
 from cxr.report.figures import data as figures
 from cxr.report.inputs import Artefacts
 from cxr.report.page import Counted, Table, plot
@@ -19,28 +18,13 @@ STATES = ("positive", "uncertain", "negative", "blank")
 PRINTED = ("paper_positive", "paper_uncertain", "paper_negative")
 PARTS = ("train", "valid", "test")
 SEVERITIES = ("error", "warning", "note")
-# What this section reads of explore's and split's JSON.
-PEOPLE = {
-    "by_sex": dict.fromkeys(("F", "M", "unknown"), int),
-    "mean_age": dict.fromkeys(("F", "M"), (float, int, NoneType)),
-}
-PART = {"patients": int, "views": {"AP": int, "PA": int}, "per_patient": PEOPLE}
-SUMMARY = {
-    "chexpert": dict.fromkeys(("train", "valid"), PART | {"images": int, "studies": int, "lateral": int}),
-    "rsna": PART,
-}
-COUNTS = {"patients": int, "images": int}
-SPLIT = {
-    "chexpert": {"by": str, "too_few": list, "splits": {...: COUNTS | {"positives": dict.fromkeys(SLUGS, int)}}},
-    "rsna": {"by": str, "splits": {...: COUNTS | {"classes": {...: int}}}},
-}
 
 
 def data(run: Artefacts) -> dict:
     """Table 1 and figure 1 of the first paper, the classes of the second, and how the patients were split."""
-    summary = read_json(run.explore / "summary.json", "explore", SUMMARY)
+    summary = read_json(run.explore / "summary.json", "explore", Summary)
     kinds = {name: source_kind(run, name) for name in NAMES}
-    splits = {name: read_json(run.splits / name / "split.json", f"split@{name}", SPLIT[name]) for name in NAMES}
+    splits = {name: read_json(run.splits / name / "split.json", f"split@{name}", SPLITS[name]) for name in NAMES}
     rejected = {name: _rejected(run, name) for name in NAMES}
     table1 = read_table(run.explore / "table1.csv", "explore", ("finding", *STATES, "remark"))
     bins = read_table(run.explore / "age_by_sex.csv", "explore", ("age_from", "age_to"))
@@ -54,44 +38,45 @@ def data(run: Artefacts) -> dict:
         "table1": _table1(table1),
         "rsna": _rsna(run),
         "splits": _splits(splits),
-        "by": splits["chexpert"]["by"],
-        "positives": _positives(splits["chexpert"]["splits"]),
-        "parts": _images_by_part(splits["chexpert"]["splits"]),
+        "by": splits["chexpert"].by,
+        "positives": _positives(splits["chexpert"].splits),
+        "parts": _images_by_part(splits["chexpert"].splits),
         "too_few": _too_few(run),
-        "unselected": [finding(name) for name in splits["chexpert"]["too_few"]],
+        "unselected": [finding(name) for name in splits["chexpert"].too_few],
         **_checks(run),
         "rejected": _rejections(rejected),
     }
 
 
-def _facts(name: str, kind: str, summary: dict, split: dict, rejected: pd.DataFrame) -> dict:
-    parts = [summary["rsna"]] if name == "rsna" else list(summary["chexpert"].values())
-    counts = split["splits"]
-    by_patient = split["by"] == "patient"
+def _facts(name: str, kind: str, summary: Summary, split: ChexpertSplit | RsnaSplit, rejected: pd.DataFrame) -> dict:
+    parts = [summary.rsna] if name == "rsna" else [summary.chexpert.train, summary.chexpert.valid]
+    by_patient = split.by == "patient"
     return {
         "name": NAMES[name],
         "kind": kind,
-        "images": sum(part["images"] for part in counts.values()),
+        "images": sum(part.images for part in split.splits.values()),
         "rejected": len(rejected),
-        "studies": sum(part["studies"] for part in parts) if name == "chexpert" else None,
+        "studies": sum(part.studies for part in parts) if name == "chexpert" else None,
         # A draw by image counts a patient in every part that has an image of that patient.
-        "patients": sum(part["patients"] for part in (counts.values() if by_patient else parts)),
-        "by": split["by"],
-        "parts": {part: counts[part]["patients"] for part in PARTS if part in counts},
+        "patients": sum(part.patients for part in (split.splits.values() if by_patient else parts)),
+        "by": split.by,
+        "parts": {part: split.splits[part].patients for part in PARTS if part in split.splits},
     }
 
 
-def _cohort(summary: dict) -> Table:
-    parts = {f"CheXpert, {split}": part for split, part in summary["chexpert"].items()} | {
-        NAMES["rsna"]: summary["rsna"]
+def _cohort(summary: Summary) -> Table:
+    chexpert, rsna = summary.chexpert, summary.rsna
+    counts = {
+        "CheXpert, train": (chexpert.train, chexpert.train.model_dump(include={"images", "studies", "lateral"})),
+        "CheXpert, valid": (chexpert.valid, chexpert.valid.model_dump(include={"images", "studies", "lateral"})),
+        NAMES["rsna"]: (rsna, {"images": rsna.patients, "lateral": 0}),
     }
     rows = []
-    for name, part in parts.items():
-        people = part["per_patient"]
-        row = {"cohort": name, "images": part.get("images", part["patients"]), "patients": part["patients"]}
-        row |= {"studies": part.get("studies"), **pick(part["views"], "AP", "PA"), "lateral": part.get("lateral", 0)}
-        row |= pick(people["by_sex"], "F", "M", "unknown")
-        rows.append(row | {f"age_{sex}": people["mean_age"][sex] for sex in ("F", "M")})
+    for name, (part, count) in counts.items():
+        people = part.per_patient
+        row = {"cohort": name, "images": count["images"], "patients": part.patients, "studies": count.get("studies")}
+        row |= {"AP": part.views.AP, "PA": part.views.PA, "lateral": count["lateral"], **people.by_sex.model_dump()}
+        rows.append(row | {f"age_{sex}": age for sex, age in people.mean_age.model_dump().items()})
     return Table("cohort", rows + [{"cohort": name, **row} for name, row in papers.COHORTS.items()])
 
 
@@ -118,25 +103,28 @@ def _rsna(run: Artefacts) -> Table:
     return Table("rsna_classes", rows)
 
 
-def _splits(splits: dict) -> Table:
+def _splits(splits: dict[str, ChexpertSplit | RsnaSplit]) -> Table:
     rows = []
     for name, split in splits.items():
         for part in PARTS:
-            if counts := split["splits"].get(part):
-                classes = "; ".join(f"{c} {n:,}" for c, n in counts.get("classes", {}).items()) or None
-                row = {"split": f"{NAMES[name]}, {part}", **pick(counts, "patients", "images"), "classes": classes}
-                rows.append(row)
+            if counts := split.splits.get(part):
+                row = {"split": f"{NAMES[name]}, {part}", "patients": counts.patients, "images": counts.images}
+                rows.append(row | {"classes": "; ".join(f"{c} {n:,}" for c, n in _classes(counts).items()) or None})
     return Table("splits", rows)
 
 
-def _images_by_part(splits: dict) -> dict[str, int]:
-    return {part: splits[part]["images"] for part in PARTS if part in splits}
+def _classes(part: ChexpertPart | RsnaPart) -> dict[str, int]:
+    return part.classes if isinstance(part, RsnaPart) else {}
 
 
-def _positives(splits: dict) -> Table:
+def _images_by_part(splits: dict[str, ChexpertPart]) -> dict[str, int]:
+    return {part: splits[part].images for part in PARTS if part in splits}
+
+
+def _positives(splits: dict[str, ChexpertPart]) -> Table:
     parts = _images_by_part(splits)
     rows = [
-        {"finding": name} | {part: Counted(splits[part]["positives"][slug(name)], n) for part, n in parts.items()}
+        {"finding": name} | {part: Counted(splits[part].positives[slug(name)], n) for part, n in parts.items()}
         for name in FINDINGS
     ]
     return Table("positives", rows)

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from pathlib import Path
 
 from cxr.core.files import read_json
 from cxr.core.findings import finding
+from cxr.fidelity.formats import Fidelity, Measure, Memorisation, Spread
 from cxr.gan import generators
 from cxr.report.inputs import Artefacts, image
 from cxr.report.page import Estimate, Table, xray
-from cxr.report.sections.common import pick
 
-SPREAD = dict.fromkeys(("mean", "low", "high"), float)
-COUNTS = ("real", "patients", "generated", "held_out", "held_out_patients", "half", "replicates", "scales")
-SPACE = dict.fromkeys(("generated_median", "held_out_median", "duplicates", "held_out_duplicates"), float)
-SPACE |= dict.fromkeys(("membership_auc", "membership_low", "membership_high"), float)
-DUPLICATES = ("duplicates", "duplicates_low", "duplicates_high")  # a share with its interval, or None
-SHAPE = dict.fromkeys(COUNTS, int) | {
-    "features": str,
-    "quality": {...: {"generated": SPREAD, "floor": SPREAD, "difference": SPREAD, "told_apart": bool}},
-    "memorisation": dict.fromkeys(DUPLICATES, object) | {"spaces": {...: SPACE}},
-}
+COUNTS = ("real", "patients", "generated", "held_out", "half")
 FEATURES = ("classifier", "inception")
 MEASURES = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall", "ms_ssim": "MS-SSIM of pairs"}
 
@@ -43,18 +33,17 @@ def fidelity(run: Artefacts) -> dict:
     for key in run.findings:
         name, stage = finding(key), f"fidelity@{generators.generator_of(key, run.generators)}"
         folder = generators.folder(run.fidelity, key, run.generators)
-        judged = _read(folder / "fidelity.json", stage)
-        features.add(judged["features"])
-        memorised = judged["memorisation"]
-        kid = judged["quality"].get("kid")
-        answers.append({"name": name, **pick(judged, *COUNTS), "kid": kid and _spread(kid["generated"])})
-        answers[-1] |= {"real_kid": kid and _spread(kid["floor"]), "verdict": _verdict(kid)}
-        answers[-1] |= {"duplicates": _duplicates(memorised)}
+        judged = read_json(folder / "fidelity.json", stage, Fidelity)
+        features.add(judged.features)
+        kid = judged.quality.get("kid")
+        answers.append({"name": name, **judged.model_dump(include=set(COUNTS)), "kid": kid and _spread(kid.generated)})
+        answers[-1] |= {"real_kid": kid and _spread(kid.floor), "verdict": _verdict(kid)}
+        answers[-1] |= {"duplicates": _duplicates(judged.memorisation)}
         quality += [_measure(name, key, judged) for key in MEASURES]
-        counts = pick(judged, "generated", "held_out")
-        for space, row in memorised["spaces"].items():
-            auc = Estimate(*(row[f"membership_{part}"] for part in ("auc", "low", "high")))
-            distances = pick(row, "generated_median", "held_out_median", "duplicates", "held_out_duplicates")
+        counts = {"generated": judged.generated, "held_out": judged.held_out}
+        for space, row in judged.memorisation.spaces.items():
+            auc = Estimate(row.membership_auc, row.membership_low, row.membership_high)
+            distances = row.model_dump(exclude={"membership_auc", "membership_low", "membership_high"})
             memory.append({"finding": name, "space": space, **counts, **distances, "membership": auc})
         pairs.append({"name": name, "picture": xray(image(folder / "worst_pairs.png", stage), 1600)})
     return {
@@ -66,38 +55,28 @@ def fidelity(run: Artefacts) -> dict:
     }
 
 
-def _read(path: Path, stage: str) -> dict:
-    judged = read_json(path, stage, SHAPE)
-    if judged["features"] not in FEATURES:
-        features = judged["features"]
-        raise ValueError(f"{path}: no features are called {features!r}; `dvc repro -f {stage}` makes it again")
-    return judged
-
-
-def _duplicates(memorised: dict) -> Estimate:
-    if memorised["duplicates"] is None:
+def _duplicates(memorised: Memorisation) -> Estimate:
+    if memorised.duplicates is None:
         return Estimate(math.nan, why="no held-out X-ray")
-    return Estimate(*(memorised[key] for key in DUPLICATES))
+    return Estimate(memorised.duplicates, memorised.duplicates_low, memorised.duplicates_high)
 
 
-def _verdict(measure: dict | None, name: str = "kid") -> Verdict:
+def _verdict(measure: Measure | None, name: str = "kid") -> Verdict:
     if measure is None:
         return Verdict.UNKNOWN
-    if not measure["told_apart"]:
+    if not measure.told_apart:
         return Verdict.NONE
     if name == "ms_ssim":
         return Verdict.DIFFERENT
-    more = measure["difference"]["mean"] > 0
-    return Verdict.WORSE if more == (name in ("fid", "kid")) else Verdict.NEARER
+    return Verdict.WORSE if (measure.difference.mean > 0) == (name in ("fid", "kid")) else Verdict.NEARER
 
 
-def _spread(spread: dict) -> Estimate:
-    return Estimate(spread["mean"], spread["low"], spread["high"])
+def _spread(spread: Spread) -> Estimate:
+    return Estimate(spread.mean, spread.low, spread.high)
 
 
-def _measure(finding_name: str, key: str, judged: dict) -> dict:
-    row = {"finding": finding_name, "measure": MEASURES[key], "n": judged["half"]}
-    measure = judged["quality"].get(key)
-    if measure:
-        row |= {part: _spread(measure[part]) for part in ("generated", "floor", "difference")}
+def _measure(finding_name: str, key: str, judged: Fidelity) -> dict:
+    row = {"finding": finding_name, "measure": MEASURES[key], "n": judged.half}
+    if measure := judged.quality.get(key):
+        row |= {part: _spread(getattr(measure, part)) for part in ("generated", "floor", "difference")}
     return row | {"verdict": str(_verdict(measure, key))}

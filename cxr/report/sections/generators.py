@@ -12,17 +12,14 @@ from PIL import Image
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import finding, slug
 from cxr.gan import generators
+from cxr.gan.formats import Kept
 from cxr.report.figures.gan import beside
 from cxr.report.figures.gan import gan as draw_curves
 from cxr.report.inputs import Artefacts, image
 from cxr.report.page import Picture, Table, plot, xray
+from cxr.synthesis.formats import FindingPlan, Plan
 
 COLUMNS = ("epoch", "loss_d", "loss_g", "d_real", "d_fake", "kid", "diversity")
-KEPT = {"mode": str, "select": str, "average": float, "epoch": int, "epochs": int, "kept_back": int}
-KEPT |= {"stopped_at": object, "why": object}
-PLANNED = {"gan_images": int, "positives": int, "generated": int, "prevalence_before": float, "prevalence_after": float}
-PLAN = {"train_images": int, "synthetic_images": int, "target_prevalence": float, "labels": str}
-PLAN |= {"findings": {...: PLANNED}}
 GRID = 8  # tiles in a row of a sample grid, as cxr/gan/nets.py makes them
 STRIP = 6  # grids in the strip over epochs
 
@@ -52,16 +49,15 @@ def kept(folder: Path, stage: str) -> tuple[dict, pd.DataFrame]:
 
     Raises ValueError, naming the stage, when the files are missing, unreadable or of two runs.
     """
-    state = read_json(folder / "kept.json", stage, KEPT)
+    state = read_json(folder / "kept.json", stage, Kept)
     history = read_table(folder / "history.csv", stage, COLUMNS)
-    rows = history[history["epoch"] == state["epoch"]].to_dict("records")
+    rows = history[history["epoch"] == state.epoch].to_dict("records")
     if len(rows) != 1:
         raise ValueError(
-            f"{folder / 'kept.json'}: history.csv has no epoch {state['epoch']}; "
-            f"`dvc repro -f {stage}` makes both again"
+            f"{folder / 'kept.json'}: history.csv has no epoch {state.epoch}; `dvc repro -f {stage}` makes both again"
         )
     measured = {"kid": rows[0]["kid"], "diversity": rows[0]["diversity"], "trained": len(history)}
-    return state | measured, history
+    return state.model_dump() | measured, history
 
 
 def _grids(folder: Path, stage: str) -> list[tuple[int, Path]]:
@@ -87,15 +83,18 @@ def _strip(grids: list[tuple[int, Path]], stage: str) -> tuple[Picture, list[int
     return xray(whole, 1600), [epoch for epoch, _ in chosen]
 
 
-def plan_of(run: Artefacts) -> dict:
+def plan_of(run: Artefacts) -> Plan:
     """What balance planned. Raises ValueError when a finding of the run is not in it."""
-    names = {slug(finding(name)): PLANNED for name in run.findings}
-    return read_json(run.balanced, "balance", PLAN | {"findings": names})
+    plan = read_json(run.balanced, "balance", Plan)
+    if absent := [name for name in run.findings if slug(finding(name)) not in plan.findings]:
+        raise ValueError(f"{run.balanced}: 'findings.{absent[0]}' is missing; `dvc repro -f balance` makes it again")
+    return plan
 
 
 def _plan(run: Artefacts) -> dict:
     plan = plan_of(run)
-    names = [finding(name) for name in run.findings]
-    rows = [{"finding": name, "n": plan["train_images"], **plan["findings"][slug(name)]} for name in names]
-    total = plan["train_images"] + plan["synthetic_images"]
-    return {"table": Table("balance", rows, empty=("finding", "n", *PLANNED)), "total": total, **plan}
+    rows = []
+    for name in map(finding, run.findings):
+        rows.append({"finding": name, "n": plan.train_images, **plan.findings[slug(name)].model_dump()})
+    table = Table("balance", rows, empty=("finding", "n", *FindingPlan.model_fields))
+    return {"table": table, "total": plan.train_images + plan.synthetic_images, **plan.model_dump(exclude={"findings"})}
