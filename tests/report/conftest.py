@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from cxr.report.compose import gather
 from cxr.report.inputs import Artefacts
 from stages.cli import main
 from stages.report import run as stage
@@ -27,3 +28,15 @@ def made(tmp_path_factory):
 def small(made):
     """The same run with every optional list empty."""
     return dataclasses.replace(made[0], findings=[], classes=[], labels=[])
+
+
+@pytest.fixture(scope="session")
+def whole(made):
+    """The context of the page of the whole run: all findings, the ADGM with a supervised arm and two draws."""
+    return gather(made[0]) | {"tables": "tables"}
+
+
+@pytest.fixture(scope="session")
+def bare(small):
+    """The context of the page with every optional list empty."""
+    return gather(small) | {"tables": "tables"}

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from cxr.report import page
-from cxr.report.compose import gather
 from tests.report.fabricated import Page
 
 
@@ -15,11 +14,9 @@ def test_the_table_starts_with_the_metadata_baseline(made):
     assert ours["macro_auc"][0] == pytest.approx(theirs.query("classes == 2")["auc"].item())
 
 
-def answers(made, **changed) -> str:
-    context = gather(made[0])  # with a supervised arm and two draws
-    for name, values in changed.items():
-        context["adgm"][name] = [context["adgm"][name][0] | values]
-    text = Page(page.render(context | {"tables": "tables"})).text
+def answers(whole, **changed) -> str:
+    section = whole["adgm"] | {name: [whole["adgm"][name][0] | values] for name, values in changed.items()}
+    text = Page(page.render(whole | {"adgm": section})).text
     return text[text.index("Does the unlabelled data help") : text.index("1 The data Who")]
 
 
@@ -33,15 +30,15 @@ def answers(made, **changed) -> str:
         ({"shared": False}, "The two also differ in class shares and in the average of the weights."),
     ],
 )
-def test_whether_unlabelled_data_helps(made, changed, sentence):
-    assert sentence in answers(made, help=changed)
+def test_whether_unlabelled_data_helps(whole, changed, sentence):
+    assert sentence in answers(whole, help=changed)
 
 
 @pytest.mark.parametrize(
     ("verdict", "sentence"), [("gain", "lies above that"), ("loss", "lies below that"), ("none", "contains that")]
 )
-def test_beside_the_commonest_class(made, verdict, sentence):
-    text = answers(made, answers={"verdict": verdict})
+def test_beside_the_commonest_class(whole, verdict, sentence):
+    text = answers(whole, answers={"verdict": verdict})
     assert f"the interval {sentence} ." in text and "Such an interval is too favourable." in text
 
 

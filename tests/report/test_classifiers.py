@@ -9,7 +9,6 @@ import pytest
 
 from cxr.core.findings import FINDINGS
 from cxr.report import page
-from cxr.report.compose import gather
 from cxr.report.sections.labels import labels
 from tests.report.fabricated import Page
 
@@ -35,10 +34,9 @@ def test_one_training_of_each_gives_no_verdict_and_no_p_among_the_answers(made):
     assert not {" gain", " loss", "Holm"} & {word for word in (" gain", " loss", "Holm") if word in text}
 
 
-def test_no_generated_xray_of_a_finding_is_stated(made):
-    context = gather(made[0])
-    context["final"]["answers"][0]["generated"] = 0
-    text = Page(page.render(context | {"tables": "tables"})).text
+def test_no_generated_xray_of_a_finding_is_stated(whole):
+    answers = [whole["final"]["answers"][0] | {"generated": 0}]
+    text = Page(page.render(whole | {"final": whole["final"] | {"answers": answers}})).text
     assert text.count("No X-ray of this finding was generated.") == 1
 
 
@@ -59,13 +57,13 @@ def test_the_label_question_has_an_answer_and_tables(made):
     assert choice.loc["Edema", "test"] == pytest.approx(auc.loc["Edema", "auc"])
 
 
-def test_one_policy_asks_no_label_question(made, tmp_path):
+def test_one_policy_asks_no_label_question(made, whole, tmp_path):
     run = dataclasses.replace(made[0], policies=["u_zeroes"], evaluate=tmp_path / "evaluate")
     shutil.copytree(made[0].evaluate, run.evaluate)
     for name in ("policies.csv", "best_of.csv"):
         (run.evaluate / name).unlink()
     assert labels(run) is None
-    html = page.render(gather(made[0]) | {"labels": None, "tables": "tables"})
+    html = page.render(whole | {"labels": None})
     assert "Does the policy for uncertain labels matter?" not in html
 
 
@@ -77,8 +75,7 @@ def test_a_groups_calibration_gap_is_on_the_page(made):
     assert page.number(gaps.iloc[0], "difference") in Page(made[2]).text
 
 
-def test_the_metadata_baseline_is_named_in_every_case(made):
-    context = gather(made[0])
+def test_the_metadata_baseline_is_named_in_every_case(whole):
     words = {
         "gain": "more than the metadata",
         "loss": "less than the metadata",
@@ -86,5 +83,6 @@ def test_the_metadata_baseline_is_named_in_every_case(made):
         "untested": "could not be tested",
     }
     for verdict, text in words.items():
-        context["reliability"]["metadata_answers"][0]["verdict"] = verdict
-        assert text in Page(page.render(context | {"tables": "tables"})).text
+        answers = [whole["reliability"]["metadata_answers"][0] | {"verdict": verdict}]
+        section = whole["reliability"] | {"metadata_answers": answers}
+        assert text in Page(page.render(whole | {"reliability": section})).text

@@ -9,7 +9,6 @@ import pytest
 
 from cxr.core.files import write_json
 from cxr.report import page
-from cxr.report.compose import gather
 from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.generators import gan, plan_of
 from tests.report.fabricated import Page
@@ -30,31 +29,31 @@ def test_generated_xrays_have_a_sentence_and_two_tables(made):
     assert set(memory["space"]) == {"features", "pixels"} and set(memory["membership_low"]) == {0.41}
 
 
-def test_a_weak_test_is_not_called_quality(made, tmp_path):
+def test_a_weak_test_is_not_called_quality(made, whole, tmp_path):
     run = dataclasses.replace(made[0], findings=["pneumonia"], fidelity=tmp_path)
     shutil.copytree(made[0].fidelity / "pneumonia", tmp_path / "pneumonia")
     path = tmp_path / "pneumonia/fidelity.json"
     judged = json.loads(path.read_text())
     judged["quality"]["kid"]["told_apart"] = False
     write_json(path, judged)
-    text = Page(page.render(gather(made[0]) | {"fidelity": fidelity(run), "tables": "tables"})).text
+    text = Page(page.render(whole | {"fidelity": fidelity(run)})).text
     assert "KID found no difference" in text and "misses differences that the eye sees" in text
 
 
-def test_what_could_not_be_judged_is_stated(made, tmp_path):
+def test_what_could_not_be_judged_is_stated(made, whole, tmp_path):
     run = dataclasses.replace(made[0], findings=["pneumonia"], fidelity=tmp_path)
     shutil.copytree(made[0].fidelity / "pneumonia", tmp_path / "pneumonia")
     path = tmp_path / "pneumonia/fidelity.json"
     judged = json.loads(path.read_text()) | {"quality": {}, "half": 0}
     judged["memorisation"] = dict.fromkeys(("duplicates", "duplicates_low", "duplicates_high")) | {"spaces": {}}
     write_json(path, judged)
-    text = Page(page.render(gather(made[0]) | {"fidelity": fidelity(run), "tables": "tables"})).text
+    text = Page(page.render(whole | {"fidelity": fidelity(run)})).text
     assert (
         "KID n/a, too few patients for two halves ; duplicates of training X-rays n/a \u2014 no held-out X-ray" in text
     )
     assert "1,024 before the last layer" in text and "Inception" not in text
     write_json(path, judged | {"features": "inception"})
-    text = Page(page.render(gather(made[0]) | {"fidelity": fidelity(run), "tables": "tables"})).text
+    text = Page(page.render(whole | {"fidelity": fidelity(run)})).text
     assert "2,048 pooled ones of Inception v3" in text and "1,024 before" not in text
     judged["memorisation"]["duplicates"] = "few"
     write_json(path, judged)
@@ -62,7 +61,7 @@ def test_what_could_not_be_judged_is_stated(made, tmp_path):
         fidelity(run)
 
 
-def test_which_state_was_kept_and_why(made, tmp_path):
+def test_which_state_was_kept_and_why(made, whole, tmp_path):
     text = Page(made[2]).text
     assert "The generator after epoch 30 of 40 is kept, as a running average of its weights." in text
     assert (
@@ -75,7 +74,7 @@ def test_which_state_was_kept_and_why(made, tmp_path):
     path = tmp_path / "pneumonia/kept.json"
     kept = json.loads(path.read_text())
     write_json(path, kept | {"mode": "pooled", "select": "last", "average": 0.0, "stopped_at": None})
-    text = Page(page.render(gather(made[0]) | {"gan": gan(run), "tables": "tables"})).text
+    text = Page(page.render(whole | {"gan": gan(run)})).text
     assert "nobody knows the finding of a generated X-ray" in text and "epoch 30 of 40 is kept." in text
     assert "lowest KID" not in text and "Training stopped" not in text
     write_json(path, kept | {"epoch": 77})
