@@ -11,18 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from cxr.report.figures.style import (
-    COLOURS,
-    GREY,
-    INK,
-    colours,
-    draw_line,
-    end_labels,
-    epoch_axis,
-    grid,
-    percent_axis,
-    styled,
-)
+from cxr.report.figures import style
 
 PARTS = ("training", "validation")
 PANELS = {"acc": "accuracy", "ce": "classification loss", "L": "L", "U": "U", "J": "J\u03b1"}
@@ -30,26 +19,26 @@ LATENT = {"KL_z": "KL of z, nats", "KL_a": "KL of a, nats", "active_z": "active 
 LATENT |= {"active_a": "active units of a"}
 
 
-@styled
+@style.styled
 def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """The ADGM's five training curves, training and validation, a row per run (name -> history).
 
     The second paper's figures 3 and 4.
     """
-    figure, axes = grid(max(len(histories), 1), len(PANELS), 1.6, sharex=True)
+    figure, axes = style.grid(max(len(histories), 1), len(PANELS), 1.6, sharex=True)
     for k, (name, history) in enumerate(histories.items()):
         for ax, (key, title) in zip(axes[k], PANELS.items(), strict=True):
-            for part, colour in (("train", COLOURS[0]), ("valid", COLOURS[1])):
-                draw_line(ax, history["epoch"], history[f"{part}_{key}"], colour, linewidth=1.1)
+            for part, colour in (("train", style.COLOURS[0]), ("valid", style.COLOURS[1])):
+                style.draw_line(ax, history["epoch"], history[f"{part}_{key}"], colour, linewidth=1.1)
             if k == 0:
                 ax.set_title(title)
             if k == len(histories) - 1:
                 ax.set_xlabel("epoch")
-                epoch_axis(ax, history["epoch"].max())
+                style.epoch_axis(ax, history["epoch"].max())
             ax.yaxis.set_major_locator(MaxNLocator(4))
         axes[k, 0].set_ylabel(name)
     figure.legend(
-        handles=[Line2D([], [], color=colour, label=part) for part, colour in zip(PARTS, COLOURS, strict=False)],
+        handles=[Line2D([], [], color=colour, label=part) for part, colour in zip(PARTS, style.COLOURS, strict=False)],
         loc="outside upper right",
         ncols=2,
         frameon=False,
@@ -57,24 +46,24 @@ def training(histories: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-@styled
+@style.styled
 def latent(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """What the latent variables carry by epoch, a line per run (name -> history): KLs in nats and active units."""
-    figure, axes = grid(1, len(LATENT), 1.7)
+    figure, axes = style.grid(1, len(LATENT), 1.7)
     for ax, (column, title) in zip(axes[0], LATENT.items(), strict=True):
         ends = []
-        for colour, (name, history) in zip(colours(len(histories)), histories.items(), strict=True):
-            draw_line(ax, history["epoch"], history[column], colour, linewidth=1.1)
+        for colour, (name, history) in zip(style.colours(len(histories)), histories.items(), strict=True):
+            style.draw_line(ax, history["epoch"], history[column], colour, linewidth=1.1)
             ends.append((history["epoch"].iloc[-1], history[column].iloc[-1], name, colour))
         ax.set(title=title, xlabel="epoch")
         ax.set_ylim(0, max(1.0, ax.get_ylim()[1]))
-        epoch_axis(ax, max([history["epoch"].max() for history in histories.values()], default=1))
+        style.epoch_axis(ax, max([history["epoch"].max() for history in histories.values()], default=1))
         if ax is axes[0, -1]:
-            end_labels(ax, ends)
+            style.end_labels(ax, ends)
     return figure
 
 
-@styled
+@style.styled
 def accuracy(runs: pd.DataFrame, printed: Mapping[int, Sequence[tuple[int, float]]]) -> Figure:
     """Accuracy against labels per class, a panel per number of classes, a line per model; the paper's figures 5 and 6.
 
@@ -82,7 +71,7 @@ def accuracy(runs: pd.DataFrame, printed: Mapping[int, Sequence[tuple[int, float
     the paper's points (labels, accuracy).
     """
     tasks = sorted(runs["classes"].unique())
-    figure, axes = grid(1, max(len(tasks), 1), 2.7, width=3.55 * max(len(tasks), 1))
+    figure, axes = style.grid(1, max(len(tasks), 1), 2.7, width=3.55 * max(len(tasks), 1))
     names = list(dict.fromkeys(runs["name"]))
     for ax, classes in zip(axes[0], tasks, strict=False):
         task = runs[runs["classes"] == classes].sort_values("labels")
@@ -91,21 +80,21 @@ def accuracy(runs: pd.DataFrame, printed: Mapping[int, Sequence[tuple[int, float
         _majority_line(ax, task["majority_share"].iloc[0])
         _label_axis(ax, {*task["labels"], *points[:, 0].astype(int)})
         ax.set(title=f"{classes} classes, n = {task['n'].iloc[0]:,}", ylabel="validation accuracy")
-        percent_axis(ax.yaxis)
-        end_labels(ax, ends)
+        style.percent_axis(ax.yaxis)
+        style.end_labels(ax, ends)
     return figure
 
 
 def _paper_line(ax: Axes, points: np.ndarray) -> list[tuple]:
     if not len(points):
         return []
-    style = {"linewidth": 1, "linestyle": (0, (4, 2)), "marker": "D", "markersize": 3, "markerfacecolor": "white"}
-    ax.plot(points[:, 0], points[:, 1], color=GREY, **style)
-    return [(points[-1, 0], points[-1, 1], "the paper", GREY)]
+    look = {"linewidth": 1, "linestyle": (0, (4, 2)), "marker": "D", "markersize": 3, "markerfacecolor": "white"}
+    ax.plot(points[:, 0], points[:, 1], color=style.GREY, **look)
+    return [(points[-1, 0], points[-1, 1], "the paper", style.GREY)]
 
 
 def _model_lines(ax: Axes, task: pd.DataFrame, names: Sequence[str]) -> list[tuple]:
-    shades, ends = [*COLOURS, INK], []
+    shades, ends = [*style.COLOURS, style.INK], []
     for k, name in enumerate(names):
         part, colour = task[task["name"] == name], shades[k % len(shades)]
         if part.empty:
@@ -118,7 +107,7 @@ def _model_lines(ax: Axes, task: pd.DataFrame, names: Sequence[str]) -> list[tup
 
 
 def _majority_line(ax: Axes, share: float) -> None:
-    ax.axhline(share, color=INK, linewidth=0.8, linestyle=":")
+    ax.axhline(share, color=style.INK, linewidth=0.8, linestyle=":")
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     ax.annotate("majority class", (0.99, share), (0, 2), fontsize=7, ha="right", **place)
 

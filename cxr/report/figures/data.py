@@ -9,27 +9,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cxr.report.figures.style import COLOURS, bare_rows, corner_text, grid, percent_axis, styled
+from cxr.report.figures import style
 
 
-@styled
+@style.styled
 def labels(table: pd.DataFrame, parts: Mapping[str, str]) -> Figure:
     """Stacked bars of each finding's label values as shares of its images.
 
     table: finding, and counts in the columns that parts names (column -> label).
     """
-    figure, [[axes]] = grid(1, 1, 0.55 + 0.2 * len(table), width=3.55)
+    figure, [[axes]] = style.grid(1, 1, 0.55 + 0.2 * len(table), width=3.55)
     y = np.arange(len(table))[::-1]
     whole = table[list(parts)].sum(axis=1).clip(lower=1).to_numpy(float)
     left = np.zeros(len(table))
-    for (column, label), shade in zip(parts.items(), (COLOURS[0], COLOURS[4], "#a6a6a6", "#ebebeb"), strict=False):
+    for (column, label), shade in zip(
+        parts.items(), (style.COLOURS[0], style.COLOURS[4], "#a6a6a6", "#ebebeb"), strict=False
+    ):
         share = table[column].to_numpy(float) / whole
         axes.barh(y, share, 0.66, left=left, color=shade, linewidth=0, label=label)
         left += share
-    bare_rows(axes, y, table["finding"])
+    style.bare_rows(axes, y, table["finding"])
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.5, len(table) - 0.5)
-    percent_axis(axes.xaxis)
+    style.percent_axis(axes.xaxis)
     figure.legend(
         loc="outside upper right",
         ncols=len(parts),
@@ -41,14 +43,16 @@ def labels(table: pd.DataFrame, parts: Mapping[str, str]) -> Figure:
     return figure
 
 
-@styled
+@style.styled
 def ages(bins: pd.DataFrame) -> Figure:
     """Patients by age for each sex. bins: age_from, age_to (years), then counts in F and M."""
-    figure, axes = grid(2, 1, 1.68, width=3.55, sharex=True, sharey=True)
-    for ax, sex, name, colour in zip(axes[:, 0], ("F", "M"), ("women", "men"), (COLOURS[3], COLOURS[0]), strict=True):
+    figure, axes = style.grid(2, 1, 1.68, width=3.55, sharex=True, sharey=True)
+    for ax, sex, name, colour in zip(
+        axes[:, 0], ("F", "M"), ("women", "men"), (style.COLOURS[3], style.COLOURS[0]), strict=True
+    ):
         width = bins["age_to"] - bins["age_from"]
         ax.bar(bins["age_from"], bins[sex], width * 0.9, align="edge", color=colour, linewidth=0)
-        corner_text(ax, [(f"{name}, n = {bins[sex].sum():,.0f}", colour)], x=0.02, y=0.97, up=False)
+        style.corner_text(ax, [(f"{name}, n = {bins[sex].sum():,.0f}", colour)], x=0.02, y=0.97, up=False)
         ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes[1, 0].set_xlabel("age in years")
     return figure

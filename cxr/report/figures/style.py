@@ -35,16 +35,6 @@ STYLE = {
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
     "lines.linewidth": 1.4,
     "text.color": INK,
     "figure.facecolor": "white",
@@ -53,6 +43,8 @@ STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "cxr",
 }
+TICKS = {"color": GREY, "labelcolor": INK, "labelsize": 7, "major.width": 0.6, "major.size": 2.5}
+STYLE |= {f"{axis}tick.{key}": value for axis in "xy" for key, value in TICKS.items()}
 
 
 def svg(figure: Figure) -> bytes:
