@@ -169,9 +169,9 @@ def cell(value, kind: str) -> Markup:
     if isinstance(value, Estimate):
         if missing(value.value):
             return Markup('<span class="na">n/a{}</span>').format(f" \u2014 {value.why}" if value.why else "")
-        shown = Markup('<span class="v">{}</span>').format(number(value.value, kind, decimals_of(value)))
+        text = Markup('<span class="v">{}</span>').format(number(value.value, kind, decimals_of(value)))
         bounds = interval(value, kind)
-        return shown + Markup(' <span class="ci">{}</span>').format(bounds) if bounds else shown
+        return text + Markup(' <span class="ci">{}</span>').format(bounds) if bounds else text
     if isinstance(value, Counted) and not missing(value.value):
         share = number(value.value / value.total, "share") if value.total else "\u2013"
         count = number(value.value, "count")

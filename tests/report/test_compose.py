@@ -29,13 +29,13 @@ from tests.report.fabricated import MARKUP, Page, arguments
 
 def test_self_contained(made):
     assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
-    found = Page(made[2])
+    parsed = Page(made[2])
     assert made[2].startswith("<!DOCTYPE html>")
-    assert len(found.loads) == 17 and all(v.startswith("data:image/") for v in found.loads)
-    assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
+    assert len(parsed.loads) == 17 and all(v.startswith("data:image/") for v in parsed.loads)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(parsed.tags)
     assert not re.search(r"url\(|@import", made[2])
-    assert found.links <= found.ids
-    assert "built-in method" not in found.text  # a template that names a dict's method
+    assert parsed.links <= parsed.ids
+    assert "built-in method" not in parsed.text  # a template that names a dict's method
 
 
 def test_sentences_have_no_gaps(made):
@@ -71,10 +71,10 @@ def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
     split["by"] = MARKUP
     write_json(run.splits / "rsna" / "split.json", split)
     run = dataclasses.replace(run, params={MARKUP: {MARKUP: MARKUP}})
-    found = Page(page.render(gather(run) | {"tables": MARKUP}))  # which also refuses every on... attribute
-    assert not {"script"} & set(found.tags) and all(v.startswith("data:image/") for v in found.loads)
-    assert found.text.count("<script>alert(1)</script>") > 8
-    audited = found.text[found.text.index("The papers\u2019 own numbers Do") :]
+    parsed = Page(page.render(gather(run) | {"tables": MARKUP}))  # which also refuses every on... attribute
+    assert not {"script"} & set(parsed.tags) and all(v.startswith("data:image/") for v in parsed.loads)
+    assert parsed.text.count("<script>alert(1)</script>") > 8
+    audited = parsed.text[parsed.text.index("The papers\u2019 own numbers Do") :]
     assert audited.count("<script>alert(1)</script>") > 6 * 12
 
 
@@ -179,5 +179,5 @@ def test_bad_input_is_one_line_and_the_old_report_stays(made, tmp_path, capsys, 
 
 
 def test_parameters_are_flat_and_in_words():
-    found = parameters({"seed": 3, "gan": {"deep": {"a": [1, 2]}, "flip": False, "weights": None}})
-    assert found == [("", [("seed", "3")]), ("gan", [("deep.a", "1, 2"), ("flip", "no"), ("weights", "none")])]
+    flat = parameters({"seed": 3, "gan": {"deep": {"a": [1, 2]}, "flip": False, "weights": None}})
+    assert flat == [("", [("seed", "3")]), ("gan", [("deep.a", "1, 2"), ("flip", "no"), ("weights", "none")])]

@@ -42,8 +42,8 @@ def answers(text: str) -> str:
 
 
 def test_an_answer_has_its_interval_and_names_what_it_is_about(bare, run):
-    found = section(run)
-    text = answers(Page(page.render(bare | {"study": found})).text)
+    result = section(run)
+    text = answers(Page(page.render(bare | {"study": result})).text)
     row = pd.read_csv(run.evaluate / "study_differences.csv")
     row = row.query("arm == 'gan' and reference == 'best control' and finding == 'rare'").iloc[0]
     numbers = [page.number(row[key], "difference") for key in ("difference", "total_low", "total_high")]
@@ -52,7 +52,7 @@ def test_an_answer_has_its_interval_and_names_what_it_is_about(bare, run):
         "(interval over patients and classifier trainings), compared with the best control (oversampling). p "
     ) in text
     assert "The test found a gain of this one GAN." in text and "3 trainings of each arm" in text
-    assert [a["name"] for a in found["answers"]] == ["Mean of 2 rare findings", "Pneumonia", "Lung Lesion",
+    assert [a["name"] for a in result["answers"]] == ["Mean of 2 rare findings", "Pneumonia", "Lung Lesion",
                                                      "Consolidation"]  # fmt: skip
     assert "Consolidation: the GAN arm changed the test AUC by n/a \u2014 4 positives , compared" in text
     assert "It could not be tested. 4 positive of 160 test images" in text
@@ -72,9 +72,9 @@ def test_what_the_page_cannot_show_depends_on_what_was_trained(made, whole, bare
 
 def test_every_arm_is_explained(bare, run):
     assert set(ARMS) == set(arms.ARMS)
-    found = section(run)
-    found["arms"] = list(ARMS.items())
-    text = Page(page.render(bare | {"study": found})).text
+    result = section(run)
+    result["arms"] = list(ARMS.items())
+    text = Page(page.render(bare | {"study": result})).text
     for name in ARMS.values():
         assert f" {name} : " in text, name
     assert "another arm" not in text
@@ -103,17 +103,17 @@ ROW |= {"p": 0.4, "p_holm": 1.0, "detectable": 0.043, "seeds": 3, "positives": n
     ],
 )
 def test_what_an_answer_says(bare, changed, verdict, sentence):
-    found = answer(ROW | changed, 0.05)
-    assert found["verdict"] == verdict
+    result = answer(ROW | changed, 0.05)
+    assert result["verdict"] == verdict
     ends = ("low", "high") if changed.get("seeds") == 1 else ("total_low", "total_high")
-    assert found["change"][1:3] == tuple(ROW[end] for end in ends)
-    study_context = bare["study"] | {"answers": [found], "control": "oversampling"}
+    assert result["change"][1:3] == tuple(ROW[end] for end in ends)
+    study_context = bare["study"] | {"answers": [result], "control": "oversampling"}
     assert sentence in answers(Page(page.render(bare | {"study": study_context})).text)
 
 
 def test_tables_have_evaluates_numbers(bare, run):
-    found = section(run)
-    named = {table.name: table for table in tables_of({"study": found})}
+    result = section(run)
+    named = {table.name: table for table in tables_of({"study": result})}
     assert set(named) == {"study", "study_baseline", "study_control"}
     theirs = pd.read_csv(run.evaluate / "study_differences.csv")
     for reference, name in (("baseline", "study_baseline"), ("best control", "study_control")):
@@ -122,13 +122,13 @@ def test_tables_have_evaluates_numbers(bare, run):
         columns = {"difference": "difference", "difference_low": "low", "total_low": "total_low", "p_holm": "p_holm"}
         for column, key in columns.items():
             assert np.allclose(np.sort(ours[column]), np.sort(source[key]), equal_nan=True), column
-    html = page.render(bare | {"study": found})
+    html = page.render(bare | {"study": result})
     assert all(f'id="table-{name}"' in html for name in named)
 
 
 def test_one_training_of_each_gives_no_verdict(made, bare, tmp_path):
-    found = section(judged(made, tmp_path, {"baseline": 0.6, "gan": 2.0}, (0,)))
-    text = Page(page.render(bare | {"study": found})).text
+    result = section(judged(made, tmp_path, {"baseline": 0.6, "gan": 2.0}, (0,)))
+    text = Page(page.render(bare | {"study": result})).text
     assert "One training of each arm cannot say. Two trainings of the same table" in text
     assert " gain" not in answers(text)
     assert "so there is no test: nothing is known about further trainings." in text
@@ -147,9 +147,9 @@ def test_an_arm_named_markup_is_text(made, bare, tmp_path):
         path = tmp_path / f"{name}.csv"
         pd.read_csv(path).replace("baseline", MARKUP).replace({"reference": {MARKUP: "baseline"}}).to_csv(path)
     run.arms[0] = MARKUP
-    found = Page(page.render(bare | {"study": section(run)}))
-    assert not {"script"} & set(found.tags) and all(v.startswith("data:image/") for v in found.loads)
-    assert found.text.count("<script>alert(1)</script>") > 5
+    result = Page(page.render(bare | {"study": section(run)}))
+    assert not {"script"} & set(result.tags) and all(v.startswith("data:image/") for v in result.loads)
+    assert result.text.count("<script>alert(1)</script>") > 5
 
 
 def test_absent_tables_and_rows_are_named_with_their_cure(made, tmp_path):

@@ -17,7 +17,7 @@ def audit(run: Artefacts) -> dict:
     counts = tally(rows)
     repeated = rows["quantity"].astype(str).str.endswith(PERCENT) & (rows["verdict"] == DIFFERS)
     questioned = rows[rows["verdict"].isin((DIFFERS, CONTRADICTS)) & ~repeated]
-    shown = [row | {"paper": PAPERS[row["paper"]]} for row in questioned.to_dict("records")]
+    disputed = [row | {"paper": PAPERS[row["paper"]]} for row in questioned.to_dict("records")]
     parts = {name: rows[rows["paper"] == paper] for paper, name in PAPERS.items()}
     return {
         "checked": sum(counts.values()) - counts[UNCHECKED],
@@ -28,5 +28,5 @@ def audit(run: Artefacts) -> dict:
         "reasons": reasons.to_list(),
         "verdicts": VERDICTS,
         "tally": Table("audit_verdicts", [{"paper": n, **tally(part), "n": len(part)} for n, part in parts.items()]),
-        "table": Table("audit", shown, empty=Row._fields),
+        "table": Table("audit", disputed, empty=Row._fields),
     }

@@ -26,7 +26,7 @@ STRIP = 6  # grids in the strip over epochs
 
 def gan(run: Artefacts) -> dict:
     """Figures 6 and 7 of the paper, and the plan of the balancing. pair: of the first generator, as images."""
-    shown, histories, epochs, pair = [], {}, {}, None
+    entries, histories, epochs, pair = [], {}, {}, None
     for generator in dict.fromkeys(generators.generator_of(name, run.generators) for name in run.findings):
         stage, folder = f"gan@{generator}", run.gan / generator
         name = ", ".join(map(finding, generators.members(generator)))
@@ -38,10 +38,10 @@ def gan(run: Artefacts) -> dict:
         real, best = (_tiles(image(path, stage), 5, 3) for path in (folder / "real.png", grids[epochs[name]]))
         pair = pair or (real, best)
         strip, strip_epochs = _strip(list(grids.items()), stage)
-        shown.append({"name": name, "kept": state, "real": xray(real, 900, 48), "generated": xray(best, 900, 48)})
-        shown[-1] |= {"strip": strip, "strip_epochs": strip_epochs}
+        entries.append({"name": name, "kept": state, "real": xray(real, 900, 48), "generated": xray(best, 900, 48)})
+        entries[-1] |= {"strip": strip, "strip_epochs": strip_epochs}
     curves = plot(draw_curves(histories, epochs), 45 * len(histories)) if histories else None
-    return {"findings": shown, "curves": curves, "plan": _plan(run), "pair": pair}
+    return {"findings": entries, "curves": curves, "plan": _plan(run), "pair": pair}
 
 
 def kept(folder: Path, stage: str) -> tuple[dict, pd.DataFrame]:
