@@ -24,7 +24,8 @@ def run(
     from cxr.cohort.formats import Summary
     from cxr.core.files import atomic, write_json, write_table
     from cxr.core.records import load
-    from cxr.report import figures
+    from cxr.report.figures.data import ages, labels
+    from cxr.report.figures.style import png
 
     xpert, pneumonia = load(chexpert, "chexpert"), load(rsna, "rsna")
     parts = {split: xpert[xpert["official_split"] == split] for split in ("train", "valid")}
@@ -41,15 +42,15 @@ def run(
     }
     summary = {split: describe.summary_chexpert(rows) for split, rows in parts.items()}
     drawn = {
-        "labels": figures.labels(table, {state: state for state in describe.STATES}),
-        "age_by_sex": figures.ages(bins.dropna().astype(int)),
+        "labels": labels(table, {state: state for state in describe.STATES}),
+        "age_by_sex": ages(bins.dropna().astype(int)),
     }
     with atomic(out) as folder:
         folder.mkdir()
         for name, rows in tables.items():
             write_table(folder / f"{name}.csv", rows)
         for name, figure in drawn.items():
-            (folder / f"{name}.png").write_bytes(figures.png(figure, dpi=200))
+            (folder / f"{name}.png").write_bytes(png(figure, dpi=200))
         write_json(folder / "summary.json", Summary(chexpert=summary, rsna=describe.summary_rsna(pneumonia)))
     for row in checks[~checks["severity"].isin(("ok", "note"))].itertuples():
         print(f"explore: {row.dataset}: {row.severity}: {row.check}: {row.count} ({row.advice}); {row.examples}")

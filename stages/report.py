@@ -1,4 +1,4 @@
-"""One page with everything: what was run, on what data, what came out, beside the papers' numbers.
+"""One page: the data, the results and the parameters of the run, beside the papers' numbers.
 
 python -m stages.report --explore reports/explore ... --out reports/report.html (dvc.yaml has the whole line)
 """
@@ -17,38 +17,37 @@ def run(
     chexpert: Annotated[Path, Option(help="folder of CheXpert's records and manifest")],
     rsna: Annotated[Path, Option(help="folder of RSNA's records and manifest")],
     splits: Annotated[Path, Option(help="folder of the splits")],
-    stores: Annotated[Path, Option(help="folder of the stores, with rejected.csv per dataset")],
+    stores: Annotated[Path, Option(help="folder of the stores, with rejected.csv for each data set")],
     history: Annotated[Path, Option(help="folder of the classifiers' training curves")],
     gan: Annotated[Path, Option(help="folder of the GANs' grids and losses, one per generator")],
-    fidelity: Annotated[Path, Option(help="folder of what fidelity found, one per generator")],
+    fidelity: Annotated[Path, Option(help="folder of fidelity's results, one per generator")],
     balanced: Annotated[Path, Option(help="plan.json of balance")],
     adgm: Annotated[Path, Option(help="folder of the ADGMs' curves and samples")],
     models: Annotated[Path, Option(help="folder of the models")],
     evaluate: Annotated[Path, Option(help="folder of evaluate's tables")],
-    metrics: Annotated[Path, Option(help="JSON of `dvc metrics`")],
-    params: Annotated[Path, Option(help="parameters as run, to be shown")],
+    params: Annotated[Path, Option(help="parameters of the run; the page lists them")],
     out: Annotated[Path, Option(help="the page")],
     tables: Annotated[Path, Option(help="folder of the page's tables as CSV")],
     previews: Annotated[Path, Option(help="folder of the page's main figures as PNG")],
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
-    selftrained: Annotated[list[str], Option(help="[] or u_selftrained, trained on u_ignore's predictions")] = (),
+    selftrained: Annotated[list[str], Option(help="u_selftrained, or none")] = (),
     findings: Annotated[list[str], Option(help="findings that have a generator")] = (
         "pneumonia",
         "lung_lesion",
         "consolidation",
     ),
-    generators: Annotated[list[str], Option(help="slugs, or several joined by +")] = (
+    generators: Annotated[list[str], Option(help="slugs of findings; + joins the findings of one generator")] = (
         "pneumonia",
         "lung_lesion",
         "consolidation",
     ),
-    arms: Annotated[list[str], Option(help="the study's control arms; none: no study")] = (),
+    arms: Annotated[list[str], Option(help="the study's arms; none: no study")] = (),
     seeds: Annotated[list[int], Option(min=0, help="of the study: one training for each arm and seed")] = (0,),
     variants: Annotated[list[str], Option(help="the ADGM's variants and control arms; none: no ADGM")] = (),
     classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (),
     labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (),
     draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (),
-    final_policy: Annotated[str, Option(help="of final, and of the baseline to compare")] = "u_zeroes",
+    final_policy: Annotated[str, Option(help="label policy of the final classifier")] = "u_zeroes",
 ) -> None:
     """Write the report."""
     import yaml
@@ -63,7 +62,7 @@ def run(
     context = gather(
         Artefacts(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
-            gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate, metrics=metrics,
+            gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate,
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,

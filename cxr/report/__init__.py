@@ -1,1 +1,1 @@
-"""Everything on one page."""
+"""The report: everything on one page."""

@@ -22,7 +22,7 @@ from stages import balance, download, gan, label, report, split
 from stages import resize as resizing
 from stages.cli import main
 from tests.make import example
-from tests.report.test_report import arguments, fabricate
+from tests.report.fabricated import arguments, fabricate
 
 LIMIT = 512  # bytes that a file may have
 

@@ -16,7 +16,7 @@ import pytest
 from cxr.core.findings import CLASSES
 from tests.closure import ROOT
 from tests.data.test_decode import baseline, dicom, smooth
-from tests.report.test_report import chexpert_records, fabricate
+from tests.report.fabricated import chexpert_records, fabricate
 
 PLANTED = {
     "PatientName": "DOEPLANTED^JANE", "PatientID": "MRN-PLANTED-77", "PatientBirthDate": "19010203",

@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 
 from cxr import papers
-from cxr.report import figures
+from cxr.report.figures import adgm, classifiers, data, style
+from cxr.report.figures.forest import forest
+from cxr.report.figures.gan import beside, gan
+from cxr.report.figures.reliability import reliability
 
 EPOCHS = pd.Series(range(1, 6))
 CURVES = pd.DataFrame({"model": "a", "finding": "Edema", "fpr": [0, 0.2, 1], "tpr": [0, 0.7, 1]})
@@ -19,8 +22,8 @@ FOREST = pd.DataFrame(
     {"name": ["Edema", "Fracture"], "note": ["+0.1", "n/a"], "difference": [0.1, np.nan], "low": [-0.1, np.nan]}
     | {"high": [0.3, np.nan], "printed": [0.14, np.nan]}
 )
-
-
+SCORES = pd.DataFrame({"classes": 2, "labels": [10, 100], "name": "ADGM", "n": 50, "accuracy": [0.6, 0.8]})
+SCORES = SCORES.assign(low=SCORES["accuracy"] - 0.1, high=SCORES["accuracy"] + 0.1, majority_share=0.55)
 GAN = ("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")
 
 
@@ -36,21 +39,17 @@ def drawn() -> dict:
 def drawings() -> dict:
     labels = pd.DataFrame({"finding": ["Edema", "<b> $x^$"], "positive": [3, 0], "negative": [5, 0]})
     ages = pd.DataFrame({"age_from": [0, 5], "age_to": [5, 10], "F": [3, 4], "M": [2, 9]})
-    scores = pd.DataFrame({"classes": 2, "labels": [10, 100], "name": "ADGM", "n": 50, "accuracy": [0.6, 0.8]})
-    scores = scores.assign(low=scores["accuracy"] - 0.1, high=scores["accuracy"] + 0.1, majority_share=0.55)
-    panels = [f"{part}_{key}" for part in ("train", "valid") for key in figures.ADGM_PANELS]
+    panels = [f"{part}_{key}" for part in ("train", "valid") for key in adgm.PANELS]
     return {
-        "labels": figures.labels(labels, {"positive": "positive", "negative": "negative"}),
-        "ages": figures.ages(ages),
-        "roc": figures.roc(CURVES, AREAS, ["Edema"], {"a": "A", "b": "B"}),
-        "training": figures.training({"a": history("train_loss", "valid_loss", "valid_macro_auc")}),
-        "gan": figures.gan(
-            {"Edema": history("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")}, {"Edema": 2}
-        ),
-        "forest": figures.forest(FOREST),
-        "adgm_curves": figures.adgm_curves({"10 labels": history(*panels)}),
-        "adgm_latent": figures.adgm_latent({"10 labels": history("KL_z", "KL_a", "active_z", "active_a")}),
-        "adgm_accuracy": figures.adgm_accuracy(scores, papers.ADGM_CURVE),
+        "labels": data.labels(labels, {"positive": "positive", "negative": "negative"}),
+        "ages": data.ages(ages),
+        "roc": classifiers.roc(CURVES, AREAS, ["Edema"], {"a": "A", "b": "B"}),
+        "training": classifiers.training({"a": history("train_loss", "valid_loss", "valid_macro_auc")}),
+        "gan": gan({"Edema": history("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")}, {"Edema": 2}),
+        "forest": forest(FOREST, "difference"),
+        "adgm_curves": adgm.training({"10 labels": history(*panels)}),
+        "adgm_latent": adgm.latent({"10 labels": history("KL_z", "KL_a", "active_z", "active_a")}),
+        "adgm_accuracy": adgm.accuracy(SCORES, papers.ADGM_CURVE),
     }
 
 
@@ -58,29 +57,29 @@ def test_a_saturating_loss_is_seen_below_zero():
     losses = history("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")
     for sign, bottom in ((1, 0.0), (-1, -1.05)):
         shown = losses.assign(loss_g=sign * 1.0).assign(loss_d=1.3)
-        assert figures.gan({"Edema": shown}, {"Edema": 2}).axes[0].get_ylim()[0] == pytest.approx(bottom)
+        assert gan({"Edema": shown}, {"Edema": 2}).axes[0].get_ylim()[0] == pytest.approx(bottom)
 
 
 def test_the_same_numbers_give_the_same_bytes(drawn):
     first, second = drawn, drawings()
     for name in ("labels", "roc", "gan", "forest", "adgm_accuracy"):
-        one = figures.svg(first[name])
-        assert one == figures.svg(second[name]), name
+        one = style.svg(first[name])
+        assert one == style.svg(second[name]), name
         assert b"<dc:date>" not in one and b"http://matplotlib" not in one.lower(), name
-    assert figures.png(first["ages"]) == figures.png(second["ages"])
-    with Image.open(io.BytesIO(figures.png(first["ages"], dpi=100))) as picture:
+    assert style.png(first["ages"]) == style.png(second["ages"])
+    with Image.open(io.BytesIO(style.png(first["ages"], dpi=100))) as picture:
         assert picture.width == 355 and not picture.info.get("Software")
 
 
 def test_nothing_to_draw_is_no_error():
     empty = pd.DataFrame(columns=AREAS.columns)
-    for figure in (figures.roc(CURVES, empty, ["Edema"], {"a": "A"}), figures.gan({}, {}), figures.training({})):
-        assert figures.svg(figure)
+    for figure in (classifiers.roc(CURVES, empty, ["Edema"], {"a": "A"}), gan({}, {}), classifiers.training({})):
+        assert style.svg(figure)
 
 
 def test_a_gan_that_nobody_judged_has_no_kid_panel():
     whole = history(*GAN)
-    shown = [len(figures.gan({"a": h}, {"a": 5}).axes) for h in (whole, whole.assign(kid=np.nan))]
+    shown = [len(gan({"a": h}, {"a": 5}).axes) for h in (whole, whole.assign(kid=np.nan))]
     assert shown == [4, 3]
 
 
@@ -88,18 +87,19 @@ def texts(figure) -> list[str]:
     return [t.get_text() for ax in figure.axes for t in ax.texts]
 
 
-def test_roc_says_n_and_draws_no_curve_without_an_area():
-    figure = figures.roc(CURVES, AREAS, ["Edema"], {"a": "A", "b": "B"})
+def test_roc_writes_n_and_draws_no_curve_without_an_area():
+    figure = classifiers.roc(CURVES, AREAS, ["Edema"], {"a": "A", "b": "B"})
     assert texts(figure) == ["A  0.750", "B  n/a", "12 of 90 positive"]
     assert len(figure.axes[0].lines) == 2  # the diagonal and A
 
 
-def test_reliability_says_which_form_is_lacking_and_draws_the_last_ones_intervals():
+def test_reliability_names_the_form_that_is_absent_and_draws_the_last_ones_intervals():
     table = pd.DataFrame({"finding": "Edema", "form": ["raw", "raw", "prior", "prior"], "predicted": [0.6, 0.2] * 2})
     table = table.assign(observed=[0.5, 0.1] * 2, low=[0.3, 0.0] * 2, high=[0.7, 0.2] * 2)
-    figure = figures.reliability(table, ["Edema"], {"raw": "as given", "prior": "shifted", "calibrated": "scaled"})
+    figure = reliability(table, ["Edema"], {"raw": "as given", "prior": "shifted", "calibrated": "scaled"})
     axes = figure.axes[0]
-    assert {t.get_text() for t in axes.texts} == {"as given", "shifted", "scaled  n/a"}
+    assert texts(figure) == ["scaled: n/a"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["as given", "shifted", "scaled"]
     lines = [line.get_xdata().tolist() for line in axes.lines[1:]]
     assert lines == [[0.2, 0.6], [0.2, 0.6], []]
     assert len(axes.collections) == 1 and len(axes.collections[0].get_segments()) == 2
@@ -107,25 +107,25 @@ def test_reliability_says_which_form_is_lacking_and_draws_the_last_ones_interval
 
 
 def test_forest_keeps_a_finding_without_a_difference():
-    axes = figures.forest(FOREST).axes[0]
+    axes = forest(FOREST, "difference").axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["Edema", "Fracture"]
     low, high = axes.get_xlim()
     assert low == -high and high > 0.3
 
 
-def test_accuracy_shows_the_paper_and_the_majority(drawn):
-    figure = drawn["adgm_accuracy"]
-    assert {"majority class", "the paper", "ADGM"} == set(texts(figure))
+def test_accuracy_shows_the_majority_and_the_paper_where_it_is_given(drawn):
+    assert {"majority class", "the paper", "ADGM"} == set(texts(drawn["adgm_accuracy"]))
+    assert {"majority class", "ADGM"} == set(texts(adgm.accuracy(SCORES, {})))
 
 
 @pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.98, 0.99, 1.0], [0.0, 0.01, 0.6], [0.2]])
 def test_labels_are_spread_apart_and_stay_inside(places):
-    moved = figures._spread(places, 0.1, 0.0, 1.0)
+    moved = style.spread(places, 0.1, 0.0, 1.0)
     assert all(b - a > 0.1 - 1e-9 for a, b in zip(moved, moved[1:], strict=False))
     assert min(moved) >= 0 and max(moved) <= 1 + 1e-9
 
 
 def test_beside_keeps_order_and_gaps():
-    whole = np.asarray(figures.beside([Image.new("L", (4, 6), v) for v in (100, 200)], 8, 12, 2))
+    whole = np.asarray(beside([Image.new("L", (4, 6), v) for v in (100, 200)], 8, 12, 2))
     assert whole.shape == (12, 18)
     assert (whole[:, :8] == 100).all() and (whole[:, 8:10] == 0).all() and (whole[:, 10:] == 200).all()

@@ -5,11 +5,12 @@ import io
 import math
 import re
 
+import jinja2
 import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr.report.page import Column, Counted, Estimate, Matrix, Table, cell, interval, number, xray_uri
+from cxr.report.page import Counted, Estimate, Matrix, Table, cell, interval, number, render, xray
 
 
 @pytest.mark.parametrize(
@@ -64,26 +65,32 @@ def test_missing_is_a_dash(value):
     assert cell(value, "count") == '<span class="na">\u2013</span>'
 
 
+def test_bounds_are_an_interval_alone():
+    assert cell(Estimate(0.1, -0.02, 0.2), "bounds") == "[\u22120.020, +0.200]"
+    assert cell(Estimate(0.1), "bounds") == '<span class="na">\u2013</span>'
+
+
 def test_a_table_as_csv_keeps_whole_numbers_and_bounds():
-    columns = [Column("a", "A"), Column("b", "B", "auc"), Column("c", "C", "count")]
-    rows = [{"a": "x", "b": Estimate(0.81234, 0.7, 0.9), "c": Counted(3, 10)}, {"a": "y", "b": None, "c": None}]
-    frame = Table("t", "", columns, rows).frame()
-    assert list(frame) == ["a", "b", "b_low", "b_high", "c", "c_of"]
-    assert frame.iloc[0].to_list() == ["x", 0.81234, 0.7, 0.9, 3, 10]
-    assert frame.iloc[1, 1:].isna().all()
-
-
-def test_groups_of_columns_span_their_neighbours():
-    columns = [Column("a", ""), Column("b", "", group="g"), Column("c", "", group="g"), Column("d", "")]
-    assert Table("t", "", columns, []).groups == [("", 1), ("g", 2), ("", 1)]
+    rows = [{"a": "x", "b": Estimate(0.81234, 0.7, 0.9), "c": Counted(3, 10)}, {"a": "y", "b": None, "d": 1}]
+    frame = Table("t", rows).frame()
+    assert list(frame) == ["a", "b", "b_low", "b_high", "c", "c_of", "d"]
+    assert frame.iloc[0, :6].to_list() == ["x", 0.81234, 0.7, 0.9, 3, 10]
+    assert frame.iloc[1, 1:6].isna().all()
+    assert list(Table("t", [], empty=("a", "n")).frame()) == ["a", "n"]
 
 
 def test_a_matrix_of_an_empty_class():
-    assert Matrix("", ("a", "b"), [[3, 1], [0, 0]], "").shares() == [[0.75, 0.25], [0, 0]]
+    matrix = Matrix(("a", "b"), [[3, 1], [0, 0]])
+    assert matrix.shares() == [[0.75, 0.25], [0, 0]] and (matrix.n, matrix.accuracy) == (4, 0.75)
+
+
+def test_a_name_that_the_context_lacks_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="is undefined"):
+        render({})
 
 
 def test_xrays_shrink_but_never_grow():
     for longest, size in ((50, (50, 25)), (500, (100, 50))):
-        uri = xray_uri(Image.new("I;16", (100, 50)), longest)
+        uri = xray(Image.new("I;16", (100, 50)), longest).uri
         with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))) as picture:
             assert picture.size == size and picture.mode == "L"

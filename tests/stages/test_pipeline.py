@@ -168,8 +168,11 @@ def test_nothing_that_a_file_holds_is_executed():
         "yaml.load(a, b)", "jinja2.Environment(loader=a)", "pd.read_pickle(a)", "subprocess.run(a, shell=True)",
     ):  # fmt: skip
         assert executes(ast.parse(code)), code
-    template = (ROOT / "cxr" / "template.html.j2").read_text(encoding="utf-8")
-    assert "|safe" not in template.replace(" ", "") and "autoescape" not in template
+    templates = list((ROOT / "cxr/report/templates").rglob("*.j2"))
+    assert len(templates) > 10
+    for template in templates:
+        text = template.read_text(encoding="utf-8")
+        assert "|safe" not in text.replace(" ", "") and "autoescape" not in text, template
 
 
 def tree_in_readme() -> list[str]:

@@ -1,8 +1,4 @@
-"""The report's section on how far to believe the classifiers: the metadata-only floor, calibration, operating points,
-subgroups.
-
-As cxr/report/sections/classifiers.py: the names that the template uses, nothing computed anew.
-"""
+"""How far to trust the classifiers: against the metadata baseline, calibration, operating points, subgroups."""
 
 from __future__ import annotations
 
@@ -12,186 +8,106 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS, finding
-from cxr.report import figures
-from cxr.report.inputs import Artefacts, Rows, csv
-from cxr.report.page import Column, Estimate, Table
-from cxr.report.sections.calibration import calibration, operating, part, why
-from cxr.report.sections.classifiers import areas, estimate, named, plot, policy_name, verdict
+from cxr.report.figures.forest import forest
+from cxr.report.inputs import Artefacts, Rows
+from cxr.report.page import Estimate, Table, plot
+from cxr.report.sections.calibration import calibration, no_number, operating, part
+from cxr.report.sections.common import areas, auc_of, change_of, from_interval, pick, row_name
+from cxr.report.sections.common import no_number as no_auc
 
-ABOVE = ("model", "finding", "positives", "floor", "auc", "difference", "low", "high", "detectable", "p_holm")
 NUMBERS = ("auc", "fnr", "offset")
-GROUP = (
-    *("model", "finding", "attribute", "group", "patients", "n", "positives", "negatives", "findings"),
-    *(f"{n}{gap}{end}" for n in NUMBERS for gap in ("", "_gap") for end in ("", "_low", "_high")),
-)
-VIEWS = ("classes", "labels", "view", "n", "auc", "low", "high")
 
 
-def trust(run: Artefacts) -> dict:
-    """Four questions: more than metadata? do probabilities hold? does the threshold hold? is it the same for all?"""
+def reliability(run: Artefacts) -> dict:
+    """Four questions: more than metadata? do probabilities hold? does the threshold hold? as good for everybody?"""
     models = {run.final_policy: "baseline", "final": "final"}
-    groups = _groups(run)
-    return _floor(run, models, groups) | calibration(run, models) | operating(run, models) | _subgroups(run, groups)
+    groups = run.rows("subgroups", "model", "finding", "attribute", "group")
+    metadata = _metadata(run, models, groups)
+    return metadata | calibration(run, models) | operating(run, models) | _subgroups(run, groups)
 
 
-def _groups(run: Artefacts) -> Rows:
-    path = run.evaluate / "subgroups.csv"
-    return Rows(csv(path, "evaluate", GROUP), path, "evaluate", "model", "finding", "attribute", "group")
-
-
-def _within(groups: Rows, model: str, name: str, view: str) -> Estimate | None:
-    row = groups.get((model, name, "view", view))
-    return row and part(row, "auc", why(row, row["auc"]))
-
-
-def _floor(run: Artefacts, models: dict[str, str], groups: Rows) -> dict:
-    path, floor = run.evaluate / "floor.csv", f"floor_{run.final_policy}"
-    above = Rows(csv(path, "evaluate", ABOVE), path, "evaluate", "model", "finding")
-    _, by = areas(run, "test")
-    rows, points = [], []
+def _metadata(run: Artefacts, models: dict[str, str], groups: Rows) -> dict:
+    """The classifiers beside the metadata baseline, over all views and within one."""
+    pairs, by = run.rows("floor", "model", "finding"), areas(run, "test")
+    metadata, rows = f"floor_{run.final_policy}", []
     for name in (*FINDINGS, "macro"):
-        pair, ours, theirs = above["final", name], by["final", name], by[floor, name]
-        row = {"finding": named(ours), "positives": ours["positives"], "n": ours["n"], "p_holm": pair["p_holm"]}
-        row |= {"final": estimate(ours), "floor": estimate(theirs), "detectable": pair["detectable"]}
-        row |= {"difference": Estimate(pair["difference"], pair["low"], pair["high"])}
-        row |= {f"{key}_{v}": _within(groups, m, name, v) for v in ("AP", "PA") for key, m in
-                (("final", "final"), ("floor", floor))}  # fmt: skip
+        pair, final = pairs["final", name], by["final", name]
+        row = {"finding": row_name(final), **pick(final, "positives", "n")}
+        row |= {"floor": auc_of(by[metadata, name]), "final": auc_of(final)}
+        row |= {"difference": change_of(pair, no_auc(final)), **pick(pair, "detectable", "p_holm")}
         for view in ("AP", "PA"):
             group = groups.get(("final", name, "view", view), {})
             row |= {f"{count}_{view}": group.get(count) for count in ("positives", "n")}
+            for key, model in (("floor", metadata), ("final", "final")):
+                one = groups.get((model, name, "view", view))
+                row[f"{key}_{view}"] = one and part(one, "auc", no_number(one, one["auc"]))
         rows.append(row)
-    for model, called in models.items():
-        pair = above[model, "macro"]
-        change = Estimate(pair["difference"], pair["low"], pair["high"], "no finding has enough positives")
-        said = verdict(pair | {"p_holm": 0.0}, run.alpha)  # one mean: nothing to correct for
-        found = {"a gain": "more than metadata", "a loss": "less than metadata"}.get(said, said)
-        points.append({"name": called, "auc": estimate(by[model, "macro"]), "floor": estimate(by[floor, "macro"])}
-                      | {"change": change, "verdict": found}
-                      | {k: by[model, "macro"][k] for k in ("n", "patients", "findings")})  # fmt: skip
-    test = f"test AUC and {run.level} interval"
-    columns = [
-        Column("finding", "Finding"),
-        Column("positives", "positive", "count", "test images"),
-        Column("n", "n", "count", "test images"),
-        Column("floor", "metadata alone", "auc", test),
-        Column("final", "final", "auc", test),
-        Column("difference", "final less metadata", "difference", test),
-        Column("detectable", "detectable", "auc", test),
-        Column("p_holm", "Holm p", "p", "DeLong"),
-    ]
-    within = [columns[0]]
-    for view in ("AP", "PA"):
-        title = f"within {view}: AUC and {run.level} interval"
-        counts, scores = {"positives": "positive", "n": "n"}, {"floor": "metadata alone", "final": "final"}
-        within += [Column(f"{key}_{view}", head, "count", title) for key, head in counts.items()]
-        within += [Column(f"{key}_{view}", head, "auc", title) for key, head in scores.items()]
-    notes = [
-        "Metadata alone is a logistic regression on sex, age and view, fitted on the training images under "
-        f"{policy_name(run.final_policy)}. Detectable: the smallest true difference that a test set like this one "
-        f"would have shown with power {run.power:g}.",
-    ]
-    views = [
-        "Within one view only sex and age are left to the metadata, and a classifier that merely reads the view off "
-        "the image has nothing left. A mean is over the findings with enough positives in that view, so it is not of "
-        "the same findings as the mean over all views.",
-    ]
-    strong = [*(finding(f) for f in run.findings), rows[-1]["finding"]]
-    table = Table("floor", "The final classifier beside what sex, age and view predict", columns, rows, notes, strong)
+    answers = []
+    for model, title in models.items():
+        pair, area = pairs[model, "macro"], by[model, "macro"]
+        answer = {"name": title, "auc": auc_of(area), "metadata": auc_of(by[metadata, "macro"])}
+        answer |= {"change": change_of(pair), "verdict": from_interval(pair["low"], pair["high"])}
+        answers.append(answer | pick(area, "n", "patients", "findings"))
+    adgm = all((run.variants, run.classes, run.labels, run.draws))
     return {
-        "floor_answers": points,
-        "floor": table,
-        "within": Table("floor_views", "The same within AP and within PA images", within, rows, views, strong),
-        "rsna": _rsna(run) if all((run.variants, run.classes, run.labels, run.draws)) else None,
+        "metadata_answers": answers,
+        "metadata": Table("floor", rows, [*map(finding, run.findings), rows[-1]["finding"]]),
+        "rsna": _rsna(run) if adgm else None,
     }
 
 
 def _rsna(run: Artefacts) -> Table:
-    path = run.evaluate / "adgm_floor.csv"
-    found = csv(path, "evaluate", VIEWS).assign(labels=lambda t: t["labels"].fillna(0))  # 0: metadata alone
-    by = Rows(found, path, "evaluate", "classes", "labels", "view")
+    """The ADGM beside the metadata baseline, over all views and within one."""
+    table = run.table("adgm_floor", "labels").assign(labels=lambda t: t["labels"].fillna(0))  # 0: metadata
+    by = Rows(table, run.evaluate / "adgm_floor.csv", "evaluate", "classes", "labels", "view")
     rows = []
     for classes in sorted(run.classes):
-        for n in (0, *sorted(run.labels)):
-            name = f"{n:,} labels per class" if n else "sex, age and view alone"
-            row = {"task": f"{classes} classes, {name}"}
+        for labels in (0, *sorted(run.labels)):
+            row = {"classes": classes, "model": f"{labels:,} labels per class" if labels else "metadata baseline"}
             for view in ("all", "AP", "PA"):
-                one = by[classes, n, view]
-                few = "" if math.isfinite(one["auc"]) else "a class has too few images"
-                row |= {f"n_{view}": one["n"], view: Estimate(one["auc"], one["low"], one["high"], few)}
+                one = by[classes, labels, view]
+                why = "" if math.isfinite(one["auc"]) else "a class has too few images"
+                row |= {f"n_{view}": one["n"], view: Estimate(one["auc"], one["low"], one["high"], why)}
             rows.append(row | {"n": row["n_all"]})
-    columns = [Column("task", "Classes and model"), Column("n", "n", "count", "all views")]
-    columns += [Column("all", "AUC", "auc", "all views")]
-    for view in ("AP", "PA"):
-        columns += [Column(f"n_{view}", "n", "count", f"within {view}"), Column(view, "AUC", "auc", f"within {view}")]
-    notes = [
-        f"AUC of one class against the rest, mean over the classes, {run.level} intervals over patients, last "
-        "epoch, first label draw. The metadata\u2019s regression learnt from every training image\u2019s class, the "
-        "ADGM from the labels named.",
-    ]
-    return Table("floor_rsna", "RSNA: the ADGM beside what sex, age and view predict", columns, rows, notes)
+    return Table("floor_rsna", rows)
 
 
 def _subgroups(run: Artefacts, groups: Rows) -> dict:
-    tables, gaps = {}, []
-    for key, names in (("means", ["macro"]), ("rare", [finding(f) for f in run.findings])):
-        rows = []
-        for row in groups.values():
-            if row["model"] != "final" or row["finding"] not in names:
-                continue
-            title = "Everybody" if row["attribute"] == "all" else f"{row['attribute']}: {row['group']}"
-            line = {"group": title, "finding": named(row)}
-            line |= {k: row[k] for k in ("patients", "n", "positives", "findings")}
-            for n in NUMBERS:
-                line |= {n: part(row, n, why(row, row[n], "few on validation")), f"{n}_gap": None}
-                if row["attribute"] != "all" and math.isfinite(row[n]):
-                    line |= {f"{n}_gap": part(row, f"{n}_gap", "few others")}
-            rows.append(line)
-            if key == "means" and math.isfinite(row["auc_gap"]):
-                gaps.append({"name": title, "n": row["n"], "difference": row["auc_gap"], "low": row["auc_gap_low"]}
-                            | {"high": row["auc_gap_high"]})  # fmt: skip
-        order = {name: i for i, name in enumerate(names)}
-        rows.sort(key=lambda line: order.get(line["finding"], 0))
-        tables[key] = rows
-    head = [Column("patients", "patients", "count", "test"), Column("n", "n", "count", "test")]
-    columns = [
-        *(Column(n, title, kind, head_) for n, title, kind, head_ in (
-            ("auc", "AUC", "auc", "AUC"), ("auc_gap", "gap", "difference", "AUC"),
-            ("fnr", "missed", "share", "false negative rate"), ("fnr_gap", "gap", "difference", "false negative rate"),
-            ("offset", "offset", "difference", "calibration"), ("offset_gap", "gap", "difference", "calibration"))),
-    ]  # fmt: skip
-    notes = [
-        f"Gap: the group less all the others, {run.level} intervals over patients, not corrected for the number of "
-        f"groups. Missed: positives below the threshold set for everybody at {run.sensitivity} sensitivity on "
-        "validation. Offset: mean calibrated probability less the share of positives; its gap is how much more "
-        "a group\u2019s risk is overstated than everybody else\u2019s. A mean is over the findings with "
-        "enough positives in that group, a gap\u2019s over those with enough outside it, too, so means of different "
-        "groups are not of the same findings.",
-    ]
-    points = pd.DataFrame([g | {"printed": np.nan, "note": f"n {g['n']:,.0f}"} for g in gaps])
-    drawn = figures.forest(points, "difference in mean AUC, group \u2212 others") if len(points) else None
-    away = sum(g["low"] > 0 or g["high"] < 0 for g in gaps)
+    """The final classifier by sex, age and view: means over the findings, and each rare finding."""
+    means = _group_rows(groups, ["macro"])
+    rare = _group_rows(groups, [finding(name) for name in run.findings])
+    gaps = []
+    for row in means:
+        if row["auc_gap"] and math.isfinite(row["auc_gap"].value):
+            value, low, high, _ = row["auc_gap"]
+            gaps.append({"name": row["group"], "n": row["n"], "difference": value, "low": low, "high": high})
+    points = pd.DataFrame([gap | {"printed": np.nan, "note": f"n {gap['n']:,.0f}"} for gap in gaps])
+    worst = min(gaps, key=lambda gap: gap["difference"], default=None)
     return {
-        "gaps": {"groups": len(gaps), "away": away, "worst": min(gaps, key=lambda g: g["difference"], default=None)},
-        "gap_plot": drawn
-        and plot(
-            drawn,
-            f"Mean test AUC of the final classifier in each group less that of all the others, {run.level} intervals "
-            "over patients. Blue: clear of zero, before any correction for looking at every group.",
-            "Forest plot of subgroup gaps in AUC",
-            80,
-        ),
-        "subgroups": Table(
-            "subgroups",
-            "The final classifier by sex, age and view: means over the findings",
-            [Column("group", "Group"), *head, Column("findings", "findings", "count", "test"), *columns],
-            tables["means"],
-            notes,
-        ),
-        "rare": Table(
-            "subgroups_rare",
-            "The final classifier by sex, age and view: each rare finding",
-            [Column("finding", "Finding"), Column("group", "group"), *head[1:],
-             Column("positives", "positive", "count", "test"), *columns],
-            tables["rare"],
-        ),
-    }  # fmt: skip
+        "groups": len(gaps),
+        "away": sum(gap["low"] > 0 or gap["high"] < 0 for gap in gaps),
+        "worst": worst and {"name": worst["name"], "gap": change_of(worst)},
+        "gap_plot": plot(forest(points, "difference in mean AUC, group \u2212 others")) if gaps else None,
+        "subgroups": Table("subgroups", means),
+        "rare": Table("subgroups_rare", rare, empty=("finding", "group", "n")),
+    }
+
+
+def _group_rows(groups: Rows, names: list[str]) -> list[dict]:
+    rows = []
+    for name in names:
+        for one in groups.values():
+            if (one["model"], one["finding"]) != ("final", name):
+                continue
+            everybody = one["attribute"] == "all"
+            row = {
+                "finding": row_name(one),
+                "group": "everybody" if everybody else f"{one['attribute']}: {one['group']}",
+            }
+            row |= pick(one, "patients", "n", "positives", "findings")
+            for key in NUMBERS:
+                row[key] = part(one, key, no_number(one, one[key], "few on validation"))
+                gap = not everybody and math.isfinite(one[key])
+                row[f"{key}_gap"] = part(one, f"{key}_gap", "few others") if gap else None
+            rows.append(row)
+    return rows

@@ -1,0 +1,1 @@
+"""The figures: one file a section, and their shared look."""

@@ -1,0 +1,91 @@
+"""What several sections share: names, AUCs of one split, verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+
+from cxr.core.files import read_json
+from cxr.data.formats import Manifest
+from cxr.report.inputs import Artefacts, Rows
+from cxr.report.page import Estimate
+
+POLICY_NAMES = {
+    "u_zeroes": "U-Zeroes",
+    "u_ones": "U-Ones",
+    "u_ignore": "U-Ignore",
+    "u_zeroes_lsr": "U-Zeroes, smoothed",
+    "u_ones_lsr": "U-Ones, smoothed",
+    "u_multiclass": "U-MultiClass",
+    "u_selftrained": "U-SelfTrained",
+    "best_of": "Best of each finding",
+}
+FEW = "no finding has enough positives"
+BOUNDS = ("low", "high")
+TOTALS = ("total_low", "total_high")
+
+
+class Verdict(StrEnum):
+    """What an interval or a test of a difference shows."""
+
+    UNTESTED = "untested"  # no number
+    ONE_TRAINING = "one training"  # nothing repeated, so another training may differ as much
+    NONE = "none"  # no difference found
+    UNCORRECTED = "uncorrected"  # a difference before the correction for several tests, none after it
+    GAIN = "gain"
+    LOSS = "loss"
+
+
+def from_interval(low: float, high: float) -> Verdict:
+    """The verdict of an interval of a difference: on which side of zero it lies."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return Verdict.UNTESTED
+    return Verdict.GAIN if low > 0 else Verdict.LOSS if high < 0 else Verdict.NONE
+
+
+def policy_name(policy: str) -> str:
+    """A label policy's name on the page."""
+    return POLICY_NAMES.get(policy, policy)
+
+
+def too_few(row: Mapping) -> str:
+    """'3 positives' or '1 negative', whichever are fewer: why a row has no AUC."""
+    kind = min(("positives", "negatives"), key=lambda k: row[k])
+    return f"{row[kind]:.0f} {kind if row[kind] != 1 else kind[:-1]}"
+
+
+def areas(run: Artefacts, split: str) -> Rows:
+    """The AUCs of one split (valid or test), by (model, finding)."""
+    table = run.table("auc", "split").query("split == @split")
+    return Rows(table, run.evaluate / "auc.csv", "evaluate", "model", "finding")
+
+
+def row_name(row: Mapping) -> str:
+    """The finding's name, or what its mean is over."""
+    return f"Mean of {row['findings']:.0f} findings" if row["finding"] == "macro" else row["finding"]
+
+
+def no_number(row: Mapping) -> str:
+    """Why a row of AUCs has none."""
+    return FEW if row["finding"] == "macro" else too_few(row)
+
+
+def auc_of(row: Mapping) -> Estimate:
+    """A row's AUC with its interval."""
+    return Estimate(row["auc"], row["low"], row["high"], no_number(row))
+
+
+def change_of(row: Mapping, why: str = FEW, ends: tuple[str, str] = BOUNDS) -> Estimate:
+    """A row's difference with its interval. ends: the columns of its bounds."""
+    return Estimate(row["difference"], row[ends[0]], row[ends[1]], why)
+
+
+def pick(row: Mapping, *keys: str) -> dict:
+    """Some of a row's values."""
+    return {key: row[key] for key in keys}
+
+
+def source_kind(run: Artefacts, name: str) -> str:
+    """The kind of source of a data set (chexpert or rsna): phantom, folder, zip and so on."""
+    return read_json(run.dataset(name) / "manifest.json", f"download@{name}", Manifest).kind

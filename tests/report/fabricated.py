@@ -1,0 +1,288 @@
+"""A fabricated run: everything that the report reads of other stages, in their formats, made in a second."""
+
+import dataclasses
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+
+from cxr.adgm.formats import Model, Samples
+from cxr.adgm.variants import CONTROLS, Run
+from cxr.audit import chexpert, rsna, sheet
+from cxr.cohort import checks, describe, splits
+from cxr.cohort.policies import table as label_table
+from cxr.core.files import write_json, write_table
+from cxr.core.findings import CLASSES, FINDINGS, SLUGS, slug
+from cxr.data.formats import Manifest
+from cxr.evaluation import adgm as evaluate_adgm
+from cxr.evaluation import classifiers, metadata, operating, policies, subgroups
+from cxr.fidelity.formats import Fidelity
+from cxr.report.inputs import Artefacts
+from cxr.synthesis.formats import Plan
+from tests.make import example
+
+POLICIES, RARE, LABELS = ["u_zeroes", "u_ones"], ["pneumonia", "lung_lesion", "consolidation"], [50, 200]
+VARIANTS = ["corrected", "no_z", "supervised"]
+PREVALENCE = dict(
+    zip(SLUGS, (0.1, 0.05, 0.12, 0.47, 0.06, 0.23, 0.07, 0.05, 0.15, 0.09, 0.38, 0.04, 0.0, 0.52), strict=True)
+)
+
+
+def chexpert_records(rng: np.random.Generator, patients: int = 700) -> pd.DataFrame:
+    rows = []
+    for p in range(patients):
+        sex, age = ("F", "M")[p % 2], float(rng.integers(18, 90))
+        for study in range(rng.integers(1, 3)):
+            name = f"patient{p:05d}"
+            part = "valid" if p < 60 else "train"
+            rows.append(
+                {"image_id": f"{part}/{name}/{study}", "path": f"{part}/{name}/{study}/view1_frontal.jpg"}
+                | {"patient_id": name, "study_id": f"{name}/{study}", "sex": sex, "age": age, "projection": "frontal"}
+                | {"view": ("AP", "PA")[p % 2], "official_split": part}
+            )
+    table = pd.DataFrame(rows)
+    for name in FINDINGS:
+        draw, p = rng.random(len(table)), PREVALENCE[slug(name)]
+        table[name] = np.select([draw < p, draw < 1.3 * p, draw < 0.6], [1.0, -1.0, 0.0], np.nan)
+    table.loc[3, "age"] = 155.0
+    return table
+
+
+def rsna_records(rng: np.random.Generator, patients: int = 900) -> pd.DataFrame:
+    chosen = rng.choice(3, patients, p=[0.25, 0.4, 0.35])
+    rows = [
+        {key: f"r{i:04d}" for key in ("image_id", "patient_id", "study_id", "path")}
+        | {"sex": "F", "age": 50.0}
+        | {"projection": "frontal", "view": "AP", "official_split": "train", "class_name": CLASSES[k]}
+        | {"boxes": [[1.0, 2.0, 30.0, 40.0]] * (1 + i % 2) if k == 0 else []}
+        for i, k in enumerate(chosen)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def predictions(labels: pd.DataFrame, rng: np.random.Generator, skill: float) -> pd.DataFrame:
+    rows = labels[labels["split"] != "train"].reset_index(drop=True)
+    for name in SLUGS:
+        signal = rows[f"truth.{name}"].fillna(0.5).to_numpy(float) * skill + rng.normal(size=len(rows))
+        rows[f"score.{name}"] = 1 / (1 + np.exp(-signal))
+    return rows
+
+
+def xray_grid(rng: np.random.Generator, noise: float, tile: int = 32) -> Image.Image:
+    y, x = np.mgrid[-1 : 1 : tile * 1j, -1 : 1 : tile * 1j]
+    lungs = np.exp(-((np.abs(x) - 0.45) ** 2) / 0.05 - y**2 / 0.35)
+    tiles = [170 - 120 * lungs + noise * rng.normal(size=lungs.shape) for _ in range(64)]
+    whole = np.block([tiles[8 * k : 8 * k + 8] for k in range(8)])
+    return Image.fromarray(whole.clip(0, 255).astype(np.uint8))
+
+
+def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rare: list[str] = RARE) -> dict:
+    """A whole run's artefacts below `root`; returns the report stage's options."""
+    rng = np.random.default_rng(0)
+    xpert, pneumonia = chexpert_records(rng), rsna_records(rng)
+    _explore(root / "explore", xpert, pneumonia)
+    _audit(root / "audit", kind)
+    split = _splits(root, kind, xpert, pneumonia)
+    runs = _evaluate(root / "evaluate", rng, xpert, pneumonia, split, labels)
+    _histories(root / "history")
+    for name in rare:
+        _generator(root / "gan" / name, rng)
+        _fidelity(root / "fidelity" / name, rng)
+    _plan(root / "balanced/plan.json", rare)
+    for one in runs:
+        _adgm(root, rng, one)
+    params = {"policies": POLICIES, "evaluate": {"confidence": 0.95, "replicates": 60}, "gan": {"x": "<b>&"}}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    folders = ("explore", "audit", "chexpert", "rsna", "splits", "stores", "history", "gan", "fidelity", "adgm")
+    options = {name: root / name for name in (*folders, "models", "evaluate")}
+    lists = {"policies": POLICIES, "findings": rare, "generators": rare, "arms": [], "seeds": [0]}
+    lists |= {"classes": [2, 3] if labels else [], "labels": labels, "variants": VARIANTS, "draws": [0, 1]}
+    return options | lists | {"balanced": root / "balanced/plan.json", "final_policy": "u_zeroes", "params": params}
+
+
+def _explore(folder: Path, xpert: pd.DataFrame, pneumonia: pd.DataFrame) -> None:
+    summary = {s: describe.summary_chexpert(xpert[xpert["official_split"] == s]) for s in ("train", "valid")}
+    train = xpert[xpert["official_split"] == "train"]
+    odd = [checks.chexpert(xpert).assign(dataset="chexpert"), checks.rsna(pneumonia).assign(dataset="rsna")]
+    write_json(folder / "summary.json", {"chexpert": summary, "rsna": describe.summary_rsna(pneumonia)})
+    write_table(folder / "table1.csv", describe.beside_paper(describe.table1(train)))
+    write_table(folder / "age_by_sex.csv", describe.ages(train))
+    write_table(folder / "checks.csv", pd.concat(odd))
+    write_table(folder / "rsna_classes.csv", describe.rsna_classes(pneumonia))
+
+
+def _audit(folder: Path, kind: str) -> None:
+    why = {name: sheet.standing(name, 5, kind) for name in sheet.NAMES}
+    sheets = chexpert.sheet(None, why["chexpert"]), rsna.sheet(None, why["rsna"])
+    write_table(folder / "audit.csv", sheet.table(*sheets))
+    write_table(folder / "data.csv", pd.DataFrame({"dataset": why.keys(), "kind": kind, "n": 5, "why": why.values()}))
+
+
+def _splits(root: Path, kind: str, xpert: pd.DataFrame, pneumonia: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Manifests, rejected images and splits; returns the splits."""
+    drawn = {
+        "chexpert": splits.chexpert(xpert, by="patient", test_images=250, seed=0),
+        "rsna": splits.rsna(pneumonia, by="patient", valid_share=0.2, seed=0),
+    }
+    for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
+        write_json(root / name / "manifest.json", example(Manifest, kind=kind, images=len(records)))
+        path = "train/patient00009/view1.jpg"
+        rejected = pd.DataFrame({"image_id": ["x"], "path": [path], "reason": [f"{path}: not <script>JPEG</script>"]})
+        write_table(root / "stores" / name / "rejected.csv", rejected)
+        info = splits.summary(drawn[name], records, by="patient", min_positives=5, sha256="0")
+        write_json(root / "splits" / name / "split.json", info)
+    return drawn
+
+
+def _evaluate(folder, rng, xpert, pneumonia, split, labels) -> dict[Run, pd.DataFrame]:
+    """Evaluate's tables of made-up predictions; returns the ADGM's."""
+    truth = label_table(xpert, split["chexpert"], "u_zeroes")
+    held_out = split["rsna"].query("split == 'valid'").merge(pneumonia[["image_id", "class_name"]], on="image_id")
+    settings = classifiers.Settings(replicates=60, min_positives=5)
+    models = {p: predictions(truth, rng, 1.2) for p in POLICIES} | {"final": predictions(truth, rng, 1.5)}
+    runs = adgm_runs(held_out, rng, labels)
+    train = truth[truth["split"] == "train"]
+    floors = {f"floor_{p}": metadata.beside(models[p], train, "records", xpert) for p in POLICIES}
+    mixed, tables = policies.tables({p: models[p] for p in POLICIES}, "u_zeroes", settings)
+    tables |= classifiers.judge(models | mixed | floors, "u_zeroes", settings, "floor_u_zeroes")
+    tables |= evaluate_adgm.tables(runs, settings)
+    pair = {name: models[name] for name in ("u_zeroes", "final")}
+    trained, true = dict.fromkeys(pair, operating.trained_share(train)), operating.true_share(train)
+    fitted = {name: operating.fit(table, trained[name], true, settings) for name, table in pair.items()}
+    tables |= operating.tables(pair, fitted, trained, true, settings)
+    people = metadata.people("records", xpert, models["final"]["image_id"])
+    beside = pair | {"floor_u_zeroes": floors["floor_u_zeroes"]}
+    tables["subgroups"] = subgroups.table(beside, fitted, people, settings)
+    people = metadata.people("records", pneumonia, held_out["image_id"])
+    adgm_floors = {k: metadata.classes(pneumonia, people, k) for k in (2, 3)} if labels else {}
+    first = {(r.classes, r.labels): table for r, table in runs.items() if (r.variant, r.draw) == ("corrected", 0)}
+    tables["adgm_floor"] = subgroups.adgm(first, adgm_floors, people, settings)
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+    return runs
+
+
+def _histories(folder: Path) -> None:
+    e = np.arange(1, 4)
+    for k, name in enumerate([*(f"baseline/{p}" for p in POLICIES), "final"]):
+        history = {"epoch": e, "train_loss": 0.5 / e + 0.02 * k, "valid_loss": 0.55 / e**0.8 + 0.02 * k}
+        history |= {"valid_macro_auc": 0.6 + 0.06 * e - 0.01 * k}
+        write_table(folder / f"{name}.csv", pd.DataFrame(history))
+
+
+def _generator(folder: Path, rng: np.random.Generator) -> None:
+    e = np.arange(1, 41)
+    curves = {"epoch": e, "loss_d": 0.7 + 0.2 * rng.random(40), "loss_g": 2 - 0.02 * e + 0.4 * rng.random(40)}
+    curves |= {"d_real": 0.7 + 0.05 * rng.random(40), "d_fake": 0.3 + 0.05 * rng.random(40)}
+    measured = np.where((e == 1) | (e % 10 == 0), 1.0, np.nan)
+    curves |= {"kid": measured * (0.5 + (e - 30) ** 2 / 100), "diversity": measured * e / 50}
+    write_table(folder / "history.csv", pd.DataFrame(curves))
+    kept = {"mode": "per_finding", "select": "kid", "average": 0.99, "epoch": 30, "epochs": 90, "kept_back": 20}
+    write_json(folder / "kept.json", kept | {"stopped_at": 40, "why": "no better KID in 1 looks"})
+    xray_grid(rng, 6).save(folder / "real.png")
+    for epoch in (1, 10, 20, 30, 40):
+        xray_grid(rng, 90 / epoch + 8).save(folder / f"grid-{epoch:04d}.png")
+
+
+def _plan(path: Path, rare: list[str]) -> None:
+    parts = {"positives": 90, "generated": 160, "prevalence_before": 0.05, "prevalence_after": 0.1}
+    parts |= {"gan_images": 80, "gan_epochs": 40}
+    plan = {"target_prevalence": 0.1, "labels": "masked", "train_images": 900, "synthetic_images": 480}
+    write_json(path, example(Plan, **plan, findings={name: parts for name in rare}))
+
+
+def _fidelity(folder: Path, rng: np.random.Generator) -> None:
+    spread = {"mean": 0.25, "low": 0.125, "high": 0.375}
+    floor = {"mean": 0.0, "low": -0.0625, "high": 0.0625}
+    measured = {"generated": spread, "floor": floor, "difference": spread, "told_apart": True}
+    space = {"generated_median": 4.5, "held_out_median": 4.0, "duplicates": 0.025, "held_out_duplicates": 0.0}
+    space |= {"membership_auc": 0.52, "membership_low": 0.41, "membership_high": 0.63}
+    memorised = {"duplicates": 0.025, "duplicates_low": 0.007, "duplicates_high": 0.087}
+    counts = {"real": 80, "patients": 60, "generated": 80, "held_out": 20, "held_out_patients": 18, "half": 40}
+    counts |= {"replicates": 100, "scales": 2}
+    quality = {name: measured for name in ("fid", "kid", "precision", "recall", "ms_ssim")}
+    memorised |= {"spaces": {"features": space, "pixels": space}}
+    judged = example(Fidelity, **counts, features="classifier", quality=quality, memorisation=memorised)
+    write_json(folder / "fidelity.json", judged)
+    xray_grid(rng, 8).crop((0, 0, 256, 64)).save(folder / "worst_pairs.png")
+
+
+def adgm_runs(held_out: pd.DataFrame, rng: np.random.Generator, labels: list[int]) -> dict:
+    runs = {}
+    for classes in (2, 3):
+        label = held_out["class_name"].map(CLASSES.index).to_numpy()
+        label = label if classes == 3 else (label == 2).astype(int)
+        for n in labels:
+            for variant, draw in ((v, d) for v in VARIANTS for d in (0, 1)):
+                table = held_out[["image_id", "patient_id", "split"]].assign(label=label)
+                for which in ("last", "best"):
+                    skill = 1 + n / 100 + (variant == "corrected") * 0.4
+                    logits = rng.normal(size=(len(label), classes)) + skill * np.eye(classes)[label]
+                    prob = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+                    for i in range(classes):
+                        table[f"prob_{which}.{i}"] = prob[:, i]
+                runs[Run(variant, classes, n, draw)] = table
+    return runs
+
+
+def _adgm(root: Path, rng: np.random.Generator, one: Run) -> None:
+    name, e, classes, labels = one.name, np.arange(1, 21), one.classes, one.labels
+    history = {"epoch": e}
+    for part in ("train", "valid"):
+        history |= {f"{part}_{key}": 2 + 1 / e + 0.05 * rng.random(20) for key in ("L", "U", "ce", "J")}
+        history[f"{part}_acc"] = 0.8 - 0.3 / e
+    facts = {"classes": classes, "labels": labels, "n_labelled": classes * labels, "n_unlabelled": 500, "alpha": 3.0}
+    write_json(root / "models/adgm" / name / "model.json", example(Model, **facts, best_epoch=17, epochs=20, size=113))
+    if one.variant in CONTROLS:
+        write_table(root / "adgm" / name / "history.csv", pd.DataFrame({"epoch": e, "train_ce": 1 / e}))
+        return
+    history |= {"KL_z": 5 - 5 / e, "KL_a": 3 - 2 / e, "active_z": e // 3, "active_a": e // 4, "temperature": e / 20}
+    write_table(root / "adgm" / name / "history.csv", pd.DataFrame(history))
+    rows = [np.hstack([np.asarray(xray_grid(rng, 4))[:64, :64]] * 6) for _ in range(classes)]
+    Image.fromarray(np.vstack(rows)).save(root / "adgm" / name / "samples.png")
+    read = {"agreement": 0.75, "samples": 100 * classes, "real": 0.8125, "real_n": 180, "reader_images": 720}
+    write_json(root / "adgm" / name / "samples.json", example(Samples, **read))
+
+
+def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
+    """The stage's command line for one finding and one ADGM of this run, writing below root."""
+    options = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name != "trainers"}
+    options |= {"findings": ["pneumonia"], "generators": ["pneumonia"], "classes": [2], "labels": [50]}
+    options |= {"variants": ["corrected"], "draws": [0], "params": run.evaluate.with_name("params.yaml")}
+    options |= {"out": root / "report.html", "tables": root / "tables", "previews": root / "figures"} | changed
+    words = []
+    for key, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{key}", str(one)]
+    return words
+
+
+MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """What a browser would load or run, the text, and the ids with the links to them."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.loads, self.tags, self.words, self.ids, self.links = [], [], [], set(), set()
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "poster", "data", "action") and not value.startswith("#"):
+                self.loads.append(value)
+            if name == "href" and value.startswith("#"):
+                self.links.add(value[1:])
+            if name == "id":
+                self.ids.add(value)
+            assert not name.startswith("on"), (tag, name)
+
+    def handle_data(self, data):
+        if self.tags[-1:] != ["style"]:
+            self.words.append(data)

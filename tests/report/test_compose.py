@@ -1,0 +1,183 @@
+"""The whole page: self-contained, escaped, without ids and paths, the same bytes each time, every table as CSV."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr.core.files import write_json
+from cxr.data.formats import Manifest
+from cxr.report import page
+from cxr.report.compose import gather, parameters, write
+from cxr.report.sections.adgm import adgm
+from cxr.report.sections.audit import audit
+from cxr.report.sections.classifiers import baseline, final
+from cxr.report.sections.data import data
+from cxr.report.sections.fidelity import fidelity
+from cxr.report.sections.generators import gan
+from cxr.report.sections.labels import labels
+from stages.cli import main
+from stages.report import run as stage
+from tests.make import example
+from tests.report.fabricated import MARKUP, Page, arguments
+
+
+def test_self_contained(made):
+    assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
+    parsed = Page(made[2])
+    assert made[2].startswith("<!DOCTYPE html>")
+    assert len(parsed.loads) == 17 and all(v.startswith("data:image/") for v in parsed.loads)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(parsed.tags)
+    assert not re.search(r"url\(|@import", made[2])
+    assert parsed.links <= parsed.ids
+    assert "built-in method" not in parsed.text  # a template that names a dict's method
+
+
+def test_sentences_have_no_gaps(made):
+    text = Page(made[2]).text
+    assert not re.findall(r"\w[.:;,][A-Z][a-z]+ ", text)
+
+
+def test_what_came_from_data_is_escaped(made):
+    assert "not &lt;script&gt;JPEG&lt;/script&gt;" in made[2] and "&lt;b&gt;&amp;" in made[2]
+    assert "<script" not in made[2]
+
+
+def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
+    """Paths, reasons, advice of the checks, classes, sources, parameters."""
+    names = ("explore", "audit", "stores", "splits", "chexpert")
+    run = dataclasses.replace(small, **{name: tmp_path / name for name in names})
+    for name in names:
+        shutil.copytree(getattr(small, name), tmp_path / name)
+    for file in (run.explore / "checks.csv", run.explore / "rsna_classes.csv", *run.stores.rglob("rejected.csv")):
+        table = pd.read_csv(file)
+        for column in table.select_dtypes(exclude="number"):
+            if column != "severity":
+                table[column] = MARKUP
+        table.assign(path="a.jpg").to_csv(file, index=False)
+    texts = dict.fromkeys(("place", "quantity", "stated", "says", "recomputed", "reason"), MARKUP)
+    pd.read_csv(run.audit / "audit.csv").assign(**texts).to_csv(run.audit / "audit.csv", index=False)
+    pd.read_csv(run.audit / "data.csv").assign(why=MARKUP).to_csv(run.audit / "data.csv", index=False)
+    table1 = pd.read_csv(run.explore / "table1.csv").assign(remark=MARKUP)
+    table1.to_csv(run.explore / "table1.csv", index=False)
+    write_json(run.chexpert / "manifest.json", example(Manifest, kind=MARKUP))
+    split = json.loads((run.splits / "rsna" / "split.json").read_text())
+    split["splits"]["train"]["classes"] = {MARKUP: 3}
+    split["by"] = MARKUP
+    write_json(run.splits / "rsna" / "split.json", split)
+    run = dataclasses.replace(run, params={MARKUP: {MARKUP: MARKUP}})
+    parsed = Page(page.render(gather(run) | {"tables": MARKUP}))  # which also refuses every on... attribute
+    assert not {"script"} & set(parsed.tags) and all(v.startswith("data:image/") for v in parsed.loads)
+    assert parsed.text.count("<script>alert(1)</script>") > 8
+    audited = parsed.text[parsed.text.index("The papers\u2019 own numbers Do") :]
+    assert audited.count("<script>alert(1)</script>") > 6 * 12
+
+
+def test_no_patient_no_path(made):
+    root = made[3]
+    written = [made[2], *(p.read_text() for p in (root / "tables").iterdir())]
+    for text in written:
+        assert "patient0" not in text and "view1" not in text and str(root) not in text
+
+
+def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
+    text = Page(made[2]).text
+    assert "Drawn, not taken." in text and "CheXpert and RSNA 2018 are the phantom cohort" in text
+    assert "The phantom imitates labels" in text and "no radiologist labelled" not in text
+    for name in ("chexpert", "rsna"):
+        write_json(tmp_path / name / "manifest.json", example(Manifest, kind="zip"))
+    assert data(dataclasses.replace(small, chexpert=tmp_path / "chexpert"))["phantoms"] == ["RSNA 2018"]
+    real = dataclasses.replace(small, chexpert=tmp_path / "chexpert", rsna=tmp_path / "rsna")
+    text = Page(page.render(gather(real) | {"tables": "tables"})).text
+    assert "Drawn, not taken." not in text and "X-rays from a zip source" in text
+    assert "no radiologist labelled them for this test" in text
+
+
+def test_empty_lists_are_empty_sections_and_the_same_bytes_each_time(small, tmp_path):
+    for part in ("a", "b"):
+        context = gather(small)
+        write(context, tmp_path / part / "report.html", tmp_path / part / "tables", tmp_path / part / "figures")
+    assert context["adgm"]["answers"] == context["final"]["answers"] == context["gan"]["findings"] == []
+    assert (tmp_path / "a/report.html").read_bytes() == (tmp_path / "b/report.html").read_bytes()
+    assert "No ADGM was trained in this run" in (tmp_path / "a/report.html").read_text()
+    assert not (tmp_path / "a/tables/adgm.csv").exists()
+    assert list(pd.read_csv(tmp_path / "a/tables/balance.csv"))[:2] == ["finding", "n"]
+
+
+def test_every_table_is_a_csv_with_its_n(made):
+    names = {p.stem for p in (made[3] / "tables").iterdir()}
+    assert names == set(re.findall(r'id="table-(\w+)"', made[2]))
+    assert names >= {"table1", "table2", "table3", "adgm", "balance", "splits", "positives", "cohort", "audit"}
+    assert names >= {"floor", "floor_rsna", "calibration", "operating", "subgroups", "subgroups_rare"}
+    for name in ("table1", "table2", "table3", "adgm", "balance", "checks", "rejected", "fidelity"):
+        assert {"n", "count"} & set(pd.read_csv(made[3] / "tables" / f"{name}.csv")), name
+
+
+def test_every_auc_is_beside_the_metadata_baselines_and_every_difference_beside_the_least_detectable(made):
+    tables = {name: pd.read_csv(made[3] / f"tables/{name}.csv") for name in ("table2", "table3", "floor")}
+    auc = pd.read_csv(made[3] / "evaluate/auc.csv").query("split == 'test' and model == 'floor_u_zeroes'")
+    for name, column in (("table2", "floor_u_zeroes"), ("table3", "floor"), ("floor", "floor")):
+        assert np.allclose(tables[name][column], auc["auc"], equal_nan=True), name
+    least = tables["table3"]["detectable"]
+    width = tables["table3"]["difference_high"] - tables["table3"]["difference_low"]
+    # Both come from the same replicates: 2.80 standard errors beside an interval of about 3.92.
+    assert (least.isna() == width.isna()).all() and (least / width).dropna().between(0.5, 1.0).all()
+
+
+def test_previews(made):
+    names = {p.name for p in (made[3] / "figures").iterdir()}
+    assert names == {"roc.png", "final_roc.png", "differences.png", "reliability.png", "adgm_accuracy.png", "gan.png"}
+    for name in names:
+        with Image.open(made[3] / "figures" / name) as picture:
+            assert min(picture.size) > 90
+
+
+@pytest.mark.parametrize(
+    "section, option, file, cure",
+    [
+        (baseline, "evaluate", "auc.csv", "dvc repro evaluate"),
+        (baseline, "history", "baseline/u_zeroes.csv", "dvc repro baseline@u_zeroes"),
+        (labels, "evaluate", "policies.csv", "dvc repro evaluate"),
+        (gan, "gan", "pneumonia", "dvc repro -f gan@pneumonia"),
+        (fidelity, "fidelity", "pneumonia/fidelity.json", "dvc repro fidelity@pneumonia"),
+        (final, "evaluate", "auc.csv", "dvc repro evaluate"),
+        (adgm, "adgm", "corrected-2-50-0/history.csv", "dvc repro adgm@corrected-2-50-0"),
+        (adgm, "models", "adgm/corrected-2-50-0/model.json", "dvc repro adgm@corrected-2-50-0"),
+        (data, "splits", "chexpert/split.json", "dvc repro split@chexpert"),
+        (data, "stores", "chexpert/rejected.csv", "dvc repro resize@chexpert"),
+        (data, "explore", "summary.json", "dvc repro explore"),
+        (audit, "audit", "audit.csv", "dvc repro audit"),
+    ],
+)
+def test_a_missing_file_is_named_with_its_cure(made, tmp_path, section, option, file, cure):
+    with pytest.raises(ValueError) as error:
+        section(dataclasses.replace(made[0], **{option: tmp_path}))
+    assert str(tmp_path / file) in str(error.value) and cure in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"final_policy": "u_ignore"}, "'u_ignore': choose one of the policies trained (u_zeroes, u_ones)"),
+        ({"findings": ["measles"]}, "unknown finding 'measles'"),
+        ({"params": "absent.yaml"}, "absent.yaml"),
+        ({"explore": "gone"}, "`dvc repro explore` makes it"),
+    ],
+)
+def test_bad_input_is_one_line_and_the_old_report_stays(made, tmp_path, capsys, changed, message):
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(SystemExit) as end:
+        main(stage, arguments(made[0], tmp_path, **changed))
+    printed = capsys.readouterr().err
+    assert end.value.code == 1 and message in printed and len(printed.splitlines()) == 1
+    assert (tmp_path / "report.html").read_text() == "old" and not (tmp_path / "tables").exists()
+
+
+def test_parameters_are_flat_and_in_words():
+    flat = parameters({"seed": 3, "gan": {"deep": {"a": [1, 2]}, "flip": False, "weights": None}})
+    assert flat == [("", [("seed", "3")]), ("gan", [("deep.a", "1, 2"), ("flip", "no"), ("weights", "none")])]
