@@ -16,9 +16,8 @@ import pandas as pd
 from cxr.core.findings import FINDINGS, columns_of, slug
 from cxr.evaluation import metrics, repeated
 from cxr.evaluation.classifiers import Settings, enough, mean_known, model_areas, numbers, without_empty
-from cxr.synthesis.arms import check_arm
+from cxr.synthesis.arms import ARMS, check_arm
 
-REAL = ("baseline", "baseline_steps", "oversampling", "pos_weight", "auc_margin", "blurred")  # no generated image
 REFERENCES = ("baseline", "best control")
 
 Models = Mapping[tuple[str, int], pd.DataFrame]  # (arm, seed) -> predictions
@@ -67,7 +66,7 @@ def best_control(arms: Sequence[str], valid: np.ndarray) -> str | None:
     valid A x K, as Scores. Judged by the mean over the rare findings, or over all where none of these has enough
     positives on validation; None without a control or without any such AUC.
     """
-    controls = [a for a, arm in enumerate(arms) if arm in REAL]
+    controls = [a for a, arm in enumerate(arms) if not ARMS[arm].generated]
     for name in (-2, -1):
         known = [a for a in controls if not np.isnan(valid[a, name])]
         if known:

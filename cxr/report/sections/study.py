@@ -16,19 +16,8 @@ from cxr.report import figures
 from cxr.report.inputs import Artefacts, Rows, csv
 from cxr.report.page import Column, Estimate, Table, number
 from cxr.report.sections.classifiers import plot, too_few
+from cxr.synthesis.arms import ARMS
 
-# Arm -> its name, and what it differs in from the baseline.
-ARMS = {
-    "baseline": ("baseline", "the real images alone, for its own number of optimiser steps, as in the paper"),
-    "baseline_steps": ("more steps", "the same images for as many optimiser steps as the GAN arm takes"),
-    "oversampling": ("oversampling", "real positives of the rare findings repeated instead of generated ones"),
-    "pos_weight": ("positive weight", "the loss of a rare finding\u2019s positives weighs more; no image is added"),
-    "auc_margin": ("AUC margin", "a loss that ranks positives above negatives by a margin; no image is added"),
-    "blurred": ("blurred", "real positives brought to the GAN\u2019s size and back: its loss of resolution alone"),
-    "gan": ("GAN", "generated positives of the rare findings added, as in the final classifier"),
-    "gan_untrained": ("untrained GAN", "as many images of a generator with its first weights: does any image do it?"),
-    "pretrained": ("pretrained", "trained on generated images first, then on the real ones alone"),
-}
 STUDY = ("arm", "finding", "seeds", "auc", "low", "high", "sd", "valid_auc", "positives", "n", "patients")
 STUDY += ("findings", "valid_findings")
 DIFFERENCES = (
@@ -52,7 +41,7 @@ MEANS = {"rare": "Mean of {} rare findings", "macro": "Mean of {} findings"}
 
 
 def arm_name(arm: str) -> str:
-    return ARMS[arm][0] if arm in ARMS else arm
+    return ARMS[arm].title if arm in ARMS else arm
 
 
 def study(run: Artefacts) -> dict:
@@ -71,7 +60,7 @@ def study(run: Artefacts) -> dict:
     controls = set(table.loc[table["reference"] == "best control", "control"])
     control = controls.pop() if controls else None
     names = [*(finding(f) for f in run.findings), *MEANS]
-    found = nothing | {"arms": [(arm_name(arm), ARMS.get(arm, ("", ""))[1]) for arm in run.arms]}
+    found = nothing | {"arms": [(arm_name(arm), ARMS[arm].description if arm in ARMS else "") for arm in run.arms]}
     found |= {"seeds": len(run.seeds), "control": control and arm_name(control), "table": _areas(run, areas, names)}
     if "baseline" in run.arms and len(run.arms) > 1:
         found["against_baseline"] = _differences(run, by, names, "baseline", "baseline")
