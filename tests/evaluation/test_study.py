@@ -14,7 +14,7 @@ from cxr.evaluation.study import best_control, check, judge_study, summary
 from cxr.synthesis.arms import ARMS
 from stages import evaluate
 from stages.cli import main
-from tests.evaluation.test_classifiers import folder, models, stage, words  # noqa: F401  (folder and models are fixtures)
+from tests.evaluation.make import stage, words
 
 SETTINGS = Settings(replicates=100, min_positives=10)
 RARE = ["Pneumonia", "Lung Lesion", "Consolidation"]
@@ -151,7 +151,7 @@ def test_what_is_no_study_is_said(arms, seeds, message):
 
 
 @pytest.fixture
-def trained(folder):  # noqa: F811
+def trained(folder):
     (folder / "study").mkdir()
     for arm in ("baseline", "gan"):
         for seed in (0, 1):

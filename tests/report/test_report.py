@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from cxr import papers
 from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, Run
 from cxr.audit import chexpert, rsna, sheet
@@ -25,8 +26,8 @@ from cxr.cohort.policies import table as label_table
 from cxr.core.files import write_json, write_table
 from cxr.core.findings import CLASSES, FINDINGS, SLUGS, finding, slug
 from cxr.data.formats import Manifest
-from cxr.evaluation import adgm as evaluate_adgm
-from cxr.evaluation import classifiers, metadata, operating, policies, subgroups
+from cxr.evaluation import classifiers
+from cxr.evaluation import run as steps
 from cxr.fidelity.formats import Fidelity
 from cxr.report import page
 from cxr.report.compose import gather, parameters, write
@@ -109,7 +110,7 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     write_table(root / "explore/age_by_sex.csv", describe.ages(train))
     write_table(root / "explore/checks.csv", pd.concat(checks))
     write_table(root / "explore/rsna_classes.csv", describe.rsna_classes(pneumonia))
-    why = {name: sheet.standing(name, 5, kind) for name in sheet.NAMES}
+    why = {name: sheet.standing(name, 5, kind) for name in papers.DATASETS}
     sheets = chexpert.sheet(None, why["chexpert"]), rsna.sheet(None, why["rsna"])
     write_table(root / "audit/audit.csv", sheet.table(*sheets))
     write_table(
@@ -133,25 +134,17 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     models = {p: predictions(truth, rng, 1.2) for p in POLICIES} | {"final": predictions(truth, rng, 1.5)}
     runs = adgm_runs(held_out, rng, labels)
     train = truth[truth["split"] == "train"]
-    floors = {f"floor_{p}": metadata.beside(models[p], train, "records", xpert) for p in POLICIES}
-    mixed, asked = policies.tables({p: models[p] for p in POLICIES}, "u_zeroes", settings)
-    found = classifiers.judge(models | mixed | floors, "u_zeroes", settings, "floor_u_zeroes") | asked
-    found |= evaluate_adgm.tables(runs, settings)
-    pair = {name: models[name] for name in ("u_zeroes", "final")}
-    trained, true = dict.fromkeys(pair, operating.trained_share(train)), operating.true_share(train)
-    judged = {name: operating.fit(table, trained[name], true, settings) for name, table in pair.items()}
-    found |= operating.tables(pair, judged, trained, true, settings)
-    who = metadata.people("records", xpert, models["final"]["image_id"])
-    found["subgroups"] = subgroups.table(pair | {"floor_u_zeroes": floors["floor_u_zeroes"]}, judged, who, settings)
-    who = metadata.people("records", pneumonia, held_out["image_id"])
-    adgm_floors = {k: metadata.classes(pneumonia, who, k) for k in (2, 3)} if labels else {}
-    shown = {(r.classes, r.labels): table for r, table in runs.items() if (r.variant, r.draw) == ("corrected", 0)}
-    found["adgm_floor"] = subgroups.adgm(shown, adgm_floors, who, settings)
-    for name, table in found.items():
+    mix, question = steps.policies({p: models[p] for p in POLICIES}, "u_zeroes", settings)
+    named = [finding(name) for name in rare]
+    people = steps.Records("records", xpert), steps.Records("records", pneumonia)
+    results = [
+        steps.classifiers(models, mix, dict.fromkeys(models, train), people[0], "u_zeroes", named, settings),
+        question,
+        steps.adgm(runs, people[1], split, settings),
+    ]
+    for name, table in ((name, table) for result in results for name, table in result.tables.items()):
         write_table(root / "evaluate" / f"{name}.csv", table)
-    shown = classifiers.summary(found, POLICIES, "u_zeroes", [finding(name) for name in rare])
-    shown |= evaluate_adgm.summary(found)
-    write_json(root / "metrics.json", shown | operating.summary(found, "floor_u_zeroes", "u_zeroes"))
+    write_json(root / "metrics.json", results[0].metrics | results[2].metrics)
 
     epochs = np.arange(1, 4)
     for k, name in enumerate([*(f"baseline/{p}" for p in POLICIES), "final"]):

@@ -17,17 +17,13 @@ from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, GENERATIVE, VARIANTS, Run, leading, runs
 from cxr.core.files import read_json
 from cxr.core.findings import CLASS_NAMES
-from cxr.evaluation.repeated import PARTS
+from cxr.evaluation.names import TABLES
 from cxr.report import figures
 from cxr.report.inputs import Artefacts, Rows, csv, image
 from cxr.report.page import Estimate, Matrix, Picture, number, xray_uri
 from cxr.report.sections.adgm_tables import NAMES, carried, compared, every_run, over_draws
 from cxr.report.sections.classifiers import plot
 
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
-BOUNDS = tuple(f"{name}_{end}" for name in SCORES for end in ("low", "high"))
-ARMS = ("variant", "classes", "labels", "draws", *SCORES, *BOUNDS, *(f"{name}_sd" for name in SCORES))
-COMPARE = ("control", "classes", "labels", "score", "draws", *PARTS)
 PANELS = [f"{part}_{key}" for part in ("train", "valid") for key in figures.ADGM_PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
 
@@ -43,14 +39,15 @@ def adgm(run: Artefacts) -> dict:
             "draws": 0,
         }
     path = run.evaluate / "adgm.csv"
-    scores = csv(path, "evaluate", (*Run._fields, "which", "n", *SCORES, *BOUNDS, "majority_share"))
+    scores = csv(path, "evaluate", TABLES["adgm"])
     by = Rows(scores, path, "evaluate", *Run._fields, "which")
     path, keys = run.evaluate / "confusion.csv", (*Run._fields, "which", "true", "predicted")
     cells = Rows(csv(path, "evaluate", (*keys, "n")), path, "evaluate", *keys)
     path = run.evaluate / "adgm_arms.csv"
-    arms = Rows(csv(path, "evaluate", ARMS), path, "evaluate", "variant", "classes", "labels")
+    arms = Rows(csv(path, "evaluate", TABLES["adgm_arms"]), path, "evaluate", "variant", "classes", "labels")
     path = run.evaluate / "adgm_compare.csv"
-    compare = Rows(csv(path, "evaluate", COMPARE), path, "evaluate", "control", "classes", "labels", "score")
+    compared_by = ("control", "classes", "labels", "score")
+    compare = Rows(csv(path, "evaluate", TABLES["adgm_compare"]), path, "evaluate", *compared_by)
     models = {r: read_json(run.adgm_run(r)[1] / "model.json", f"adgm@{r.name}", Model).model_dump() for r in every}
     histories = {r: _history(run, r) for r in every if r.variant in GENERATIVE}
     read = {

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cxr import papers
 from cxr.adgm.variants import CONTROLS, VARIANTS, Run
+from cxr.evaluation.names import SCORES
 from cxr.report.inputs import Artefacts, Rows, csv
 from cxr.report.page import Column, Estimate, Table
 
@@ -21,8 +22,6 @@ NAMES = {
     "pseudo_label": "pseudo-labels",
     "mean_teacher": "mean teacher",
 }
-SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-SCORES |= {"macro_auc": "AUC"}  # one class against the rest, mean over the classes
 KINDS = {"accuracy": "share", "balanced_accuracy": "share", "macro_f1": "auc", "macro_auc": "auc"}
 TOLD = "validation images"
 

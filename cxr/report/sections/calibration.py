@@ -8,15 +8,13 @@ from __future__ import annotations
 import math
 
 from cxr.core.findings import finding
+from cxr.evaluation.names import ERRORS, FORMS, RATES
 from cxr.report import figures
 from cxr.report.inputs import Artefacts, Rows, csv
 from cxr.report.page import Column, Estimate, Table
 from cxr.report.sections.classifiers import named, plot, too_few
 
-FORMS = {"raw": "as given", "prior": "prior shift", "calibrated": "calibrated"}
-ERRORS = tuple(f"{n}_{form}{end}" for n in ("brier", "ece") for form in FORMS for end in ("", "_low", "_high"))
 COUNTS = ("model", "finding", "n", "positives", "negatives", "valid_positives", "valid_negatives", "findings")
-RATES = tuple(f"{rate}{end}" for rate in ("sensitivity", "specificity") for end in ("", "_low", "_high"))
 
 
 def part(row: dict, name: str, reason: str) -> Estimate:

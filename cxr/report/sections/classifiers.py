@@ -18,6 +18,7 @@ from PIL import Image
 from cxr import papers
 from cxr.core.files import read_json
 from cxr.core.findings import FINDINGS, finding, slug
+from cxr.evaluation.names import POLICIES
 from cxr.gan import generators
 from cxr.report import figures
 from cxr.report.inputs import Artefacts, Rows, csv, image
@@ -27,23 +28,13 @@ from cxr.synthesis.formats import Plan
 
 AUC = ("model", "finding", "split", "n", "positives", "negatives", "auc", "low", "high", "patients", "findings")
 COMPARE = ("finding", "positives", "baseline", "final", "difference", "low", "high", "detectable", "p", "p_holm")
-POLICY_NAMES = {
-    "u_zeroes": "U-Zeroes",
-    "u_ones": "U-Ones",
-    "u_ignore": "U-Ignore",
-    "u_zeroes_lsr": "U-Zeroes, smoothed",
-    "u_ones_lsr": "U-Ones, smoothed",
-    "u_multiclass": "U-MultiClass",
-    "u_selftrained": "U-SelfTrained",
-    "best_of": "Best of each finding",
-}
-PRINTED = ("u_zeroes", "u_ones")  # the policies that the paper tried
+PRINTED = tuple(papers.POLICIES)  # the policies that the paper tried
 GRID = 8  # tiles in a row of a sample grid, as cxr/gan/nets.py makes them
 STRIP = 6  # grids in the strip over epochs
 
 
 def policy_name(policy: str) -> str:
-    return POLICY_NAMES.get(policy, policy)
+    return POLICIES.get(policy, policy)
 
 
 def plot(figure: figures.Figure, caption: str, alt: str, width: int = 100) -> Picture:

@@ -14,12 +14,12 @@ from cxr.cohort.formats import Summary
 from cxr.core.files import read_json
 from cxr.core.findings import FINDINGS, finding, slug
 from cxr.data.formats import Manifest
+from cxr.papers import DATASETS as NAMES
 from cxr.report import figures
 from cxr.report.inputs import Artefacts, csv
 from cxr.report.page import Column, Counted, Table
 from cxr.report.sections.classifiers import areas, plot, too_few
 
-NAMES = {"chexpert": "CheXpert", "rsna": "RSNA 2018"}
 STATES = ("positive", "uncertain", "negative", "blank")
 SPLITS = ("train", "valid", "test")
 

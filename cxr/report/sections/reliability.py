@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS, finding
+from cxr.evaluation.names import GROUP_NUMBERS, TABLES
 from cxr.report import figures
 from cxr.report.inputs import Artefacts, Rows, csv
 from cxr.report.page import Column, Estimate, Table
@@ -19,11 +20,6 @@ from cxr.report.sections.calibration import calibration, operating, part, why
 from cxr.report.sections.classifiers import areas, estimate, named, plot, policy_name, verdict
 
 ABOVE = ("model", "finding", "positives", "floor", "auc", "difference", "low", "high", "detectable", "p_holm")
-NUMBERS = ("auc", "fnr", "offset")
-GROUP = (
-    *("model", "finding", "attribute", "group", "patients", "n", "positives", "negatives", "findings"),
-    *(f"{n}{gap}{end}" for n in NUMBERS for gap in ("", "_gap") for end in ("", "_low", "_high")),
-)
 VIEWS = ("classes", "labels", "view", "n", "auc", "low", "high")
 
 
@@ -36,7 +32,7 @@ def trust(run: Artefacts) -> dict:
 
 def _groups(run: Artefacts) -> Rows:
     path = run.evaluate / "subgroups.csv"
-    return Rows(csv(path, "evaluate", GROUP), path, "evaluate", "model", "finding", "attribute", "group")
+    return Rows(csv(path, "evaluate", TABLES["subgroups"]), path, "evaluate", "model", "finding", "attribute", "group")
 
 
 def _within(groups: Rows, model: str, name: str, view: str) -> Estimate | None:
@@ -141,7 +137,7 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
             title = "Everybody" if row["attribute"] == "all" else f"{row['attribute']}: {row['group']}"
             line = {"group": title, "finding": named(row)}
             line |= {k: row[k] for k in ("patients", "n", "positives", "findings")}
-            for n in NUMBERS:
+            for n in GROUP_NUMBERS:
                 line |= {n: part(row, n, why(row, row[n], "few on validation")), f"{n}_gap": None}
                 if row["attribute"] != "all" and math.isfinite(row[n]):
                     line |= {f"{n}_gap": part(row, f"{n}_gap", "few others")}

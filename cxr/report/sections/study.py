@@ -12,31 +12,13 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import finding
+from cxr.evaluation.names import TABLES
 from cxr.report import figures
 from cxr.report.inputs import Artefacts, Rows, csv
 from cxr.report.page import Column, Estimate, Table, number
 from cxr.report.sections.classifiers import plot, too_few
 from cxr.synthesis.arms import ARMS
 
-STUDY = ("arm", "finding", "seeds", "auc", "low", "high", "sd", "valid_auc", "positives", "n", "patients")
-STUDY += ("findings", "valid_findings")
-DIFFERENCES = (
-    *(
-        "arm",
-        "reference",
-        "control",
-        "finding",
-        "findings",
-        "seeds",
-        "positives",
-        "n",
-        "difference",
-        "low",
-        "high",
-        "sd",
-    ),
-    *("total_low", "total_high", "p", "p_holm", "detectable"),
-)
 MEANS = {"rare": "Mean of {} rare findings", "macro": "Mean of {} findings"}
 
 
@@ -53,9 +35,9 @@ def study(run: Artefacts) -> dict:
     if not run.arms:
         return nothing
     path = run.evaluate / "study.csv"
-    areas = Rows(csv(path, "evaluate", STUDY), path, "evaluate", "arm", "finding")
+    areas = Rows(csv(path, "evaluate", TABLES["study"]), path, "evaluate", "arm", "finding")
     path = run.evaluate / "study_differences.csv"
-    table = csv(path, "evaluate", DIFFERENCES)
+    table = csv(path, "evaluate", TABLES["study_differences"])
     by = Rows(table, path, "evaluate", "arm", "reference", "finding")
     controls = set(table.loc[table["reference"] == "best control", "control"])
     control = controls.pop() if controls else None
