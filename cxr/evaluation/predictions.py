@@ -105,6 +105,8 @@ def read_adgm(path: str | os.PathLike, classes: int, stage: str) -> pd.DataFrame
 
 def same_images(tables: Mapping[str | os.PathLike, pd.DataFrame]) -> None:
     """Raises ValueError unless the tables (by file) hold the same images, patients, splits and, if any, truth."""
+    if not tables:
+        return
     (first_path, first), *others = tables.items()
     columns = [*IDENTITY, *(f"truth.{name}" for name in SLUGS if f"truth.{name}" in first)]
     cure = "make both from the same split and labels: dvc repro"

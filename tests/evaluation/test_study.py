@@ -183,7 +183,7 @@ def test_the_stage_writes_the_study_only_where_there_is_one(trained, tmp_path):
             lambda path: pd.read_parquet(path).assign(split_sha256="9f").to_parquet(path),
             "gan-1.parquet and .*u_zeroes.parquet were made under different splits",
         ),
-        (lambda path: pd.read_parquet(path)[2:].to_parquet(path), "2 image.s. stand in only one of them"),
+        (lambda path: pd.read_parquet(path)[2:].to_parquet(path), "2 image.s. are in only one of them"),
     ],
 )
 def test_predictions_that_are_missing_or_of_other_images_are_one_line(trained, tmp_path, capsys, change, message):
