@@ -85,8 +85,7 @@ def tables(runs: Mapping[Run, pd.DataFrame], settings: Settings) -> dict[str, pd
             row |= {"majority_share": matrix.sum(axis=1).max() / len(table)}
             row |= {f"recall.{i}": value for i, value in enumerate(recalls)}
             for name in SCORES:
-                low, high, _ = metrics.interval(one.replicates[name], settings.confidence)
-                row |= {name: one.value[name], f"{name}_low": low, f"{name}_high": high}
+                row |= metrics.with_interval(name, one.value[name], one.replicates[name], settings.confidence)
             rows.append(row)
             cells += [head | {"true": names[i], "predicted": names[j], "n": int(n)}
                       for (i, j), n in np.ndenumerate(matrix)]  # fmt: skip
@@ -114,9 +113,8 @@ def arms(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
         for name in SCORES:
             values = np.array([judged.value[name] for judged in by_draw.values()])
             mean = np.mean([judged.replicates[name] for judged in by_draw.values()], axis=0)
-            low, high, _ = metrics.interval(mean, settings.confidence)
-            row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
-            row |= {f"{name}_sd": repeated.spread(values)}
+            row |= metrics.with_interval(name, values.mean(), mean, settings.confidence)
+            row[f"{name}_sd"] = repeated.spread(values)
         rows.append(row)
     return frame("adgm_arms", rows)
 

@@ -165,8 +165,7 @@ def _compare(before: pd.DataFrame, after: pd.DataFrame, first: Areas, second: Ar
         row = {"finding": finding, "positives": int((truth[:, k] == 1).sum())} | test._asdict()
         row |= {"first": first.area[k], "second": second.area[k]}
         rows.append(row | change(second.replicates[k] - first.replicates[k], settings))
-    for row, p in zip(rows, metrics.holm(np.array([row["p"] for row in rows])), strict=True):
-        row["p_holm"] = p
+    metrics.add_holm(rows)
     areas = {
         "first": float(mean_known(first.area, first.known)),
         "second": float(mean_known(second.area, second.known)),

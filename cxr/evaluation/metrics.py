@@ -12,6 +12,7 @@ independent. Where patients have several images its p is too small; trust the pa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -135,6 +136,12 @@ def interval(replicates: np.ndarray, confidence: float) -> tuple[float, float, i
     return float(low), float(high), len(replicates) - len(known)
 
 
+def with_interval(name: str, value: float, replicates: np.ndarray, confidence: float) -> dict[str, float]:
+    """The columns name, name_low and name_high."""
+    low, high, _ = interval(replicates, confidence)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
 class Test(NamedTuple):
     """A paired comparison of two AUCs: second minus first, z, and the two-sided p."""
 
@@ -176,7 +183,7 @@ def delong_test(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Tes
     return Test(difference, 0.0, 1.0) if same else Test(difference, math.nan, math.nan)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
+def holm(p: Sequence[float]) -> np.ndarray:
     """Holm's (1979) step-down correction of the p values of several tests. NaN is no test and stays NaN."""
     p = np.asarray(p, float)
     corrected = np.full(len(p), np.nan)
@@ -186,6 +193,12 @@ def holm(p: np.ndarray) -> np.ndarray:
         highest = max(highest, min(1.0, (len(order) - rank) * p[i]))
         corrected[i] = highest
     return corrected
+
+
+def add_holm(family: Sequence[dict]) -> None:
+    """Give each row of a family of tests its p_holm, from its p."""
+    for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+        row["p_holm"] = p
 
 
 def wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:

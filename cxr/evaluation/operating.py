@@ -172,8 +172,7 @@ def _rows(
     for finding, head, m in zip([*FINDINGS, "macro"], [*counts, macro], [*measured, mean], strict=True):
         row = {"finding": finding, **head}
         for name in m.replicates:
-            low, high, _ = metrics.interval(m.replicates[name], settings.confidence)
-            row |= {name: m.value[name], f"{name}_low": low, f"{name}_high": high}
+            row |= metrics.with_interval(name, m.value[name], m.replicates[name], settings.confidence)
         rows.append(row)
     return rows
 

@@ -71,9 +71,8 @@ def against(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Set
         mean, mean_reference = (float(a.mean()) if known.any() else math.nan for a in (auc, reference))
         means.append(row(policy, "macro", mean_reference, mean, gain))
         means[-1] |= {"findings": known.sum(), "p": _normal_p(means[-1]["difference"], gain)}
-    for family in (single, means):
-        for line, p in zip(family, metrics.holm(np.array([line["p"] for line in family])), strict=True):
-            line["p_holm"] = p
+    metrics.add_holm(single)
+    metrics.add_holm(means)
     order = list(models)
     return frame("policies", sorted([*single, *means], key=lambda line: order.index(line["policy"])))
 

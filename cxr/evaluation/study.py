@@ -134,9 +134,7 @@ def _differences(scores: Scores, arms: Sequence[str], control: str, counts: dict
             rows.append(row | repeated.difference(*paired, settings.confidence, settings.power))
     means = ("rare", "macro")
     for family in ([name for name in counts if name not in means], *([name] for name in means)):
-        members = [row for row in rows if row["finding"] in family]
-        for row, p in zip(members, metrics.holm([row["p"] for row in members]), strict=True):
-            row["p_holm"] = p
+        metrics.add_holm([row for row in rows if row["finding"] in family])
     return rows
 
 

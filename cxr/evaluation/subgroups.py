@@ -113,8 +113,8 @@ def _means(inside: Sequence[dict], outside: Sequence[dict], settings: Settings) 
         for name, pairs in ((number, own), (f"{number}_gap", gaps)):
             if pairs:
                 replicates = np.mean([drawn for _, drawn in pairs], axis=0)
-                low, high, _ = metrics.interval(replicates, settings.confidence)
-                row |= {name: np.mean([value for value, _ in pairs]), f"{name}_low": low, f"{name}_high": high}
+                value = np.mean([value for value, _ in pairs])
+                row |= metrics.with_interval(name, value, replicates, settings.confidence)
     return row
 
 

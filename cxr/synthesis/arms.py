@@ -142,58 +142,41 @@ class Arm:
 
 ARMS = {
     "baseline": Arm(
-        "baseline",
-        "the real images alone, for its own number of optimiser steps, as in the paper",
+        "baseline", "the real images alone, for its own number of optimiser steps, as in the paper",
         enriched_steps=False,
     ),
     "baseline_steps": Arm("more steps", "the same images for as many optimiser steps as the GAN arm takes"),
     "oversampling": Arm(
-        "oversampling",
-        "real positives of the rare findings repeated instead of generated ones",
-        rows=oversampled_rows,
+        "oversampling", "real positives of the rare findings repeated instead of generated ones", rows=oversampled_rows
     ),
     # The weight makes the positives' share of the loss what it is in the enriched table.
     "pos_weight": Arm(
-        "positive weight",
-        "the loss of a rare finding\u2019s positives weighs more; no image is added",
+        "positive weight", "the loss of a rare finding\u2019s positives weighs more; no image is added",
         objective="pos_weight",
     ),
     # Yuan et al. 2021; in the second half of the steps.
     "auc_margin": Arm(
-        "AUC margin",
-        "a loss that ranks positives above negatives by a margin; no image is added",
+        "AUC margin", "a loss that ranks positives above negatives by a margin; no image is added",
         objective="auc_margin",
     ),
     "gan": Arm(
-        "GAN",
-        "generated positives of the rare findings added, as in the final classifier",
-        generated=True,
-        rows=enriched_rows,
-        images=generated_images,
+        "GAN", "generated positives of the rare findings added, as in the final classifier",
+        generated=True, rows=enriched_rows, images=generated_images,
     ),
     "gan_untrained": Arm(
-        "untrained GAN",
-        "as many images of a generator with its first weights: does any image do it?",
-        generated=True,
-        rows=enriched_rows,
-        images=untrained_images,
+        "untrained GAN", "as many images of a generator with its first weights: does any image do it?",
+        generated=True, rows=enriched_rows, images=untrained_images,
     ),
     "blurred": Arm(
-        "blurred",
-        "real positives brought to the GAN\u2019s size and back: its loss of resolution alone",
-        rows=blurred_rows,
-        images=blurred_images,
+        "blurred", "real positives brought to the GAN\u2019s size and back: its loss of resolution alone",
+        rows=blurred_rows, images=blurred_images,
     ),
     # As the authors of RoentGen-v2 do (arXiv 2508.16783).
     "pretrained": Arm(
-        "pretrained",
-        "trained on generated images first, then on the real ones alone",
-        generated=True,
-        rows=pretraining_rows,
-        images=generated_images,
-        synthetic_first=True,
+        "pretrained", "trained on generated images first, then on the real ones alone",
+        generated=True, rows=pretraining_rows, images=generated_images, synthetic_first=True,
     ),
-}
+}  # fmt: skip
 
 
 def check_arm(name: str) -> Arm:
