@@ -1,4 +1,4 @@
-"""What the two papers print, for the columns that stand beside ours.
+"""What the two papers print, for the columns next to ours.
 
 P1: Sunitha, Chest X-ray Disease Diagnosis Using Generative Adversarial Networks (CheXpert, DenseNet121, DCGAN).
 P2: Cerri and Fraccaro, Semi-Supervised Chest X-Ray Pneumonia Classification Using Auxiliary Deep Generative Models
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+DATASETS = {"chexpert": "CheXpert", "rsna": "RSNA 2018"}
+POLICIES = {"u_zeroes": "U-Zeroes", "u_ones": "U-Ones"}  # that P1 compares
 # What the papers say of their cohorts: P1 of CheXpert's training images, P2 of RSNA.
 COHORTS = {
     "paper 1, CheXpert train": {"images": 223415, "patients": 64540, "F": 28728, "M": 35811, "unknown": 1}

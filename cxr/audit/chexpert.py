@@ -15,7 +15,6 @@ from cxr.core.findings import FINDINGS, matrix
 from cxr.papers import TABLE_1
 
 HEADINGS = ("positive", "uncertain", "negative")
-POLICY_NAMES = {"u_zeroes": "U-Zeroes", "u_ones": "U-Ones"}
 COHORT = papers.COHORTS["paper 1, CheXpert train"]
 WORDS = {"F": "female", "M": "male", "unknown": "of unknown sex"}
 
@@ -37,7 +36,7 @@ class Facts(NamedTuple):
 def count(train: pd.DataFrame) -> Facts:
     """train: CheXpert records of the official training split."""
     labels = matrix(train)
-    positives = {p: dict(zip(FINDINGS, map(int, apply(p, labels)[0].sum(0)), strict=True)) for p in POLICY_NAMES}
+    positives = {p: dict(zip(FINDINGS, map(int, apply(p, labels)[0].sum(0)), strict=True)) for p in papers.POLICIES}
     return Facts(
         summary_chexpert(train),
         table1(train).set_index("finding"),
@@ -162,7 +161,7 @@ def _percent(made: Sheet, finding: str, state: str, n: int, printed: str, total:
 
 def _policies(made: Sheet) -> None:
     """The positives of a policy as Table 1's headings would have them: the paper prints none."""
-    for policy, name in POLICY_NAMES.items():
+    for policy, name in papers.POLICIES.items():
         for finding, row in TABLE_1.items():
             says = row.positive + (row.uncertain if policy == "u_ones" else 0)
             reason = "Table 1\u2019s row as headed" + (", positive and uncertain" if policy == "u_ones" else "")

@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cxr.papers import PUBLISHED
+from cxr.papers import DATASETS, PUBLISHED
 
 AGREES, DIFFERS = "agrees", "differs"
 CONTRADICTS, UNCHECKED = "the paper contradicts itself", "cannot be checked with this data"
 VERDICTS = (AGREES, DIFFERS, CONTRADICTS, UNCHECKED)
 PERCENT = ", percent"  # ends the quantity of a percent that stands beside a count, which is another row
-NAMES = {"chexpert": "CheXpert", "rsna": "RSNA 2018"}
 
 
 class Row(NamedTuple):
@@ -52,11 +51,12 @@ def standing(dataset: str, n: int, kind: str) -> str:
     dataset: chexpert, whose n are the images of train.csv, or rsna, whose n are patients; kind: of the manifest.
     """
     if kind == "phantom":
-        return f"{NAMES[dataset]} is the phantom cohort here, which holds nothing to audit"
+        return f"{DATASETS[dataset]} is the phantom cohort here, which holds nothing to audit"
     if n != PUBLISHED[dataset]:
         what = "training images" if dataset == "chexpert" else "patients"
         return (
-            f"{n:,} {what} here, a part or another collection: {NAMES[dataset]} as published has {PUBLISHED[dataset]:,}"
+            f"{n:,} {what} here, a part or another collection: {DATASETS[dataset]} as published has "
+            f"{PUBLISHED[dataset]:,}"
         )
     return ""
 
@@ -66,7 +66,7 @@ class Sheet:
 
     def __init__(self, paper: int, dataset: str, facts, why: str) -> None:
         assert (facts is None) == bool(why)
-        self.paper, self.needs, self.facts, self.why = paper, NAMES[dataset], facts, why
+        self.paper, self.needs, self.facts, self.why = paper, DATASETS[dataset], facts, why
         self.rows: list[Row] = []
 
     def own(self, place: str, quantity: str, says: str, recomputed: str, agrees: bool, reason: str = "") -> None:

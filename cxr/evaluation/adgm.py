@@ -1,11 +1,11 @@
-"""Does the unlabelled data help? The ADGM, its variants and its control arms, from their predictions alone.
+"""Does the unlabelled data help? Tables of the ADGM, its variants and its control arms, made from their predictions.
 
-Every number of a run has a percentile interval from resampled patients. Over label draws it is averaged, and two
-spreads are kept apart: that over patients, with the draws as they are (the same resampled patients in every run), and
-the standard deviation over draws, which holds everything that a training draws: labels, initial weights, batches.
+Every number of a run has a percentile interval over resampled patients. Over label draws it is averaged, with two
+separate spreads: over patients with the draws fixed (the same resampled patients in every run), and the standard
+deviation over draws, which contains everything that a training draws: labels, initial weights, batches.
 
-A difference between two variants pairs the runs of the same classes, labels and draw, patient by patient, and combines
-patients and draws as cxr/evaluation/repeated.py says.
+A difference between two variants pairs the runs of the same classes, labels and draw, patient by patient;
+cxr/evaluation/repeated.py combines patients and draws.
 
 Shapes: N images, K classes, B replicates, D draws.
 """
@@ -17,31 +17,31 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix, recall_score
 
 from cxr.adgm.variants import Run, leading
 from cxr.core.findings import CLASS_NAMES
 from cxr.evaluation import metrics, repeated
 from cxr.evaluation.classifiers import Settings, numbers
+from cxr.evaluation.names import SCORES, frame
 
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
-CELL = ["variant", "classes", "labels"]
-COMPARE = ("variant", "control", "classes", "labels", "score", "draws")
+CELL = ("variant", "classes", "labels")
 
 
 def scores(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """SCORES of N images: labels N, probabilities N x K; NaN where a class has no image (but accuracy)."""
-    matrix = metrics.confusion(label, probability.argmax(1), probability.shape[1])
-    found = {name: float(v[0]) for name, v in _of_counts(matrix[..., None]).items()}
-    return found | {"macro_auc": metrics.one_against_rest(label, probability)}
+    """SCORES of N images: labels N, probabilities N x K; all but the accuracy are NaN where a class has no image."""
+    matrix = confusion_matrix(label, probability.argmax(1), labels=range(probability.shape[1]))
+    values = {name: float(v[0]) for name, v in _of_counts(matrix[..., None]).items()}
+    return values | {"macro_auc": metrics.one_against_rest(label, probability)}
 
 
 def _of_counts(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """K x K x B counts [true, predicted] -> B of each score that a confusion matrix gives."""
-    right, true, said = np.einsum("kkb->kb", matrix), matrix.sum(1), matrix.sum(0)
+    correct, true, predicted = np.einsum("kkb->kb", matrix), matrix.sum(1), matrix.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        recall, f1 = right / true, np.where(true > 0, 2 * right / (true + said), np.nan)
+        recall, f1 = correct / true, np.where(true > 0, 2 * correct / (true + predicted), np.nan)
         return {
-            "accuracy": right.sum(0) / true.sum(0), "balanced_accuracy": recall.mean(0), "macro_f1": f1.mean(0),
+            "accuracy": correct.sum(0) / true.sum(0), "balanced_accuracy": recall.mean(0), "macro_f1": f1.mean(0),
         }  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def replicates(label: np.ndarray, probability: np.ndarray, draws: metrics.Draws)
 
 
 class Judged(NamedTuple):
-    """A run's SCORES, and the B replicates of each; patients: how many there are."""
+    """One run: its SCORES, B replicates of each, and the number of patients."""
 
     value: dict[str, float]
     replicates: dict[str, np.ndarray]
@@ -63,11 +63,11 @@ class Judged(NamedTuple):
 
 
 def tables(runs: Mapping[Run, pd.DataFrame], settings: Settings) -> dict[str, pd.DataFrame]:
-    """The tables adgm, confusion, adgm_arms and adgm_compare of the runs' predictions.
+    """The tables adgm, confusion, adgm_arms and adgm_compare (cxr/evaluation/names.py) of the runs' predictions.
 
-    adgm: of each run and of its last and best epoch (`which`): n, patients, SCORES with _low and _high (patients),
-    wilson_low and wilson_high of the accuracy (images, as printed papers have it), majority_share, recall.<i>.
-    confusion: counts. adgm_arms and adgm_compare, of the last epoch: as `arms` and `compare` give them.
+    which: last or best epoch; _low and _high: over patients; wilson_low and wilson_high: Wilson's interval of the
+    accuracy over images, as the papers print it; recall.<i>: of class i. adgm_arms and adgm_compare are of the last
+    epoch.
     """
     rows, cells, judged = [], [], {}
     for run, table in runs.items():
@@ -75,81 +75,80 @@ def tables(runs: Mapping[Run, pd.DataFrame], settings: Settings) -> dict[str, pd
         draws = metrics.draw_patients(table["patient_id"], settings.replicates, settings.seed)
         for which in ("last", "best"):
             probability = table[[f"prob_{which}.{i}" for i in range(run.classes)]].to_numpy()
-            matrix = metrics.confusion(label, probability.argmax(1), run.classes)
-            found = Judged(scores(label, probability), replicates(label, probability, draws), len(draws.counts))
+            predicted, names = probability.argmax(1), CLASS_NAMES[run.classes]
+            head = run._asdict() | {"which": which}
+            matrix = confusion_matrix(label, predicted, labels=range(run.classes))
+            one = Judged(scores(label, probability), replicates(label, probability, draws), len(draws.counts))
             wilson = metrics.wilson(int(np.trace(matrix)), len(table), settings.confidence)
-            row = run._asdict() | {"which": which, "n": len(table), "patients": found.patients}
+            recalls = recall_score(label, predicted, labels=range(run.classes), average=None, zero_division=np.nan)
+            row = head | {"n": len(table), "patients": one.patients, "wilson_low": wilson[0], "wilson_high": wilson[1]}
+            row |= {"majority_share": matrix.sum(axis=1).max() / len(table)}
+            row |= {f"recall.{i}": value for i, value in enumerate(recalls)}
             for name in SCORES:
-                low, high, _ = metrics.interval(found.replicates[name], settings.confidence)
-                row |= {name: found.value[name], f"{name}_low": low, f"{name}_high": high}
-            row |= {"wilson_low": wilson[0], "wilson_high": wilson[1]}
-            row["majority_share"] = matrix.sum(axis=1).max() / len(table)
-            rows.append(row | {f"recall.{i}": value for i, value in enumerate(metrics.recalls(matrix))})
-            names = CLASS_NAMES[run.classes]
-            cells += [(*run, which, names[i], names[j], int(n)) for (i, j), n in np.ndenumerate(matrix)]
+                row |= metrics.with_interval(name, one.value[name], one.replicates[name], settings.confidence)
+            rows.append(row)
+            cells += [head | {"true": names[i], "predicted": names[j], "n": int(n)}
+                      for (i, j), n in np.ndenumerate(matrix)]  # fmt: skip
             if which == "last":
-                judged[run] = found
-    confusion = pd.DataFrame(cells, columns=[*Run._fields, "which", "true", "predicted", "n"])
-    found = {"adgm": pd.DataFrame(rows), "confusion": confusion}
+                judged[run] = one
+    recalls = [f"recall.{i}" for i in range(max(run.classes for run in runs))]
+    found = {"adgm": frame("adgm", rows, *recalls), "confusion": frame("confusion", cells)}
     return found | {"adgm_arms": arms(judged, settings), "adgm_compare": compare(judged, settings)}
 
 
-def _grouped(runs: Mapping[Run, Judged]) -> dict[tuple[str, int, int], dict[int, Judged]]:
+def _by_draw(runs: Mapping[Run, Judged]) -> dict[tuple[str, int, int], dict[int, Judged]]:
     """(variant, classes, labels) -> draw -> run."""
-    found: dict = {}
-    for run, one in runs.items():
-        found.setdefault(run[:3], {})[run.draw] = one
-    return found
+    cells: dict = {}
+    for run, judged in runs.items():
+        cells.setdefault(run[:3], {})[run.draw] = judged
+    return cells
 
 
 def arms(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
-    """variant, classes, labels, draws, then of each of SCORES its mean over the draws, _low and _high (patients), and
-    _sd (over draws; blank for one)."""
+    """The table adgm_arms: the mean of each score over draws, _low and _high (patients), _sd (over draws; blank for
+    one)."""
     rows = []
-    for key, by_draw in _grouped(runs).items():
-        row = dict(zip(CELL, key, strict=True)) | {"draws": len(by_draw)}
+    for cell, by_draw in _by_draw(runs).items():
+        row = dict(zip(CELL, cell, strict=True)) | {"draws": len(by_draw)}
         for name in SCORES:
-            values = np.array([one.value[name] for one in by_draw.values()])
-            mean = np.mean([one.replicates[name] for one in by_draw.values()], axis=0)
-            low, high, _ = metrics.interval(mean, settings.confidence)
-            row |= {
-                name: values.mean(),
-                f"{name}_low": low,
-                f"{name}_high": high,
-                f"{name}_sd": repeated.spread(values),
-            }
+            values = np.array([judged.value[name] for judged in by_draw.values()])
+            mean = np.mean([judged.replicates[name] for judged in by_draw.values()], axis=0)
+            row |= metrics.with_interval(name, values.mean(), mean, settings.confidence)
+            row[f"{name}_sd"] = repeated.spread(values)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return frame("adgm_arms", rows)
 
 
 def compare(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
-    """The leading variant less each other one: variant, control, classes, labels, score (of SCORES), draws (that both
-    have), and trainings.PARTS, with the draws as trainings."""
-    grouped, rows = _grouped(runs), []
-    first = leading([key[0] for key in grouped])
-    for (control, classes, labels), theirs in grouped.items():
-        ours = grouped.get((first, classes, labels), {})
-        both = sorted(set(ours) & set(theirs))
-        if control == first or not both:
+    """The table adgm_compare: the leading variant minus each other one (control), over the draws that both have, which
+    count as trainings."""
+    cells, rows = _by_draw(runs), []
+    first = leading([cell[0] for cell in cells])
+    for (control, classes, labels), theirs in cells.items():
+        ours = cells.get((first, classes, labels), {})
+        draws = sorted(set(ours) & set(theirs))
+        if control == first or not draws:
             continue
         for name in SCORES:
-            each = np.array([ours[d].value[name] - theirs[d].value[name] for d in both])
-            drawn = np.stack([ours[d].replicates[name] - theirs[d].replicates[name] for d in both])
-            head = dict(zip(COMPARE, (first, control, classes, labels, name, len(both)), strict=True))
-            rows.append(head | repeated.difference(each, drawn, settings.confidence, settings.power))
-    return pd.DataFrame(rows, columns=[*COMPARE, *repeated.PARTS])
+            values = np.array([ours[d].value[name] - theirs[d].value[name] for d in draws])
+            drawn = np.stack([ours[d].replicates[name] - theirs[d].replicates[name] for d in draws])
+            row = {"variant": first, "control": control, "classes": classes, "labels": labels, "score": name}
+            row |= repeated.difference(values, drawn, settings.confidence, settings.power)
+            rows.append(row | {"draws": len(draws)})
+    return frame("adgm_compare", rows)
 
 
-def summary(found: Mapping[str, pd.DataFrame]) -> dict:
-    """adgm.<classes>-<labels> of metrics.json, of the leading variant's last epoch: SCORES' means over draws, the
-    accuracy with its interval over patients; over_<control>: the difference in accuracy, over patients (low, high) and
-    over draws, too."""
-    table, result = found["adgm_arms"], {}
-    names = {"low": "accuracy_low", "high": "accuracy_high"}
+def summary(tables: Mapping[str, pd.DataFrame]) -> dict:
+    """The part of metrics.json on the ADGM: adgm.<classes>-<labels>, of the leading variant's last epoch.
+
+    The mean of each score over draws, the accuracy with its interval over patients; over_<control>: the difference in
+    accuracy with its intervals over patients (low, high) and over patients and draws.
+    """
+    table, result = tables["adgm_arms"], {}
     for row in table[table["variant"] == leading(table["variant"].tolist())].to_dict("records"):
-        shown = numbers(row | {short: row[name] for short, name in names.items()}, ("accuracy", "low", "high"))
-        result[f"{row['classes']}-{row['labels']}"] = shown | numbers(row, SCORES[1:])
-    for row in found["adgm_compare"].query("score == 'accuracy'").to_dict("records"):
+        row |= {"low": row["accuracy_low"], "high": row["accuracy_high"]}
+        result[f"{row['classes']}-{row['labels']}"] = numbers(row, ("accuracy", "low", "high", *list(SCORES)[1:]))
+    for row in tables["adgm_compare"].query("score == 'accuracy'").to_dict("records"):
         place = result[f"{row['classes']}-{row['labels']}"]
         place[f"over_{row['control']}"] = numbers(row, ("difference", "low", "high", "total_low", "total_high", "p"))
     return {"adgm": result}

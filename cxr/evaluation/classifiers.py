@@ -1,10 +1,9 @@
-"""The tables that say how good the models are, made from their predictions alone.
+"""Tables of how well the classifiers do, made from their predictions alone.
 
-AUC per finding with a percentile interval from resampled patients, the same draws for every model; the mean over the
+AUC per finding with a percentile interval over resampled patients, the same draws for every model; the mean over the
 findings (macro) with the interval of the mean; final against the baseline of its policy by DeLong's test,
-Holm-corrected over all findings, beside the patient bootstrap's interval of the difference; ROC curves. A finding with
-too few positives or negatives has no AUC, keeps its row with its n, and is left out of the mean. The ADGM's are in
-cxr/evaluation/adgm.py.
+Holm-corrected over all findings, next to the patient bootstrap's interval of the difference; ROC curves. A finding with
+too few positives or negatives has no AUC: its row keeps n, and the mean leaves it out.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ import pandas as pd
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of, slug
 from cxr.evaluation import metrics
+from cxr.evaluation.names import frame
 
 
 class Settings(NamedTuple):
-    """How the numbers are made.
+    """Settings of the evaluation.
 
-    replicates: of the bootstrap; confidence: of every interval, 0 to 1; min_positives: an AUC needs as many positives
-    and as many negatives; seed: of the patients' draws; sensitivity: that thresholds are set at on validation; scaling:
-    of validation's logits, platt or temperature; bins: of a calibration error; age_bands: years at which a band starts;
-    power: with which a difference called detectable would be found.
+    replicates: of the bootstrap; confidence: of every interval, 0 to 1; min_positives: the fewest positives, and the
+    fewest negatives, that an AUC needs; seed: of the draws of patients; sensitivity: on validation, at which thresholds
+    are set; scaling: of logits, platt or temperature; bins: of a calibration error; age_bands: years at which a band
+    starts; power: of a test, for the smallest detectable difference.
     """
 
     replicates: int = 1000
@@ -51,7 +51,7 @@ class Areas(NamedTuple):
 
 
 def enough(truth: np.ndarray, settings: Settings) -> np.ndarray:
-    """Whether there are enough positives and negatives for an AUC: truth (1, 0, NaN) N or N x K -> bool, one or K."""
+    """Whether there are enough positives and negatives for an AUC: truth (1, 0, NaN) N or N x K -> one bool or K."""
     return np.minimum((truth == 1).sum(axis=0), (truth == 0).sum(axis=0)) >= max(settings.min_positives, 1)
 
 
@@ -67,69 +67,81 @@ def model_areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -
 
 
 def mean_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Mean over the known findings (axis 0), NaN where one of them is: it is always a mean over the same findings."""
+    """Mean over the known findings (axis 0), always over the same ones: NaN where one of them is NaN."""
     return values[known].mean(axis=0) if known.any() else np.full(values.shape[1:], np.nan)
+
+
+def change(replicates: np.ndarray, settings: Settings) -> dict[str, float]:
+    """The columns low, high and detectable of a difference, from its replicates (B)."""
+    low, high, _ = metrics.interval(replicates, settings.confidence)
+    return {
+        "low": low, "high": high, "detectable": metrics.detectable(replicates, settings.confidence, settings.power),
+    }  # fmt: skip
 
 
 def judge(
     models: Mapping[str, pd.DataFrame], baseline: str, settings: Settings, floor: str | None = None
 ) -> dict[str, pd.DataFrame]:
-    """The tables auc, compare and roc of the models on the same images; `baseline` is the model that 'final' is
-    compared with, `floor` the one of metadata alone that both are compared with in a table of that name, by model.
+    """The tables auc, compare and roc (cxr/evaluation/names.py) of models on the same images, and with `floor` the
+    table floor.
 
-    auc: model, finding (or macro), split, n, positives, negatives, auc, low, high, patients, missing (replicates that
-    lacked a class, left out of the interval), findings (that the mean is over). compare and roc: test split. n counts
-    images, masked ones left out.
+    baseline: the model that 'final' is compared with; floor: the metadata baseline that both are compared with. auc is
+    of test and validation patients, the others of test patients. missing: replicates that lacked a class and count in
+    no interval; findings: number of findings that a mean is over.
     """
-    any_model = models["final"]
-    areas, rows, curves, patients = {}, [], [], {}
+    final = models["final"]
+    test = (final["split"] == "test").to_numpy()
+    areas, rows, curves = {}, [], []
     for split in ("test", "valid"):
-        at = (any_model["split"] == split).to_numpy()
-        if not at.any():
+        selected = (final["split"] == split).to_numpy()
+        if not selected.any():
             continue
-        owners = any_model.loc[at, "patient_id"]
-        draws, patients[split] = metrics.draw_patients(owners, settings.replicates, settings.seed), owners.nunique()
+        draws = metrics.draw_patients(final.loc[selected, "patient_id"], settings.replicates, settings.seed)
         for model, table in models.items():
-            areas[model, split] = model_areas(table[at], draws, settings)
-            rows += _auc_rows(model, split, table[at], areas[model, split], patients[split], settings)
+            areas[model, split] = model_areas(table[selected], draws, settings)
+            head = {"model": model, "split": split, "patients": len(draws.counts)}
+            rows += [head | row for row in _auc_rows(table[selected], areas[model, split], settings)]
             if split == "test":
-                curves += _curves(model, table[at], areas[model, split].known)
-    test = (any_model["split"] == "test").to_numpy()
-    before, after = models[baseline][test], models["final"][test]
-    compare = _compare(before, after, areas[baseline, "test"], areas["final", "test"], settings)
-    roc = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["model", "finding", "fpr", "tpr"])
-    counts = dict.fromkeys(("positives", "negatives", "missing", "findings"), "Int64")
-    tables = {"auc": pd.DataFrame(rows).astype(counts), "compare": compare, "roc": roc}
+                curves += _curves(model, table[selected], areas[model, split].known)
+
+    def compare(first: str, second: str) -> list[dict]:
+        pair = models[first][test], models[second][test], areas[first, "test"], areas[second, "test"]
+        return _compare(*pair, settings)
+
+    names = {"first": "baseline", "second": "final"}
+    tables = {
+        "auc": frame("auc", rows),
+        "compare": frame("compare", [_renamed(row, names) for row in compare(baseline, "final")]),
+        "roc": pd.concat(curves, ignore_index=True) if curves else frame("roc", []),
+    }
     if floor is not None:
-        above = []
-        for name in (baseline, "final"):
-            areas_of = areas[floor, "test"], areas[name, "test"]
-            found = _compare(models[floor][test], models[name][test], *areas_of, settings)
-            above.append(found.rename(columns={"baseline": "floor", "final": "auc"}).assign(model=name))
-        tables["floor"] = pd.concat(above, ignore_index=True)
+        names = {"first": "floor", "second": "auc"}
+        above = [_renamed(row, names) | {"model": m} for m in (baseline, "final") for row in compare(floor, m)]
+        tables["floor"] = frame("floor", above)
     return tables
 
 
-def _auc_rows(
-    model: str, split: str, table: pd.DataFrame, areas: Areas, patients: int, settings: Settings
-) -> list[dict]:
+def _renamed(row: dict, names: Mapping[str, str]) -> dict:
+    return {names.get(key, key): value for key, value in row.items()}
+
+
+def _auc_rows(table: pd.DataFrame, areas: Areas, settings: Settings) -> list[dict]:
     truth = columns_of(table, "truth")
     rows = []
     for k, finding in enumerate(FINDINGS):
         low, high, missing = metrics.interval(areas.replicates[k], settings.confidence)
-        positives, negatives = int((truth[:, k] == 1).sum()), int((truth[:, k] == 0).sum())
-        rows.append(
-            {"model": model, "finding": finding, "split": split, "n": positives + negatives, "positives": positives,
-             "negatives": negatives, "auc": areas.area[k], "low": low, "high": high, "patients": patients,
-             "missing": missing if areas.known[k] else None, "findings": None}
-        )  # fmt: skip
+        row = {"finding": finding, "auc": areas.area[k], "low": low, "high": high, **metrics.counts(truth[:, k])}
+        rows.append(row | {"missing": missing if areas.known[k] else None})
     low, high, missing = metrics.interval(mean_known(areas.replicates, areas.known), settings.confidence)
-    rows.append(
-        {"model": model, "finding": "macro", "split": split, "n": len(table), "positives": None, "negatives": None,
-         "auc": float(mean_known(areas.area, areas.known)), "low": low, "high": high, "patients": patients,
-         "missing": missing if areas.known.any() else None, "findings": int(areas.known.sum())}
-    )  # fmt: skip
-    return rows
+    row = {
+        "finding": "macro",
+        "n": len(table),
+        "auc": float(mean_known(areas.area, areas.known)),
+        "low": low,
+        "high": high,
+    }
+    known = int(areas.known.sum())
+    return [*rows, row | {"missing": missing if known else None, "findings": known}]
 
 
 def _curves(model: str, table: pd.DataFrame, known: np.ndarray) -> list[pd.DataFrame]:
@@ -140,11 +152,9 @@ def _curves(model: str, table: pd.DataFrame, known: np.ndarray) -> list[pd.DataF
     return curves
 
 
-def _compare(
-    before: pd.DataFrame, after: pd.DataFrame, first: Areas, second: Areas, settings: Settings
-) -> pd.DataFrame:
-    """finding (or macro), positives, baseline, final, difference, low, high (bootstrap), detectable, z, p (DeLong),
-    p_holm. detectable: the smallest difference that this test set could have shown, of one test, before Holm.
+def _compare(before: pd.DataFrame, after: pd.DataFrame, first: Areas, second: Areas, settings: Settings) -> list[dict]:
+    """Rows per finding and macro: finding, positives, first and second (AUCs), difference, low, high (bootstrap),
+    detectable (in one test, before Holm), z, p (DeLong), p_holm.
     """
     truth, old, new = columns_of(before, "truth"), columns_of(before, "score"), columns_of(after, "score")
     rows = []
@@ -152,33 +162,24 @@ def _compare(
         test = metrics.Test(np.nan, np.nan, np.nan)
         if first.known[k]:
             test = metrics.delong_test(truth[:, k], old[:, k], new[:, k])
-        gain = second.replicates[k] - first.replicates[k]
-        low, high, _ = metrics.interval(gain, settings.confidence)
-        least = metrics.detectable(gain, settings.confidence, settings.power)
-        rows.append(
-            {"finding": finding, "positives": int((truth[:, k] == 1).sum()), "baseline": first.area[k],
-             "final": second.area[k], "difference": test.difference, "low": low, "high": high, "detectable": least,
-             "z": test.z, "p": test.p}
-        )  # fmt: skip
-    ours, theirs = mean_known(second.area, second.known), mean_known(first.area, first.known)
+        row = {"finding": finding, "positives": int((truth[:, k] == 1).sum())} | test._asdict()
+        row |= {"first": first.area[k], "second": second.area[k]}
+        rows.append(row | change(second.replicates[k] - first.replicates[k], settings))
+    metrics.add_holm(rows)
+    areas = {
+        "first": float(mean_known(first.area, first.known)),
+        "second": float(mean_known(second.area, second.known)),
+    }
     gain = mean_known(second.replicates, second.known) - mean_known(first.replicates, first.known)
-    low, high, _ = metrics.interval(gain, settings.confidence)
-    rows.append(
-        {"finding": "macro", "positives": None, "baseline": float(theirs), "final": float(ours),
-         "difference": float(ours - theirs), "low": low, "high": high,
-         "detectable": metrics.detectable(gain, settings.confidence, settings.power), "z": np.nan, "p": np.nan}
-    )  # fmt: skip
-    table = pd.DataFrame(rows).astype({"positives": "Int64"})
-    table["p_holm"] = metrics.holm(table["p"].to_numpy())
-    return table
+    macro = {"finding": "macro", **areas, "difference": areas["second"] - areas["first"], **change(gain, settings)}
+    return [*rows, macro]
 
 
 def summary(tables: Mapping[str, pd.DataFrame], policies: Sequence[str], policy: str, findings: Sequence[str]) -> dict:
-    """The few numbers to compare experiments by, rounded to four decimals, on test patients; what has no value is
-    absent.
+    """The numbers of metrics.json that compare experiments, on test patients; blank ones are left out.
 
-    test: images, patients and findings that the mean is over. baseline.<policy> and final: macro_auc, and under the
-    final's policy each of the findings. gain: final less baseline, and the least that could have been shown.
+    test: number of images, of patients, and of findings in the mean. baseline.<policy> and final: macro_auc, and under
+    the final's policy each of the findings. gain: final minus baseline, and the smallest detectable difference.
     """
     auc = tables["auc"].query("split == 'test'").set_index(["model", "finding"])
     compare = tables["compare"].set_index("finding")
@@ -199,7 +200,7 @@ def summary(tables: Mapping[str, pd.DataFrame], policies: Sequence[str], policy:
 
 
 def numbers(row, names: Sequence[str]) -> dict[str, float]:
-    """A row's numbers for metrics.json: rounded, without the blank ones."""
+    """A row's numbers for metrics.json: rounded to four decimals, without blank ones."""
     return {name: round(float(row[name]), 4) for name in names if pd.notna(row[name])}
 
 

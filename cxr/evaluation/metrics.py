@@ -1,35 +1,35 @@
-"""The numbers that judge a classifier, each with what it needs to be believed: an interval over patients, a paired
-test.
+"""Metrics of a classifier, with intervals over patients and paired tests.
 
-An AUC is the share of (positive, negative) pairs that the score orders rightly, ties counting half: the mid-rank
-(Mann-Whitney) form. Truth is 1, 0 or NaN, and a NaN is left out. Images of one patient resemble each other, so
-intervals come from resampling patients, not images: a patient drawn c times gives each of its images the weight c,
-and the same draws serve every finding and model, which pairs them.
+An AUC is the share of (positive, negative) pairs that the score ranks correctly; a tie counts half (Mann-Whitney).
+Truth is 1, 0 or NaN; NaN is left out. Images of one patient resemble each other, so intervals come from resampling
+patients, not images: every image of a patient drawn c times has weight c. All findings and models share the draws,
+which pairs them.
 
-DeLong's paired test (DeLong, DeLong and Clarke-Pearson 1988, in the rank form of Sun and Xu 2014) takes images as
-independent. Where patients repeat it is too sure of itself; the patient bootstrap's interval of the same difference
-is the one to trust.
+DeLong's paired test (DeLong, DeLong and Clarke-Pearson 1988, in the rank form of Sun and Xu 2014) treats images as
+independent. Where patients have several images its p is too small; trust the patient bootstrap's interval instead.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import roc_curve
 
-# Replicates weighed in one go: their weights, N x CHUNK, should stay in a core's cache.
+# Replicates per block, so that their weights, N x CHUNK, stay in a core's cache.
 CHUNK = 32
 
 
 def placements(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The share of the other class that each image is ordered rightly against, ties half: DeLong's structural
-    components.
+    """For each image, the share of the other class that it is ranked correctly against; a tie counts half. These are
+    DeLong's structural components.
 
-    truth N of 1 and 0, scores N -> (for the M positives, for the N - M negatives), in the images' order. The mean of
-    either is the AUC. Sun and Xu take them as the rank among all less the rank among the own class; here one sort
-    gives both.
+    truth N of 1 and 0, scores N -> (of the M positives, of the N - M negatives), in the images' order. The mean of
+    either is the AUC. One sort gives both.
     """
     positive = truth > 0.5
     order = np.argsort(scores, kind="stable")
@@ -37,12 +37,12 @@ def placements(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
     starts = np.flatnonzero(np.r_[True, sorted_scores[1:] != sorted_scores[:-1]]) if len(order) else np.zeros(0, int)
     tied = np.diff(np.r_[starts, len(order)])
     share = np.empty(len(order))
-    for own in (True, False):
-        others = np.r_[0, np.cumsum(sorted_positive != own)]
-        below, through = others[starts], others[starts + tied]
-        right = (below + through) / 2 if own else others[-1] - (below + through) / 2
-        mine = sorted_positive == own
-        share[order[mine]] = np.repeat(right, tied)[mine] / max(others[-1], 1)
+    for own_class in (True, False):
+        others = np.r_[0, np.cumsum(sorted_positive != own_class)]
+        below = (others[starts] + others[starts + tied]) / 2
+        correct = below if own_class else others[-1] - below
+        of_class = sorted_positive == own_class
+        share[order[of_class]] = np.repeat(correct, tied)[of_class] / max(others[-1], 1)
     return share[positive], share[~positive]
 
 
@@ -51,9 +51,9 @@ def auc(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
     areas = np.full(truth.shape[1], np.nan)
     for k in range(truth.shape[1]):
         known = ~np.isnan(truth[:, k])
-        right, _ = placements(truth[known, k], scores[known, k])
-        if 0 < len(right) < known.sum():
-            areas[k] = right.mean()
+        components, _ = placements(truth[known, k], scores[known, k])
+        if 0 < len(components) < known.sum():
+            areas[k] = components.mean()
     return areas
 
 
@@ -80,34 +80,41 @@ def draw_patients(patients: np.ndarray, replicates: int, seed: int) -> Draws:
 def weighted_auc(truth: np.ndarray, scores: np.ndarray, draws: Draws) -> np.ndarray:
     """The AUC in each replicate: truth N of 1 and 0, scores N -> B. NaN where a replicate lacks a class.
 
-    One sort for all replicates. A positive earns the weight of the negatives below it and half of those beside it,
-    both read off one cumulative sum, which is only taken at the places where a member of the smaller class stands.
+    With w the images' weights in a replicate, W+ and W- their sums over positives and negatives,
+
+        AUC = sum over positives i of w_i (weight of negatives below s_i + half the weight of negatives at s_i)
+              / (W+ W-).
+
+    One sort serves all replicates. The weights below and at a score are two values of one cumulative sum over the other
+    class, which is only evaluated at the scores of the smaller class. Where the negatives are fewer, the classes change
+    places, which gives 1 - AUC.
     """
     positive = truth > 0.5
-    flip = positive.sum() > len(truth) / 2
-    few, many = (np.flatnonzero(positive != flip), np.flatnonzero(positive == flip))
-    few, many = (rows[np.argsort(scores[rows], kind="stable")] for rows in (few, many))
-    if not len(few):
+    flipped = positive.sum() > len(truth) / 2
+    smaller, larger = np.flatnonzero(positive != flipped), np.flatnonzero(positive == flipped)
+    smaller, larger = (rows[np.argsort(scores[rows], kind="stable")] for rows in (smaller, larger))
+    if not len(smaller):
         return np.full(draws.counts.shape[1], np.nan)
-    low = np.searchsorted(scores[many], scores[few], "left")
-    high = np.searchsorted(scores[many], scores[few], "right")
-    edges = np.unique(np.r_[0, low, high, len(many)])
-    low, high = np.searchsorted(edges, low), np.searchsorted(edges, high)
-    first = np.flatnonzero(np.diff(low, prepend=-1) | np.diff(high, prepend=-1))  # of those that stand equal
-    low, high = low[first], high[first]
-    owner_few, owner_many = draws.owner[few], draws.owner[many]
+    # Of the larger class, sorted: how many stand below each image of the smaller class, and how many not above it.
+    below = np.searchsorted(scores[larger], scores[smaller], "left")
+    through = np.searchsorted(scores[larger], scores[smaller], "right")
+    edges = np.unique(np.r_[0, below, through, len(larger)])  # where the cumulative sum is needed
+    below, through = np.searchsorted(edges, below), np.searchsorted(edges, through)
+    group_starts = np.flatnonzero(np.diff(below, prepend=-1) | np.diff(through, prepend=-1))
+    below, through = below[group_starts], through[group_starts]  # images with equal neighbours are one group
+    owner_smaller, owner_larger = draws.owner[smaller], draws.owner[larger]
     areas = np.empty(draws.counts.shape[1])
     for start in range(0, len(areas), CHUNK):
         counts = np.ascontiguousarray(draws.counts[:, start : start + CHUNK])
-        below = np.zeros((len(edges), counts.shape[1]), np.int64)
-        sums = np.add.reduceat(counts.take(owner_many, axis=0), edges[:-1], axis=0, dtype=np.int64)
-        np.cumsum(sums, axis=0, out=below[1:])
-        mine = np.add.reduceat(counts.take(owner_few, axis=0), first, axis=0, dtype=np.int64)
-        twice = np.einsum("ib,ib->b", mine, below[low] + below[high])
-        pairs = mine.sum(axis=0) * below[-1]
+        weight_below = np.zeros((len(edges), counts.shape[1]), np.int64)
+        sums = np.add.reduceat(counts.take(owner_larger, axis=0), edges[:-1], axis=0, dtype=np.int64)
+        np.cumsum(sums, axis=0, out=weight_below[1:])
+        weight = np.add.reduceat(counts.take(owner_smaller, axis=0), group_starts, axis=0, dtype=np.int64)
+        twice_correct = np.einsum("gb,gb->b", weight, weight_below[below] + weight_below[through])
+        pairs = weight.sum(axis=0) * weight_below[-1]
         with np.errstate(invalid="ignore"):
-            area = twice / (2 * pairs)
-        areas[start : start + CHUNK] = 1 - area if flip else area
+            area = twice_correct / (2 * pairs)
+        areas[start : start + CHUNK] = 1 - area if flipped else area
     return areas
 
 
@@ -121,7 +128,7 @@ def bootstrap_auc(truth: np.ndarray, scores: np.ndarray, draws: Draws) -> np.nda
 
 
 def interval(replicates: np.ndarray, confidence: float) -> tuple[float, float, int]:
-    """Percentile interval of B replicates: (low, high, how many of them were NaN and left out)."""
+    """Percentile interval of B replicates: (low, high, number of NaN replicates that were left out)."""
     known = replicates[~np.isnan(replicates)]
     if not len(known):
         return math.nan, math.nan, len(replicates)
@@ -129,8 +136,14 @@ def interval(replicates: np.ndarray, confidence: float) -> tuple[float, float, i
     return float(low), float(high), len(replicates) - len(known)
 
 
+def with_interval(name: str, value: float, replicates: np.ndarray, confidence: float) -> dict[str, float]:
+    """The columns name, name_low and name_high."""
+    low, high, _ = interval(replicates, confidence)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
 class Test(NamedTuple):
-    """A paired comparison of two AUCs: second less first, z, and the two-sided p."""
+    """A paired comparison of two AUCs: second minus first, z, and the two-sided p."""
 
     difference: float
     z: float
@@ -140,12 +153,12 @@ class Test(NamedTuple):
 def delong(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """AUCs and their covariance for M models on the same images: truth N of 1 and 0, scores M x N -> (M, M x M).
 
-    Takes images as independent. The covariance is NaN with fewer than two images of a class.
+    Images count as independent. The covariance is NaN with fewer than two images of a class.
     """
-    parts = [placements(truth, row) for row in scores]
-    areas = np.array([right.mean() if len(right) and len(other) else np.nan for right, other in parts])
-    covariance = np.zeros((len(parts), len(parts)))
-    for side in zip(*parts, strict=True):
+    components = [placements(truth, row) for row in scores]
+    areas = np.array([ours.mean() if len(ours) and len(others) else np.nan for ours, others in components])
+    covariance = np.zeros((len(components), len(components)))
+    for side in zip(*components, strict=True):
         side = np.stack(side)
         if side.shape[1] < 2:
             return areas, np.full_like(covariance, np.nan)
@@ -155,7 +168,9 @@ def delong(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def delong_test(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Test:
     """DeLong's test of two models on the same images, each N; truth 1, 0 or NaN.
-    Equal AUCs without variance: p = 1. z and p are NaN where there is no telling: too few images, no variance at all.
+
+    p is 1 for equal AUCs without variance. z and p are NaN where there are too few images or the difference has no
+    variance.
     """
     known = ~np.isnan(truth)
     areas, covariance = delong(truth[known], np.stack([first[known], second[known]]))
@@ -168,8 +183,8 @@ def delong_test(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Tes
     return Test(difference, 0.0, 1.0) if same else Test(difference, math.nan, math.nan)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's (1979) step-down correction for testing all of p at once. A NaN is no test: it stays NaN, uncounted."""
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's (1979) step-down correction of the p values of several tests. NaN is no test and stays NaN."""
     p = np.asarray(p, float)
     corrected = np.full(len(p), np.nan)
     order = [i for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
@@ -180,52 +195,42 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def wilson(right: int, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's (1927) interval of a share: right out of n. (NaN, NaN) for n = 0."""
+def add_holm(family: Sequence[dict]) -> None:
+    """Give each row of a family of tests its p_holm, from its p."""
+    for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+        row["p_holm"] = p
+
+
+def wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
+    """Wilson's (1927) interval of the share successes / n. (NaN, NaN) for n = 0."""
     if n == 0:
         return math.nan, math.nan
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
+    bounds = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def roc(truth: np.ndarray, scores: np.ndarray, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """ROC curve from (0, 0) to (1, 1): truth N (1, 0 or NaN, both classes there), scores N -> (false, true positive
-    rate).
+    """ROC curve from (0, 0) to (1, 1): truth N of 1, 0 or NaN (both classes present), scores N -> (false positive
+    rates, true positive rates).
 
-    Points on a straight line between their neighbours are left out. Of more than `points` corners those nearest to
-    equal steps along the curve (its length in |dx| + |dy| is 2) are kept, so the drawn curve strays at most 2 /
-    (points - 1) from the true.
+    Of more than `points` corners, those nearest to equal steps along the curve are kept. The curve's length in
+    |dx| + |dy| is 2, so the drawn curve is at most 2 / (points - 1) off.
     """
     known = ~np.isnan(truth)
-    positive = truth[known] > 0.5
-    order = np.argsort(-scores[known], kind="stable")
-    last = np.flatnonzero(np.r_[np.diff(scores[known][order]) != 0, True])
-    x = np.r_[0, np.cumsum(~positive[order])[last]]
-    y = np.r_[0, np.cumsum(positive[order])[last]]
-    dx, dy = np.diff(x), np.diff(y)
-    corner = np.r_[True, dx[:-1] * dy[1:] != dx[1:] * dy[:-1], True]
-    x, y = x[corner] / x[-1], y[corner] / y[-1]
+    x, y, _ = roc_curve(truth[known], scores[known])
     if len(x) > points:
-        walked = x + y
+        distance = x + y
         steps = np.linspace(0, 2, points)
-        right = np.clip(np.searchsorted(walked, steps), 1, len(walked) - 1)
-        keep = np.unique(np.where(steps - walked[right - 1] < walked[right] - steps, right - 1, right))
+        right = np.clip(np.searchsorted(distance, steps), 1, len(distance) - 1)
+        keep = np.unique(np.where(steps - distance[right - 1] < distance[right] - steps, right - 1, right))
         x, y = x[keep], y[keep]
     return x, y
 
 
-def confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts, K x K: row = the true class, column = the predicted one."""
-    return np.bincount(label * classes + predicted, minlength=classes * classes).reshape(classes, classes)
-
-
-def recalls(matrix: np.ndarray) -> np.ndarray:
-    """Accuracy within each true class of a confusion matrix, K x K -> K; NaN for a class without images."""
-    n = matrix.sum(axis=1)
-    return np.where(n > 0, np.diag(matrix) / np.maximum(n, 1), np.nan)
+def counts(truth: np.ndarray) -> dict[str, int]:
+    """The columns n, positives and negatives of one finding: truth N of 1, 0 or NaN; n leaves NaN out."""
+    positives, negatives = int((truth == 1).sum()), int((truth == 0).sum())
+    return {"n": positives + negatives, "positives": positives, "negatives": negatives}
 
 
 def bootstrap_sums(values: np.ndarray, draws: Draws) -> np.ndarray:
@@ -239,9 +244,9 @@ def bootstrap_sums(values: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def detectable(replicates: np.ndarray, confidence: float, power: float) -> float:
-    """The smallest true difference that a two-sided test at 1 - confidence finds with this probability, on a test set
-    like this one: (z of the test + z of the power) times the standard error, which is the spread of the B replicates
-    of the difference. NaN where they do not vary: models that agree everywhere tell nothing of it.
+    """The smallest true difference that a two-sided test at 1 - confidence detects with probability `power` on a test
+    set of this size: (z of the test + z of the power) times the standard error, the standard deviation of the B
+    replicates of the difference. NaN where they do not vary.
     """
     known = replicates[~np.isnan(replicates)]
     error = float(known.std(ddof=1)) if len(known) > 1 else 0.0

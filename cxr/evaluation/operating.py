@@ -1,12 +1,12 @@
-"""How far a classifier's probabilities and its operating point hold on the test patients.
+"""Calibration and operating points of the classifiers on test patients.
 
-What is chosen is chosen on validation (the scaling, the threshold) or counted in training (the shares of positives);
-the test labels are only scored against. Three forms of each probability:
+Scaling and thresholds are fitted on validation, shares of positives are counted in training; test labels only score the
+result. A probability has three forms:
 
     raw         as the network gives it
-    prior       moved from the share of positives that the network was trained at (under its policy, with generated
-                images counted in) to that of the real training images, which the test patients are drawn beside
-    calibrated  scaled on validation at validation's share, then moved to the real training images' share
+    prior       shifted from the share of positives that the network was trained at (under its policy, generated images
+                included) to the share in the real training images, which have the test patients' distribution
+    calibrated  scaled on validation at validation's share, then shifted to the share in the real training images
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import brier_score_loss
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of
 from cxr.evaluation import calibration, metrics
 from cxr.evaluation.classifiers import Settings, enough, numbers, without_empty
-
-FORMS = ("raw", "prior", "calibrated")
+from cxr.evaluation.names import FORMS, TABLES, frame
 
 
 class Judged(NamedTuple):
-    """Of one model on the test images: probability by form, N x 14 each, and the 14 thresholds on its scores; NaN
-    where there was too little to fit them on."""
+    """One model on the test images: probability by form, N x 14 each, and 14 thresholds on its scores; NaN where
+    validation has too few labels to fit them."""
 
     probability: dict[str, np.ndarray]
     threshold: np.ndarray
 
 
 def trained_share(table: pd.DataFrame) -> np.ndarray:
-    """Share of positives that a training on this label table counts, by weight: 14, NaN where no label counts."""
+    """Share of positives in a training on this label table, by weight: 14, NaN where no label counts."""
     train = table[table["split"] == "train"]
     weight = columns_of(train, "weight").astype(np.float64).sum(axis=0)
     positive = (columns_of(train, "weight") * columns_of(train, "target")).astype(np.float64).sum(axis=0)
@@ -41,72 +41,43 @@ def trained_share(table: pd.DataFrame) -> np.ndarray:
 
 
 def true_share(table: pd.DataFrame) -> np.ndarray:
-    """Share of positives among the training images of which the truth is certain: 14, NaN where there are none."""
+    """Share of positives among the training images whose truth is certain: 14, NaN where there are none."""
     truth = columns_of(table[table["split"] == "train"], "truth").astype(np.float64)
     known = (~np.isnan(truth)).sum(axis=0)
     return np.where(known > 0, np.nansum(truth, axis=0) / np.maximum(known, 1), np.nan)
 
 
 def fit(table: pd.DataFrame, trained: np.ndarray, true: np.ndarray, settings: Settings) -> Judged:
-    """table: one model's predictions; trained, true: its 14 shares of positives (trained_share, true_share)."""
-    valid, test = (table[table["split"] == part] for part in ("valid", "test"))
-    truth, scores, unseen = columns_of(valid, "truth"), columns_of(valid, "score"), columns_of(test, "score")
-    probability = {form: np.full(unseen.shape, np.nan) for form in FORMS}
+    """table: one model's predictions; trained and true: its 14 shares of positives (trained_share, true_share)."""
+    valid, test = (table[table["split"] == split] for split in ("valid", "test"))
+    truth, valid_scores, scores = columns_of(valid, "truth"), columns_of(valid, "score"), columns_of(test, "score")
+    probability = {form: np.full(scores.shape, np.nan) for form in FORMS}
     threshold = np.full(len(SLUGS), np.nan)
     for k in range(len(SLUGS)):
         known = ~np.isnan(truth[:, k])
-        labels, mine = truth[known, k].astype(np.float64), scores[known, k]
-        logits = calibration.logit(unseen[:, k])
-        probability["raw"][:, k] = unseen[:, k]
-        shifts = 0 < trained[k] < 1 and 0 < true[k] < 1
-        if shifts:
+        labels, valid_score = truth[known, k].astype(np.float64), valid_scores[known, k]
+        logits = calibration.logit(scores[:, k])
+        probability["raw"][:, k] = scores[:, k]
+        can_shift = 0 < trained[k] < 1 and 0 < true[k] < 1
+        if can_shift:
             probability["prior"][:, k] = calibration.sigmoid(calibration.shift(logits, trained[k], true[k]))
         if not enough(labels, settings):
             continue
-        threshold[k] = calibration.threshold(labels, mine, settings.sensitivity)
-        if shifts:
+        threshold[k] = calibration.threshold(labels, valid_score, settings.sensitivity)
+        if can_shift:
             share = labels.mean()
-            fitted = calibration.shift(calibration.logit(mine), trained[k], share)
-            scaling = calibration.fit(fitted, labels, settings.scaling)
+            shifted = calibration.shift(calibration.logit(valid_score), trained[k], share)
+            scaling = calibration.fit(shifted, labels, settings.scaling)
             scaled = calibration.apply(scaling, calibration.shift(logits, trained[k], share))
             probability["calibrated"][:, k] = calibration.sigmoid(calibration.shift(scaled, share, true[k]))
     return Judged(probability, threshold)
 
 
-class _Row(NamedTuple):
-    """One line of a table before it is written: values and replicates by name of the number; n: its counts."""
+class Measured(NamedTuple):
+    """The numbers of one finding by name: their values, and B replicates of each. Empty: too few labels."""
 
-    n: dict
     value: dict[str, float]
     replicates: dict[str, np.ndarray]
-
-
-def _counts(valid: np.ndarray, test: np.ndarray) -> dict:
-    count = {
-        "n": int((~np.isnan(test)).sum()),
-        "positives": int((test == 1).sum()),
-        "negatives": int((test == 0).sum()),
-    }
-    return count | {"valid_positives": int((valid == 1).sum()), "valid_negatives": int((valid == 0).sum())}
-
-
-def _lines(head: dict, rows: Sequence[_Row], n: int, names: Sequence[str], settings: Settings) -> list[dict]:
-    """One line per finding, then 'macro' of n images: the mean over the findings of which every number is known."""
-    lines = []
-    known = [row for row in rows if row.value and not any(np.isnan(v) for v in row.value.values())]
-    nothing = {name: np.full(settings.replicates, np.nan) for name in names}
-    mean = _Row(
-        {"n": n, "findings": len(known)},
-        {name: np.mean([row.value[name] for row in known]) for name in names} if known else {},
-        {name: np.mean([row.replicates[name] for row in known], axis=0) for name in names} if known else nothing,
-    )
-    for finding, row in zip([*FINDINGS, "macro"], [*rows, mean], strict=True):
-        line = head | {"finding": finding} | row.n
-        for name in names:
-            low, high, _ = metrics.interval(row.replicates.get(name, nothing[name]), settings.confidence)
-            line |= {name: row.value.get(name, np.nan), f"{name}_low": low, f"{name}_high": high}
-        lines.append(line)
-    return lines
 
 
 def tables(
@@ -116,75 +87,109 @@ def tables(
     true: np.ndarray,
     settings: Settings,
 ) -> dict[str, pd.DataFrame]:
-    """The tables calibration, operating and reliability of the models, on test patients.
+    """The tables calibration, operating and reliability (cxr/evaluation/names.py) of the models on test patients.
 
-    calibration: model, finding (or macro), patients, n, positives, negatives, valid_positives, valid_negatives,
-    findings (of the mean), trained_share, true_share, then <number>_<form>, _low and _high for brier and ece; the mean
-    is over the findings that have all three forms. operating: threshold and, on test, sensitivity and specificity with
-    _low and _high. reliability: model, finding, form, bin, n, predicted, observed, low, high.
+    macro: the mean over the findings that have every number; findings: how many these are.
     """
-    errors, points, curves = [], [], []
-    names = [f"{number}_{form}" for form in FORMS for number in ("brier", "ece")]
+    calibrated, operating, curves = [], [], []
     for model, table in models.items():
-        test = table[table["split"] == "test"]
+        test, valid = (table[table["split"] == split] for split in ("test", "valid"))
         draws = metrics.draw_patients(test["patient_id"], settings.replicates, settings.seed)
-        labels, scores = columns_of(test, "truth").astype(np.float64), columns_of(test, "score")
-        valid = columns_of(table[table["split"] == "valid"], "truth")
-        rows, found = [], []
+        truth, scores = columns_of(test, "truth").astype(np.float64), columns_of(test, "score")
+        valid_truth = columns_of(valid, "truth")
+        counts, errors, rates = [], [], []
         for k, finding in enumerate(FINDINGS):
-            known = ~np.isnan(labels[:, k])
-            truth, mine = labels[known, k], metrics.Draws(draws.owner[known], draws.counts)
-            counts = _counts(valid[:, k], labels[:, k])
-            error, point = (_Row(dict(counts), {}, {}) for _ in range(2))
-            error.n.update(trained_share=trained[model][k], true_share=true[k])
-            limit = judged[model].threshold[k]
-            point.n.update(threshold=limit)
-            if enough(truth, settings):
-                for form in FORMS:
-                    probability = judged[model].probability[form][known, k]
-                    if np.isnan(probability).any():
-                        error.value.update({f"brier_{form}": np.nan, f"ece_{form}": np.nan})
-                        continue
-                    error.value[f"brier_{form}"] = calibration.brier(truth, probability)
-                    error.value[f"ece_{form}"] = calibration.ece(truth, probability, settings.bins)
-                    replicates = calibration.bootstrap(truth, probability, settings.bins, mine)
-                    error.replicates.update(zip((f"brier_{form}", f"ece_{form}"), replicates, strict=True))
-                    curve = calibration.reliability(truth, probability, settings.bins, mine, settings.confidence)
-                    curves.append(curve.assign(model=model, finding=finding, form=form))
-                if not np.isnan(limit):
-                    _rates(point, truth, scores[known, k] >= limit, mine)
-            rows.append(error)
-            found.append(point)
-        head = {"model": model, "patients": len(draws.counts)}
-        errors += _lines(head, rows, len(test), names, settings)
-        points += _lines(head, found, len(test), ("sensitivity", "specificity"), settings)
-    columns = ["model", "finding", "form", "bin", "n", "predicted", "observed", "low", "high"]
-    curve = pd.concat(curves, ignore_index=True)[columns] if curves else pd.DataFrame(columns=columns)
-    whole = dict.fromkeys(("n", "positives", "negatives", "valid_positives", "valid_negatives", "findings"), "Int64")
-    calibrated, operating = (pd.DataFrame(lines).astype(whole) for lines in (errors, points))
-    return {"calibration": calibrated, "operating": operating, "reliability": curve}
+            known, threshold = ~np.isnan(truth[:, k]), judged[model].threshold[k]
+            labels, drawn = truth[known, k], metrics.Draws(draws.owner[known], draws.counts)
+            counts.append(metrics.counts(labels) | {"trained_share": trained[model][k], "true_share": true[k]})
+            validated = metrics.counts(valid_truth[:, k])
+            counts[-1] |= {f"valid_{name}": validated[name] for name in ("positives", "negatives")}
+            counts[-1] |= {"threshold": threshold}
+            errors.append(Measured({}, {}))
+            rates.append(Measured({}, {}))
+            if not enough(labels, settings):
+                continue
+            probability = {form: values[known, k] for form, values in judged[model].probability.items()}
+            errors[-1], points = _errors(labels, probability, drawn, settings)
+            curves += [curve.assign(model=model, finding=finding) for curve in points]
+            if not np.isnan(threshold):
+                rates[-1] = _rates(labels, scores[known, k] >= threshold, drawn)
+        head, names = (
+            {"model": model, "patients": len(draws.counts)},
+            [f"{e}_{f}" for f in FORMS for e in ("brier", "ece")],
+        )
+        calibrated += [head | row for row in _rows(counts, errors, len(test), names, settings)]
+        operating += [head | row for row in _rows(counts, rates, len(test), ("sensitivity", "specificity"), settings)]
+    return {
+        "calibration": frame("calibration", calibrated),
+        "operating": frame("operating", operating),
+        "reliability": pd.concat(curves, ignore_index=True)[list(TABLES["reliability"])] if curves
+        else frame("reliability", []),
+    }  # fmt: skip
 
 
-def _rates(row: _Row, truth: np.ndarray, called: np.ndarray, draws: metrics.Draws) -> None:
-    for name, of, right in (("sensitivity", truth == 1, called), ("specificity", truth == 0, ~called)):
-        hits, all_of = metrics.bootstrap_sums(np.stack([of & right, of], axis=1), draws)
-        row.value[name] = float(right[of].mean())
+def _errors(
+    truth: np.ndarray, probability: Mapping[str, np.ndarray], draws: metrics.Draws, settings: Settings
+) -> tuple[Measured, list[pd.DataFrame]]:
+    """(Brier score and ECE of each form, reliability curves of the forms that could be fitted)."""
+    measured, curves = Measured({}, {}), []
+    for form, values in probability.items():
+        names = f"brier_{form}", f"ece_{form}"
+        if np.isnan(values).any():
+            measured.value.update(dict.fromkeys(names, np.nan))
+            continue
+        errors = float(brier_score_loss(truth, values)), calibration.ece(truth, values, settings.bins)
+        measured.value.update(zip(names, errors, strict=True))
+        replicates = calibration.bootstrap(truth, values, settings.bins, draws)
+        measured.replicates.update(zip(names, replicates, strict=True))
+        curve = calibration.reliability(truth, values, settings.bins, draws, settings.confidence)
+        curves.append(curve.assign(form=form))
+    return measured, curves
+
+
+def _rates(truth: np.ndarray, called: np.ndarray, draws: metrics.Draws) -> Measured:
+    """Sensitivity and specificity of calling an image positive."""
+    measured = Measured({}, {})
+    for name, members, correct in (("sensitivity", truth == 1, called), ("specificity", truth == 0, ~called)):
+        hits, count = metrics.bootstrap_sums(np.stack([members & correct, members], axis=1), draws)
+        measured.value[name] = float(correct[members].mean())
         with np.errstate(invalid="ignore"):
-            row.replicates[name] = hits / all_of
+            measured.replicates[name] = hits / count
+    return measured
+
+
+def _rows(
+    counts: Sequence[dict], measured: Sequence[Measured], n: int, names: Sequence[str], settings: Settings
+) -> list[dict]:
+    """One row per finding, then macro of n images: the mean over the findings of which every number is known."""
+    known = [m for m in measured if m.value and not any(np.isnan(value) for value in m.value.values())]
+    mean = Measured({}, {})
+    for name in names if known else ():
+        mean.value[name] = np.mean([m.value[name] for m in known])
+        mean.replicates[name] = np.mean([m.replicates[name] for m in known], axis=0)
+    rows = []
+    macro = {"n": n, "findings": len(known)}
+    for finding, head, m in zip([*FINDINGS, "macro"], [*counts, macro], [*measured, mean], strict=True):
+        row = {"finding": finding, **head}
+        for name in m.replicates:
+            row |= metrics.with_interval(name, m.value[name], m.replicates[name], settings.confidence)
+        rows.append(row)
+    return rows
 
 
 def summary(tables: Mapping[str, pd.DataFrame], floor: str, baseline: str) -> dict:
-    """What metrics.json says of this, means over the findings on test: floor, its AUC; above_floor, calibration and
-    operating: of the baseline and of final. What has no value is absent.
+    """The part of metrics.json on these tables, means over the findings on test; blank ones are left out.
+
+    floor: AUC of the metadata baseline; above_floor, calibration and operating: of the baseline and of final.
     """
     area = tables["auc"].query("split == 'test' and finding == 'macro'").set_index("model")
     result: dict = {"floor": {"macro_auc": numbers(area.loc[floor], ("auc", "low", "high"))}}
-    shown = {
+    columns_by_key = {
         "above_floor": ("floor", ("difference", "low", "high", "detectable")),
         "calibration": ("calibration", ("ece_raw", "ece_prior", "ece_calibrated", "brier_raw", "brier_calibrated")),
         "operating": ("operating", ("sensitivity", "specificity")),
     }
-    for key, (name, columns) in shown.items():
+    for key, (name, columns) in columns_by_key.items():
         means = tables[name].query("finding == 'macro'").set_index("model")
-        result[key] = {as_: numbers(means.loc[m], columns) for as_, m in (("baseline", baseline), ("final", "final"))}
+        result[key] = {role: numbers(means.loc[m], columns) for role, m in (("baseline", baseline), ("final", "final"))}
     return without_empty(result)

@@ -1,5 +1,6 @@
-"""Does the policy for uncertain labels matter? Every policy's model against the one under final.policy, and a mix that
-takes each finding from the policy that did best on validation. All on the same test patients and one truth.
+"""Does the policy for uncertain labels matter? Tables of every policy's model against the model of final.policy, and of
+a mix that takes each finding from the policy with the best validation AUC. Test patients and truth are the same for
+all.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ import pandas as pd
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of
 from cxr.evaluation import metrics
-from cxr.evaluation.classifiers import Settings, enough, numbers, without_empty
-
-BEST_OF = "best_of"
+from cxr.evaluation.classifiers import Settings, change, enough, numbers, without_empty
+from cxr.evaluation.names import BEST_OF, frame
 
 
 def best_of(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Settings) -> tuple[pd.DataFrame, ...]:
-    """(predictions, choice): of each finding the scores of the policy with the highest AUC on validation.
+    """(predictions, choice): for each finding, the scores of the policy with the highest AUC on validation.
 
-    models: policy -> predictions of the same images in the same order. Of equal ones, and for a finding with too few
-    positives or negatives on validation, final_policy. Test labels are not looked at. choice: finding, positives,
-    negatives (on validation), policy, then auc.<policy>, NaN where nothing could be judged.
+    models: policy -> predictions of the same images in the same order. final_policy wins ties, and findings with too
+    few positives or negatives on validation. Test labels play no part. choice: the table best_of, with a column
+    auc.<policy> for each policy, NaN where there are too few labels.
     """
     mix, rows = models[final_policy].copy(), []
     order = [final_policy, *(p for p in models if p != final_policy)]
@@ -32,60 +32,54 @@ def best_of(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Set
     known = enough(truth, settings)
     areas = {p: np.where(known, metrics.auc(truth, columns_of(valid[p], "score")), np.nan) for p in order}
     for k, (finding, slug) in enumerate(zip(FINDINGS, SLUGS, strict=True)):
-        policy = max(order, key=lambda p: areas[p][k]) if known[k] else final_policy  # of equal ones, the first
+        policy = max(order, key=lambda p: areas[p][k]) if known[k] else final_policy  # the first of equals
         mix[f"score.{slug}"] = models[policy][f"score.{slug}"]
-        counts = {"positives": int((truth[:, k] == 1).sum()), "negatives": int((truth[:, k] == 0).sum())}
-        found = {f"auc.{p}": areas[p][k] for p in models}
-        rows.append({"finding": finding, **counts, "policy": policy, **found})
-    return mix, pd.DataFrame(rows)
+        row = {"finding": finding, "policy": policy} | metrics.counts(truth[:, k])
+        rows.append(row | {f"auc.{p}": areas[p][k] for p in models})
+    return mix, frame("best_of", rows, *(f"auc.{p}" for p in models))
 
 
 def against(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Settings) -> pd.DataFrame:
-    """Every other model less final_policy's, on test: policy, finding (or macro), positives, findings (of the mean),
-    patients, reference, auc, difference, low, high (bootstrap over patients, the same draws for all), detectable, p,
-    p_holm.
+    """The table policies: every other model minus final_policy's, on test patients.
 
-    p of a finding: DeLong's, Holm over all findings of all policies. p of the mean: normal, with the bootstrap's
-    standard error, Holm over the policies.
+    Intervals are of the bootstrap over patients, with the same draws for all. p of a finding is DeLong's, with Holm's
+    correction over all findings of all policies. p of the mean is normal, with the bootstrap's standard error, and
+    Holm's correction over the policies.
     """
-    at = (models[final_policy]["split"] == "test").to_numpy()
-    test = {name: table[at] for name, table in models.items()}
+    selected = (models[final_policy]["split"] == "test").to_numpy()
+    test = {name: table[selected] for name, table in models.items()}
     truth = columns_of(test[final_policy], "truth")
     known = enough(truth, settings)
     draws = metrics.draw_patients(test[final_policy]["patient_id"], settings.replicates, settings.seed)
     score = {name: columns_of(table, "score")[:, known] for name, table in test.items()}
     truth = truth[:, known]
-    area = {name: metrics.auc(truth, one) for name, one in score.items()}
-    replicates = {name: metrics.bootstrap_auc(truth, one, draws) for name, one in score.items()}
+    area = {name: metrics.auc(truth, scores) for name, scores in score.items()}
+    replicates = {name: metrics.bootstrap_auc(truth, scores, draws) for name, scores in score.items()}
 
-    def line(policy: str, finding: str, mine: float, theirs: float, gain: np.ndarray, p: float) -> dict:
-        low, high, _ = metrics.interval(gain, settings.confidence)
-        return {
-            "policy": policy, "finding": finding, "positives": None, "findings": None, "patients": len(draws.counts),
-            "reference": theirs, "auc": mine, "difference": mine - theirs, "low": low, "high": high,
-            "detectable": metrics.detectable(gain, settings.confidence, settings.power), "p": p,
-        }  # fmt: skip
+    def row(policy: str, finding: str, reference: float, auc: float, gain: np.ndarray) -> dict:
+        head = {"policy": policy, "finding": finding, "patients": len(draws.counts), "reference": reference, "auc": auc}
+        return head | {"difference": auc - reference} | change(gain, settings)
 
-    rows = []
+    single, means = [], []
     for policy in (name for name in models if name != final_policy):
-        mine, theirs, gains = area[policy], area[final_policy], replicates[policy] - replicates[final_policy]
+        auc, reference, gains = area[policy], area[final_policy], replicates[policy] - replicates[final_policy]
         for k, finding in enumerate(np.array(FINDINGS)[known]):
             p = metrics.delong_test(truth[:, k], score[final_policy][:, k], score[policy][:, k]).p
-            counts = {"positives": int((truth[:, k] == 1).sum())}
-            rows.append(line(policy, finding, mine[k], theirs[k], gains[k], p) | counts)
-        nothing = np.full(settings.replicates, np.nan)
-        pair = (mine.mean(), theirs.mean(), gains.mean(axis=0)) if known.any() else (math.nan, math.nan, nothing)
-        rows.append(line(policy, "macro", *pair, _normal_p(pair[0] - pair[1], pair[2])) | {"findings": known.sum()})
-    table = pd.DataFrame(rows).astype({"positives": "Int64", "findings": "Int64"})
-    macro = table["finding"] == "macro"
-    for part in (macro, ~macro):
-        table.loc[part, "p_holm"] = metrics.holm(table.loc[part, "p"].to_numpy())
-    return table
+            single.append(row(policy, finding, reference[k], auc[k], gains[k]))
+            single[-1] |= {"positives": int((truth[:, k] == 1).sum()), "p": p}
+        gain = gains.mean(axis=0) if known.any() else np.full(settings.replicates, np.nan)
+        mean, mean_reference = (float(a.mean()) if known.any() else math.nan for a in (auc, reference))
+        means.append(row(policy, "macro", mean_reference, mean, gain))
+        means[-1] |= {"findings": known.sum(), "p": _normal_p(means[-1]["difference"], gain)}
+    metrics.add_holm(single)
+    metrics.add_holm(means)
+    order = list(models)
+    return frame("policies", sorted([*single, *means], key=lambda line: order.index(line["policy"])))
 
 
 def _normal_p(difference: float, replicates: np.ndarray) -> float:
-    """Two-sided p of a difference with the standard error of its replicates. 1 for none that never varies; NaN where
-    there is no telling.
+    """Two-sided p of a difference, with the standard deviation of its replicates as standard error. 1 where the
+    difference is always 0; NaN where it can't be tested.
     """
     known = replicates[~np.isnan(replicates)]
     error = float(known.std(ddof=1)) if len(known) > 1 else math.nan
@@ -97,7 +91,7 @@ def _normal_p(difference: float, replicates: np.ndarray) -> float:
 def tables(
     models: Mapping[str, pd.DataFrame], final_policy: str, settings: Settings
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """(the mix's predictions by its name, the tables best_of and policies); neither of a single policy."""
+    """(BEST_OF -> the mix's predictions, the tables best_of and policies); both empty for a single policy."""
     if len(models) < 2:
         return {}, {}
     mix, choice = best_of(models, final_policy, settings)
@@ -106,11 +100,9 @@ def tables(
 
 
 def summary(tables: Mapping[str, pd.DataFrame]) -> dict:
-    """What metrics.json says of them: policies.<policy>, the mean over the findings against final_policy's. What has no
-    value is absent.
-    """
+    """The part of metrics.json on policies: policies.<policy>, the mean over the findings against final_policy's."""
     if "policies" not in tables:
         return {}
     means = tables["policies"].query("finding == 'macro'").set_index("policy")
-    shown = ("auc", "difference", "low", "high", "detectable", "p_holm")
-    return without_empty({"policies": {policy: numbers(row, shown) for policy, row in means.iterrows()}})
+    columns = ("auc", "difference", "low", "high", "detectable", "p_holm")
+    return without_empty({"policies": {policy: numbers(row, columns) for policy, row in means.iterrows()}})

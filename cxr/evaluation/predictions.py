@@ -1,15 +1,15 @@
-"""Predictions, the border between training and numbers: read, and checked before a number is made of them.
+"""Predictions, the border between training and numbers: read and checked before any number is computed.
 
 A classifier's: image_id, patient_id, split, then score.<slug> in [0, 1] and truth.<slug> (1, 0, NaN) of 14 findings.
 An ADGM's: image_id, patient_id, split, label (place in CLASS_NAMES), then prob_last.<i> and prob_best.<i> of class i.
-Both: split_sha256, of the split's file that they were made under. Every complaint is a ValueError with the file, the
-image and the command that makes the file again; `stage` is the stage that does.
+Both: split_sha256 of the split's file. Every error is a ValueError with the file, the image and the command that makes
+the file again; `stage` is the stage that makes it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,10 @@ def _cure(stage: str) -> str:
     return f"`dvc repro -f {stage}` makes it again"
 
 
-def _read(path: str | os.PathLike, columns: Sequence[str], stage: str, also: str = "") -> pd.DataFrame:
-    """also: a column that is kept where there is one."""
+def _read(path: str | os.PathLike, columns: Sequence[str], stage: str, optional: str = "") -> pd.DataFrame:
     columns = [*IDENTITY, *columns]
     table, cure = read_table(path, stage, columns), _cure(stage)
-    columns += [also] if also in table else []
+    columns += [optional] if optional in table else []
     if not len(table):
         raise ValueError(f"{path}: no rows; {cure}")
     if table[list(IDENTITY)].isna().any(axis=None):
@@ -37,7 +36,7 @@ def _read(path: str | os.PathLike, columns: Sequence[str], stage: str, also: str
         raise ValueError(f"{path}: its rows come from several splits; {cure}")
     table = table[columns].sort_values("image_id", kind="stable", ignore_index=True)
     if (twice := table["image_id"].duplicated()).any():
-        raise ValueError(f"{path}: image_id {table['image_id'][twice.argmax()]!r} stands twice; {cure}")
+        raise ValueError(f"{path}: image_id {table['image_id'][twice.argmax()]!r} occurs twice; {cure}")
     return table
 
 
@@ -80,8 +79,10 @@ def read_classifier(path: str | os.PathLike, stage: str) -> pd.DataFrame:
 
 
 def read_adgm(path: str | os.PathLike, classes: int, stage: str) -> pd.DataFrame:
-    """An ADGM's predictions in the order of image_id; each row's probabilities sum to 1. Where a column `rows` says how
-    often the split counts an image (splits.file_order), it stands as often.
+    """An ADGM's predictions in the order of image_id; each row's probabilities sum to 1.
+
+    Where a column `rows` gives the number of rows that the split has of an image (splits.file_order), the image has as
+    many rows here.
     """
     sets = {which: [f"prob_{which}.{i}" for i in range(classes)] for which in ("last", "best")}
     table = _read(path, ["label", *sets["last"], *sets["best"]], stage, "rows")
@@ -102,19 +103,22 @@ def read_adgm(path: str | os.PathLike, classes: int, stage: str) -> pd.DataFrame
     return table
 
 
-def same_images(
-    path: str | os.PathLike, table: pd.DataFrame, other_path: str | os.PathLike, other: pd.DataFrame
-) -> None:
-    """Raise ValueError unless both tables hold the same images, patients, splits and, of classifiers, truth."""
+def same_images(tables: Mapping[str | os.PathLike, pd.DataFrame]) -> None:
+    """Raises ValueError unless the tables (by file) hold the same images, patients, splits and, if any, truth."""
+    if not tables:
+        return
+    (first_path, first), *others = tables.items()
+    columns = [*IDENTITY, *(f"truth.{name}" for name in SLUGS if f"truth.{name}" in first)]
     cure = "make both from the same split and labels: dvc repro"
-    if table["split_sha256"].iloc[0] != other["split_sha256"].iloc[0]:
-        raise ValueError(f"{path} and {other_path} were made under different splits; {cure}")
-    only = sorted(set(table["image_id"]) ^ set(other["image_id"]))
-    if only:
-        counted = f"{len(only)} image(s) stand in only one of them, such as {only[0]!r}"
-        raise ValueError(f"{path} and {other_path}: {counted}; {cure}")
-    for name in [*IDENTITY, *(f"truth.{name}" for name in SLUGS if f"truth.{name}" in table)]:
-        differs = (table[name] != other[name]) & ~(table[name].isna() & other[name].isna())
-        if differs.any():
-            image = table["image_id"][differs.argmax()]
-            raise ValueError(f"{path} and {other_path}: {name} of {image!r} differs; {cure}")
+    for path, table in others:
+        if table["split_sha256"].iloc[0] != first["split_sha256"].iloc[0]:
+            raise ValueError(f"{path} and {first_path} were made under different splits; {cure}")
+        if only := sorted(set(table["image_id"]) ^ set(first["image_id"])):
+            raise ValueError(
+                f"{path} and {first_path}: {len(only)} image(s) are in only one of them, such as {only[0]!r}; {cure}"
+            )
+        for name in columns:
+            differs = (table[name] != first[name]) & ~(table[name].isna() & first[name].isna())
+            if differs.any():
+                image = table["image_id"][differs.argmax()]
+                raise ValueError(f"{path} and {first_path}: {name} of {image!r} differs; {cure}")

@@ -1,16 +1,17 @@
 """Differences between two models that were each trained several times, all on the same patients.
 
-Two things would come out otherwise another time: which patients the test set has, and how a training falls out (its
-seed; of the ADGM, also its draw of labels). A difference is paired: training by training, and in the same draws of
-patients. Its standard error holds both parts as in the analysis of several readers and cases, with trainings for
-readers (Obuchowski and Rockette 1995, degrees of freedom of Hillis 2007): with S trainings, s the standard deviation
-of the S paired differences, C the covariance over patients of two of them, and P the patients' variance of their mean,
+Two things are random: the patients of the test set, and the training (its seed; for the ADGM also its draw of labels).
+A difference is paired by training and by draw of patients. Its standard error contains both parts, as in the analysis
+of multiple readers and cases, with trainings as readers (Obuchowski and Rockette 1995, degrees of freedom of Hillis
+2007).
+With S trainings, s the standard deviation of the S paired differences, C the covariance over patients of two of them,
+and P the variance over patients of their mean,
 
     variance = max(P, s^2 / S + max(0, C)),    degrees of freedom = (S - 1) variance^2 / (s^2 / S)^2.
 
-P + s^2 / S would count twice the noise of the patients' draw that two trainings do not share. One training says nothing
-of others: no combined interval, no p. Two say little: where trainings differ more than patients, equal models are told
-apart at 0.05 about one time in eight. From three on it is one in twenty.
+P + s^2 / S would count twice the noise of the patients that two trainings do not share. One training allows no combined
+interval and no p. Two allow a weak one: where trainings vary more than patients, about one test in eight of equal
+models is significant at 0.05. With three or more it is one in twenty.
 
 Shapes: S trainings, B replicates of the patients.
 """
@@ -24,8 +25,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from cxr.evaluation import metrics
-
-PARTS = ("difference", "low", "high", "sd", "total_low", "total_high", "df", "p", "detectable")
+from cxr.evaluation.names import DIFFERENCE
 
 
 class Combined(NamedTuple):
@@ -39,19 +39,19 @@ class Combined(NamedTuple):
         return mean - half, mean + half
 
     def p(self, mean: float) -> float:
-        """Two-sided. Trainings that are equal to the bit: 1; NaN where a difference does not vary at all."""
+        """Two-sided p. 1 for trainings that are equal to the bit; NaN for a difference that does not vary."""
         if self.error > 0:
             return float(2 * stdtr(self.df, -abs(mean) / self.error))
         return 1.0 if mean == 0 == self.error else math.nan
 
     def detectable(self, confidence: float, power: float) -> float:
-        """The smallest true difference that the test finds with this probability; NaN where nothing varies."""
+        """The smallest true difference that the test detects with this probability; NaN where nothing varies."""
         quantiles = stdtrit(self.df, (1 + confidence) / 2) + stdtrit(self.df, power)
         return float(quantiles) * self.error if self.error > 1e-12 else math.nan
 
 
 def combine(differences: np.ndarray, replicates: np.ndarray) -> Combined:
-    """differences S, one for each training, S >= 2, and replicates S x B, the same patients drawn for all."""
+    """Combine S >= 2 differences, one per training, and their replicates S x B, with the same patients for all."""
     trainings, drawn = len(differences), replicates[:, ~np.isnan(replicates).any(axis=0)]
     if drawn.shape[1] < 2 or np.isnan(differences).any():
         return Combined(math.nan, math.nan)
@@ -64,18 +64,25 @@ def combine(differences: np.ndarray, replicates: np.ndarray) -> Combined:
 
 
 def spread(values: np.ndarray) -> float:
-    """The standard deviation over trainings; NaN for one."""
+    """The standard deviation over trainings; NaN for a single one."""
     return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def difference(differences: np.ndarray, replicates: np.ndarray, confidence: float, power: float) -> dict[str, float]:
-    """PARTS of S paired differences and their replicates S x B: their mean, its interval over patients (low, high), the
-    standard deviation over trainings, then of both together total_low, total_high, df, p and the difference detectable
-    in one test of this power, before any correction; all NaN for one training.
+    """The columns DIFFERENCE of S paired differences and their replicates S x B.
+
+    difference: their mean; low, high: its interval over patients; sd: standard deviation over trainings; over patients
+    and trainings together: total_low, total_high, df, p and detectable, the smallest difference that one test of this
+    power detects, uncorrected. These are NaN for one training.
     """
     mean, over_patients = float(differences.mean()), replicates.mean(axis=0)
     low, high, _ = metrics.interval(over_patients, confidence)
-    row = dict.fromkeys(PARTS, math.nan) | {"difference": mean, "low": low, "high": high, "sd": spread(differences)}
+    row = dict.fromkeys(DIFFERENCE, math.nan) | {
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "sd": spread(differences),
+    }
     if len(differences) == 1:
         return row
     both = combine(differences, replicates)

@@ -1,13 +1,14 @@
-"""Does a generator replay its training images? Nearest training neighbours of generated images, judged against those of
-real images of patients that it never saw.
+"""Does a generator replay its training images? Distances of generated images to their nearest training images, compared
+with those of real images of patients that the generator never saw.
 
-A generated image is a duplicate where its nearest training image is less than half as far as the median held-out
-image's nearest. Half of a median, not the held-out minimum: that grows as held-out images become few, and rare findings
-have few. Distances are Euclidean in two spaces, either of which suffices: a trained net's features (a copy moved or
-with other contrast stays near), and pixels (a copy is near whatever a net makes of it; mirrored ones count).
+A generated image is a duplicate where its nearest training image is less than half as far as that of the median
+held-out image. Half of the median is used, not the held-out minimum: the minimum grows as held-out images become few,
+and rare findings have few. Distances are Euclidean in two spaces, and a duplicate in either counts: features of a
+trained net, where a shifted copy or one with another contrast stays near, and pixels, where a copy is near whatever the
+net computes (mirrored copies count).
 
 Membership inference (Hayes et al. 2019; Chen et al. 2020, GAN-Leaks): how well the distance to the nearest generated
-image tells a training image from a held-out one; an AUC of 0.5 gives nothing away.
+image separates training from held-out images, as an AUC; 0.5 reveals nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.stats import binomtest
 
 from cxr.core.resize import resize
 from cxr.fidelity.measures import squared
@@ -24,9 +26,7 @@ BLOCK = 1024
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """uint8 N x S x S -> N x D of mean 0 and norm 1, so that brightness and contrast don't count. D is at most
-    SIDE^2.
-    """
+    """uint8 N x S x S -> N x D of mean 0 and norm 1, so that brightness and contrast don't count; D <= SIDE^2."""
     if images.shape[1] > SIDE:
         images = np.stack([resize(image, SIDE) for image in images]) if len(images) else images[:, :SIDE, :SIDE]
     flat = images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float32)
@@ -35,7 +35,7 @@ def pixels(images: np.ndarray) -> np.ndarray:
 
 
 def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of a the Euclidean distance to the nearest row of b, and which it is."""
+    """(Euclidean distance to the nearest row of b, its index), for each row of a."""
     distance, place = np.empty(len(a)), np.empty(len(a), np.int64)
     for start in range(0, len(a), BLOCK):
         d = squared(a[start : start + BLOCK], b)
@@ -45,17 +45,8 @@ def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def duplicates(made: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-    """Which generated images are duplicates, by the distances of generated and of held-out images to their nearest
-    training image.
-    """
+    """Which generated images are duplicates, N bool; made and held_out: distances to the nearest training image."""
     return made < np.median(held_out) / 2
-
-
-def wilson(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share of k in n (Wilson 1927)."""
-    p, denominator = k / n, 1 + z * z / n
-    centre, reach = (p + z * z / (2 * n)) / denominator, z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - reach / denominator), min(1.0, centre + reach / denominator)
 
 
 def membership(
@@ -66,27 +57,24 @@ def membership(
     rng: np.random.Generator,
     replicates: int = 1000,
 ) -> tuple[float, float, float]:
-    """(AUC, low, high) of telling training from held-out images by their distance to the nearest generated image; 95 %
-    over a bootstrap that draws whole patients of both kinds.
+    """(AUC, low, high) of separating training from held-out images by their distance to the nearest generated image.
+
+    low and high: 95 % over a bootstrap that draws whole patients of both kinds.
     """
-    by_rank = np.argsort(train, kind="stable")
-    places = [np.searchsorted(train[by_rank], held_out, side) for side in ("left", "right")]
+    correct = (train[:, None] < held_out) + 0.5 * (train[:, None] == held_out)  # ties count half
 
-    def area(w: np.ndarray, v: np.ndarray) -> float:
-        """The AUC where training image i counts w[i] times and held-out image j v[j] times; ties count half."""
-        nearer = np.concatenate([[0.0], np.cumsum(w[by_rank])])
-        return float(v @ (nearer[places[0]] + nearer[places[1]]) / 2 / (w.sum() * v.sum()))
+    def auc(w: np.ndarray, v: np.ndarray) -> float:
+        """The AUC where training image i has weight w[i] and held-out image j weight v[j]."""
+        return float(w @ correct @ v / (w.sum() * v.sum()))
 
-    codes = [np.unique(patients, return_inverse=True)[1] for patients in (train_patients, held_out_patients)]
-    people = [code.max() + 1 for code in codes]
+    owners = [np.unique(patients, return_inverse=True)[1] for patients in (train_patients, held_out_patients)]
+    counts = [owner.max() + 1 for owner in owners]
     drawn = [
-        area(
-            *(rng.multinomial(n, np.full(n, 1 / n))[code].astype(float) for n, code in zip(people, codes, strict=True))
-        )
+        auc(*(rng.multinomial(n, np.full(n, 1 / n))[owner] for n, owner in zip(counts, owners, strict=True)))
         for _ in range(replicates)
     ]
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return area(np.ones(len(train)), np.ones(len(held_out))), float(low), float(high)
+    return float(correct.mean()), float(low), float(high)
 
 
 def judge(
@@ -97,39 +85,41 @@ def judge(
     held_out_patients: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[dict, np.ndarray]:
-    """(what is to be told, generated images and their nearest training images from the most alike pair on, 2 x N).
+    """(the numbers of fidelity.json on memorisation, generated images and their nearest training images as indices
+    2 x N, most similar pair first).
 
-    train, held_out, made: space -> N x D vectors, training vectors of a space a whole multiple of the images long (the
-    mirrored ones after the others). Without held-out images there is no reference, and every judgement is None.
+    train, held_out, made: space -> N x D vectors. A space's training vectors are a whole multiple of the images,
+    mirrored images after the others. Without held-out images there is no reference, and the numbers are None.
     """
     n, n_made = len(train_patients), len(next(iter(made.values())))
     near = {space: nearest(made[space], train[space]) for space in made}
-    told: dict = {"duplicates": None, "duplicates_low": None, "duplicates_high": None, "spaces": {}}
+    bounds = ("duplicates", "duplicates_low", "duplicates_high")
+    result: dict = dict.fromkeys(bounds) | {"spaces": {}}
     if len(held_out_patients) == 0:
-        space = next(iter(near))
-        order = np.argsort(near[space][0], kind="stable")
-        return told, np.stack([order, near[space][1][order] % n])
+        distance, index = next(iter(near.values()))
+        order = np.argsort(distance, kind="stable")
+        return result, np.stack([order, index[order] % n])
     copied, closeness, place = np.zeros(n_made, bool), np.full(n_made, np.inf), np.zeros(n_made, np.int64)
-    for space, (distance, which) in near.items():
+    for space, (distance, index) in near.items():
         reference, _ = nearest(held_out[space], train[space])
-        mine = duplicates(distance, reference)
+        duplicate = duplicates(distance, reference)
         relative = distance / max(np.median(reference), 1e-12)
         closer = relative < closeness
-        closeness, place = np.where(closer, relative, closeness), np.where(closer, which % n, place)
-        copied |= mine
-        # Not the mirrored ones: they would give training images two chances to be near, held-out ones one.
+        closeness, place = np.where(closer, relative, closeness), np.where(closer, index % n, place)
+        copied |= duplicate
+        # Without mirrored images: they would give training images two chances to be near, held-out ones only one.
         to_made = [nearest(x, made[space])[0] for x in (train[space][:n], held_out[space])]
         auc = membership(*to_made, train_patients, held_out_patients, rng)
-        told["spaces"][space] = {
+        result["spaces"][space] = {
             "generated_median": _round(np.median(distance)),
             "held_out_median": _round(np.median(reference)),
-            "duplicates": _round(mine.mean()),
+            "duplicates": _round(duplicate.mean()),
             "held_out_duplicates": _round(duplicates(reference, reference).mean()),
         } | dict(zip(("membership_auc", "membership_low", "membership_high"), map(_round, auc), strict=True))
-    shares = copied.mean(), *wilson(int(copied.sum()), n_made)
-    told |= dict(zip(("duplicates", "duplicates_low", "duplicates_high"), map(_round, shares), strict=True))
+    interval = binomtest(int(copied.sum()), n_made).proportion_ci(method="wilson")
+    result |= dict(zip(bounds, map(_round, (copied.mean(), interval.low, interval.high)), strict=True))
     order = np.argsort(closeness, kind="stable")
-    return told, np.stack([order, place[order]])
+    return result, np.stack([order, place[order]])
 
 
 def _round(value: float) -> float:

@@ -1,18 +1,22 @@
-"""Images as a trained net sees them: what goes into its last layer, of the classifier (DenseNet121, 1,024 features) or
-of Inception v3 (2,048 pooled features; Szegedy et al. 2016), which ImageNet's photographs taught.
+"""Features of images: the inputs of the last layer of the classifier (DenseNet121, 1,024 features) or of Inception v3
+trained on ImageNet's photographs (2,048 pooled features; Szegedy et al. 2016).
 
-FID as published (Heusel et al. 2017) takes TensorFlow's Inception; these are torchvision's weights, so that values
-compare with their floor alone, as in the classifier's features.
+FID as published (Heusel et al. 2017) uses TensorFlow's Inception. These are torchvision's weights, so compare values
+with their floor only, not with published ones.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from cxr.classifier.net import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from cxr.classifier.net import IMAGENET_MEAN, IMAGENET_STD, Classifier, build
 from cxr.core.resize import resize
+from cxr.training.weights import load_into
 
 SIZE = 299  # pixels a side that Inception v3 was trained at
 
@@ -53,11 +57,11 @@ def _imagenet() -> nn.Module:
 
 @torch.no_grad()
 def penultimate(net: Classifier | Inception, images: np.ndarray, size: int, batch: int) -> np.ndarray:
-    """uint8 N x S x S, brought to the net's `size` as `balance` does -> float32 N x D, `batch` images at a time."""
+    """uint8 N x S x S, resized to the net's `size` as `balance` does -> float32 N x D, `batch` images at a time."""
     net.eval()
     head = net.net.classifier if isinstance(net, Classifier) else net.net.fc
     found = [np.zeros((0, head.in_features), np.float32)]
-    # What goes into the last layer, so that the net's own normalisation stands before it.
+    # The last layer's inputs, so that the net's own normalisation applies.
     hook = head.register_forward_pre_hook(lambda _, given: found.append(given[0].float().cpu().numpy()))
     try:
         for start in range(0, len(images), batch):
@@ -66,3 +70,17 @@ def penultimate(net: Classifier | Inception, images: np.ndarray, size: int, batc
     finally:
         hook.remove()
     return np.concatenate(found)
+
+
+def classifier_features(weights: Path, size: int, classes: int, device: torch.device) -> Callable:
+    """Images uint8 N x S x S -> N x 1024: `penultimate` of the classifier with these weights."""
+    net = build("none", 0, classes)
+    load_into(net, weights)
+    net = net.to(device)
+    return lambda images: penultimate(net, images, size, 64)
+
+
+def inception_features(device: torch.device) -> Callable:
+    """Images uint8 N x S x S -> N x 2048: `penultimate` of Inception v3."""
+    net = Inception().to(device)
+    return lambda images: penultimate(net, images, SIZE, 16)

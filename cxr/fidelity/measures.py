@@ -1,9 +1,9 @@
-"""How good generated X-rays are: distances between two sets of images, each beside the same distance between two sets
-of real ones.
+"""Quality of generated X-rays: distances between two sets of images, each compared with the same distance between two
+sets of real images.
 
-Feature vectors are N x D (rows are images). Every measure here depends on the number of images, most of all when it is
-small (a Frechet distance between halves of one data set is far from 0), so that a value means something only beside its
-floor: the same measure, at the same n, between real images of different patients (`compare`).
+Feature vectors are N x D (rows are images). Every measure depends on the number of images: a Frechet distance between
+two small halves of one data set is far from 0. A value is therefore compared with its floor, the same measure at the
+same n between real images of different patients (`compare`).
 
 Sources: FID, Heusel et al. 2017; KID, Binkowski et al. 2018; improved precision and recall, Kynkaanniemi et al. 2019;
 MS-SSIM, Wang et al. 2003, as a measure of diversity, Odena et al. 2017.
@@ -12,14 +12,16 @@ MS-SSIM, Wang et al. 2003, as a measure of diversity, Odena et al. 2017.
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from cxr.gan.kid import kid
 
 MEASURES = ("fid", "kid", "precision", "recall", "ms_ssim")
-LARGEST = 1000  # images of a set: KID's and the neighbours' matrices grow with the square of it
-PAIRS = 100  # of images for one MS-SSIM
+LARGEST = 1000  # images in a set: the matrices of KID and of the neighbours grow with its square
+PAIRS = 100  # pairs of images for one MS-SSIM
 NEIGHBOURS = 3
-WINDOW, SIGMA = 11, 1.5
+WINDOW = 11  # pixels
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -30,7 +32,7 @@ def squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _factor(x: np.ndarray) -> np.ndarray:
-    """F with F' F = the covariance of x, of at most D rows."""
+    """A matrix F of at most D rows with F' F = the covariance of x."""
     centred = (x - x.mean(0)) / np.sqrt(len(x) - 1)
     return np.linalg.qr(centred, mode="r") if len(x) > x.shape[1] else centred
 
@@ -38,26 +40,26 @@ def _factor(x: np.ndarray) -> np.ndarray:
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Frechet distance between the Gaussians of two sets, |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^1/2).
 
-    With F' F = S the last trace is the sum of the singular values of F_a F_b', which needs no square root of a D x D
-    matrix that fewer than D images leave singular.
+    With F' F = S, the trace of the last term is the sum of the singular values of F_a F_b'. This avoids the square root
+    of a D x D matrix, which is singular for fewer than D images.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     fa, fb = _factor(a), _factor(b)
-    both = np.linalg.svd(fa @ fb.T, compute_uv=False).sum()
+    shared = np.linalg.svd(fa @ fb.T, compute_uv=False).sum()
     gap = a.mean(0) - b.mean(0)
-    return float(max(gap @ gap + (fa**2).sum() + (fb**2).sum() - 2 * both, 0.0))
+    return float(max(gap @ gap + (fa**2).sum() + (fb**2).sum() - 2 * shared, 0.0))
 
 
 def precision_recall(real: np.ndarray, made: np.ndarray, k: int = NEIGHBOURS) -> tuple[float, float]:
-    """(share of `made` inside the manifold of `real`, share of `real` inside that of `made`).
+    """(share of `made` inside the manifold of `real`, share of `real` inside the manifold of `made`).
 
-    A manifold is the union of balls around each image that reach to its k-th nearest other one; needs more than k of
-    each.
+    A manifold is the union of balls around the images, each up to its k-th nearest other image. Both sets need more
+    than k images.
     """
 
     def radius(x: np.ndarray) -> np.ndarray:
         d = squared(x, x)
-        np.fill_diagonal(d, -1.0)  # itself comes first, also beside copies
+        np.fill_diagonal(d, -1.0)  # an image is its own nearest, even where it has copies
         return np.partition(d, k, axis=1)[:, k]
 
     across = squared(real, made)
@@ -68,44 +70,26 @@ def precision_recall(real: np.ndarray, made: np.ndarray, k: int = NEIGHBOURS) ->
 
 
 def scales(size: int) -> int:
-    """How many of MS-SSIM's five scales an image of this size has room for."""
+    """Number of MS-SSIM's five scales that an image of this size has room for."""
     return sum(size // 2**s >= WINDOW for s in range(len(SCALES)))
-
-
-def _blur(x: np.ndarray) -> np.ndarray:
-    """N x H x W by the Gaussian window, where it lies inside: H and W shrink by WINDOW - 1."""
-    taps = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
-    taps /= taps.sum()
-    h, w = (side - WINDOW + 1 for side in x.shape[1:])
-    x = sum(t * x[:, i : i + h] for i, t in enumerate(taps))
-    return sum(t * x[:, :, i : i + w] for i, t in enumerate(taps))
 
 
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Multi-scale structural similarity of each a[i] and b[i] (uint8 N x S x S): N values, 1 for equal images.
 
-    Images with no room for five scales have the first ones, whose weights are brought to a sum of 1.
+    Images without room for five scales have the first ones, with weights scaled to a sum of 1.
     """
-    a, b = a.astype(float), b.astype(float)
-    weights = np.array(SCALES[: scales(a.shape[1])])
-    weights /= weights.sum()
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    result = np.ones(len(a))
-    for level, weight in enumerate(weights):
-        if level:
-            n, side = len(a), a.shape[1] // 2
-            a, b = (x[:, : 2 * side, : 2 * side].reshape(n, side, 2, side, 2).mean((2, 4)) for x in (a, b))
-        ma, mb = _blur(a), _blur(b)
-        va, vb, cov = _blur(a * a) - ma**2, _blur(b * b) - mb**2, _blur(a * b) - ma * mb
-        contrast = (2 * cov + c2) / (va + vb + c2)
-        if level == len(weights) - 1:
-            contrast = contrast * (2 * ma * mb + c1) / (ma**2 + mb**2 + c1)
-        result *= np.maximum(contrast.mean((1, 2)), 0) ** weight
-    return result
+    a, b = (torch.from_numpy(images[:, None].astype(np.float64)) for images in (a, b))
+    weights = np.array(SCALES[: scales(a.shape[-1])])
+    weights = tuple(float(w) for w in weights / weights.sum())
+    similarity = multiscale_structural_similarity_index_measure(
+        a, b, kernel_size=WINDOW, sigma=1.5, data_range=255.0, betas=weights, normalize="relu", reduction="none"
+    )
+    return similarity.numpy().reshape(len(a))
 
 
 def halves(patients: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Places of two sets of images, as many in one as in the other, at most LARGEST, with no patient in both."""
+    """Indices of two sets of images of equal size, at most LARGEST each, with no patient in both."""
     code = np.unique(patients, return_inverse=True)[1]
     place = rng.permutation(code.max() + 1)[code]  # each patient's place in a random order
     order = np.lexsort((rng.random(len(code)), place))
@@ -133,12 +117,12 @@ def compare(
     replicates: int,
     rng: np.random.Generator,
 ) -> list[dict]:
-    """Rows of replicate, which (generated | real), n and MEASURES: one random half of the real images against as many
-    generated ones, and against the other half (the floor).
+    """Rows of replicate, which (generated | real), n and MEASURES: a random half of the real images against equally
+    many generated ones (generated), and against the other half (real: the floor).
 
-    real, made: features, as many of one as of the other; *_images: uint8 N x S x S; patients: of the real ones.
-    MS-SSIM is the mean over pairs, within the generated images, and between the halves: of no patient with himself.
-    No rows where a half would have fewer than two images.
+    real, made: features, equally many; *_images: uint8 N x S x S; patients: of the real images. MS-SSIM is the mean
+    over pairs: of two generated images, and of two real images of different patients. There are no rows where a half
+    would have fewer than two images.
     """
     assert len(real) == len(made) == len(patients)
     rows = []
@@ -146,24 +130,24 @@ def compare(
         a, b = halves(patients, rng)
         n = len(a)
         if n < 2:
-            continue  # one patient with nearly all the images, or two images
+            continue  # two images, or one patient with nearly all of them
         order = rng.permutation(len(made))
         g, h = order[:n], order[n : 2 * n]
         for which, values, images in (
             ("generated", measure(real[a], made[g]), (made_images[g], made_images[h])),
             ("real", measure(real[a], real[b]), (real_images[a], real_images[b])),
         ):
-            alike = ms_ssim(*(x[:PAIRS] for x in images)).mean()
-            rows.append({"replicate": replicate, "which": which, "n": n} | values | {"ms_ssim": float(alike)})
+            similarity = ms_ssim(*(x[:PAIRS] for x in images)).mean()
+            rows.append({"replicate": replicate, "which": which, "n": n} | values | {"ms_ssim": float(similarity)})
     return rows
 
 
 def summary(rows: list[dict]) -> dict[str, dict]:
-    """Per measure the mean and the middle 95 % over the random halves, of the generated, of the floor and of their
-    difference, and whether that is clear of 0.
+    """Mean and middle 95 % over the random halves, per measure: generated, floor, their difference, and told_apart,
+    whether the interval of the difference excludes 0.
 
-    The spread between random halves is about that of another sample of patients (the delete-half jackknife): for images
-    of one kind at most 1 in 20 are told apart, given some dozens of halves.
+    The spread between random halves approximates that between samples of patients (the delete-half jackknife): given
+    some dozens of halves, at most 1 in 20 sets of the same kind are told apart.
     """
     result = {}
     for name in MEASURES if rows else ():

@@ -1,47 +1,220 @@
-"""The control arms of the GAN question: what else than a trained GAN could explain a gain of the enriched table.
+"""The control arms of the GAN question: what else than a trained GAN could explain a gain of the enriched table?
 
-Each arm is the baseline's classifier, settings, validation and test patients, and takes as many steps as `gan` (paper
-1's final model) but for the first. From `baseline_steps` it differs in its training table or in its objective:
-
-baseline        the real images, the baseline's own number of steps
-baseline_steps  the real images alone
-oversampling    real positives drawn again, as many as `gan` adds, with all their own labels
-pos_weight      the positives' loss weighted until their share of it is that of the enriched table
-auc_margin      the AUC margin loss (Yuan et al. 2021) in the second half of the steps
-gan             the generated images of `balance`
-gan_untrained   the same rows, images of the generators with their initial weights: does any extra image do it?
-blurred         the same rows, real positives through the GAN's size and back: does lost resolution alone do it? Where
-                `balance` samples whole label vectors, theirs are their own
-pretrained      the generated images first, the real ones after (as RoentGen-v2's authors do, arXiv 2508.16783); where
-                `balance` masks the other labels, each finding is the others' negative
+Every arm is the baseline's classifier with the same settings, validation patients and test patients. All but `baseline`
+take as many optimiser steps as `gan`, which is paper 1's final model. They differ in the training table, in the images
+or in the objective, as ARMS describes. This file imports no torch: the evaluation and the report read ARMS as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-ARMS = (
-    *("baseline", "baseline_steps", "oversampling", "pos_weight", "auc_margin"),
-    *("gan", "gan_untrained", "blurred", "pretrained"),
-)
+from cxr.core.findings import in_view
+from cxr.core.resize import resize
+from cxr.core.store import open_store
 
 
-def check_arm(arm: str) -> str:
-    """The arm's name. Raises ValueError, with the choices, for another."""
-    if arm not in ARMS:
-        raise ValueError(f"unknown arm {arm!r} in study.arms: choose from {', '.join(ARMS)}")
-    return arm
+@dataclass(frozen=True)
+class Inputs:
+    """What an arm's table and images are made from.
+
+    enriched: the table that `balance` wrote, real rows first; generated: finding (slug) -> number of images added;
+    labels: of LABELLINGS in cxr/synthesis/balance.py; balanced: folder of `balance`; gan_store: folder of the real
+    images at the GAN's size; untrained: (finding, n) -> n images of its generator with the initial weights; view and
+    size: the classifier's; seed: of `balance`.
+    """
+
+    enriched: pd.DataFrame
+    generated: dict[str, int]
+    labels: str
+    balanced: Path
+    gan_store: Path
+    untrained: Callable[[str, int], Iterable[np.ndarray]]
+    view: str
+    gan_view: str
+    size: int
+    gan_size: int
+    seed: int
+
+    @cached_property
+    def real(self) -> pd.DataFrame:
+        return self.enriched[~self.enriched["synthetic"]]
+
+    @cached_property
+    def extra(self) -> pd.DataFrame:
+        """The rows of the generated images."""
+        return self.enriched[self.enriched["synthetic"]].reset_index(drop=True)
+
+    @cached_property
+    def train(self) -> pd.DataFrame:
+        """The real rows that the classifier trains on."""
+        return in_view(self.real[self.real["split"] == "train"], self.view)
+
+    @cached_property
+    def repeated(self) -> pd.DataFrame:
+        """Real positives that the GAN could learn from, as many of each finding as `balance` adds."""
+        positives = in_view(self.train, self.gan_view)
+        drawn = [repeat_positives(name, n, positives, self.seed) for name, n in self.generated.items()]
+        return pd.concat(drawn, ignore_index=True)
+
+
+def real_rows(inputs: Inputs) -> pd.DataFrame:
+    return inputs.real
+
+
+def enriched_rows(inputs: Inputs) -> pd.DataFrame:
+    return inputs.enriched
+
+
+def oversampled_rows(inputs: Inputs) -> pd.DataFrame:
+    return pd.concat([inputs.real, inputs.repeated], ignore_index=True)
+
+
+def blurred_rows(inputs: Inputs) -> pd.DataFrame:
+    """The enriched table. Under sampled labels, a blurred X-ray carries its own labels, not those that were drawn."""
+    if inputs.gan_size >= inputs.size:
+        raise ValueError(
+            f"study.arms has blurred, but gan.size = {inputs.gan_size} is not below classifier.size = {inputs.size}: "
+            "nothing would be blurred and the arm would be oversampling; take it out of study.arms"
+        )
+    if inputs.labels != "sampled":
+        return inputs.enriched
+    labels = [name for name in inputs.extra if name.startswith(("target.", "weight.", "uncertain."))]
+    blurred = inputs.extra.assign(**{name: inputs.repeated[name] for name in labels})
+    return pd.concat([inputs.real, blurred], ignore_index=True)
+
+
+def pretraining_rows(inputs: Inputs) -> pd.DataFrame:
+    """The enriched table. Under masked labels, each rare finding is negative where another one was generated: a table
+    that holds positives alone would teach the classifier to call everything positive.
+    """
+    if inputs.labels != "masked":
+        return inputs.enriched
+    if len(inputs.generated) == 1:
+        raise ValueError(
+            f"study.arms has pretrained, but {next(iter(inputs.generated))} is the only rare finding and "
+            "balance.labels = masked: generated X-rays alone would teach the classifier to call everything positive; "
+            "set balance.labels to sampled or one_hot"
+        )
+    weights = {f"weight.{name}": np.float32(1) for name in inputs.generated}
+    return pd.concat([inputs.real, inputs.extra.assign(**weights)], ignore_index=True)
+
+
+def generated_images(inputs: Inputs) -> Iterator[np.ndarray]:
+    store = open_store(inputs.balanced / "images")
+    return (store.images[row] for row in store.rows(inputs.extra["image_id"]))
+
+
+def untrained_images(inputs: Inputs) -> Iterator[np.ndarray]:
+    return (resize(image, inputs.size) for name, n in inputs.generated.items() for image in inputs.untrained(name, n))
+
+
+def blurred_images(inputs: Inputs) -> Iterator[np.ndarray]:
+    store = open_store(inputs.gan_store)
+    return (resize(store.images[row], inputs.size) for row in store.rows(inputs.repeated["image_id"]))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One control arm.
+
+    title and description: as the report names it; generated: whether it trains on images of a trained or untrained
+    generator; objective: of OBJECTIVES in cxr/classifier/objectives.py; rows: its training table; images: those of the
+    table's synthetic rows, in their order, or None; synthetic_first: whether the synthetic rows come first, alone;
+    enriched_steps: whether an epoch counts as many images as the enriched table has.
+    """
+
+    title: str
+    description: str
+    generated: bool = False
+    objective: str = "cross_entropy"
+    rows: Callable[[Inputs], pd.DataFrame] = real_rows
+    images: Callable[[Inputs], Iterator[np.ndarray]] | None = None
+    synthetic_first: bool = False
+    enriched_steps: bool = True
+
+
+ARMS = {
+    "baseline": Arm(
+        "baseline", "the real images alone, for its own number of optimiser steps, as in the paper",
+        enriched_steps=False,
+    ),
+    "baseline_steps": Arm("more steps", "the same images for as many optimiser steps as the GAN arm takes"),
+    "oversampling": Arm(
+        "oversampling", "real positives of the rare findings repeated instead of generated ones", rows=oversampled_rows
+    ),
+    # The weight makes the positives' share of the loss what it is in the enriched table.
+    "pos_weight": Arm(
+        "positive weight", "the loss of a rare finding\u2019s positives weighs more; no image is added",
+        objective="pos_weight",
+    ),
+    # Yuan et al. 2021; in the second half of the steps.
+    "auc_margin": Arm(
+        "AUC margin", "a loss that ranks positives above negatives by a margin; no image is added",
+        objective="auc_margin",
+    ),
+    "gan": Arm(
+        "GAN", "generated positives of the rare findings added, as in the final classifier",
+        generated=True, rows=enriched_rows, images=generated_images,
+    ),
+    "gan_untrained": Arm(
+        "untrained GAN", "as many images of a generator with its first weights: does any image do it?",
+        generated=True, rows=enriched_rows, images=untrained_images,
+    ),
+    "blurred": Arm(
+        "blurred", "real positives brought to the GAN\u2019s size and back: its loss of resolution alone",
+        rows=blurred_rows, images=blurred_images,
+    ),
+    # As the authors of RoentGen-v2 do (arXiv 2508.16783).
+    "pretrained": Arm(
+        "pretrained", "trained on generated images first, then on the real ones alone",
+        generated=True, rows=pretraining_rows, images=generated_images, synthetic_first=True,
+    ),
+}  # fmt: skip
+
+
+def check_arm(name: str) -> Arm:
+    """The arm of this name. Raises ValueError, with the choices, for another name."""
+    if name not in ARMS:
+        raise ValueError(f"unknown arm {name!r} in study.arms: choose from {', '.join(ARMS)}")
+    return ARMS[name]
+
+
+def training_settings(arm: Arm, inputs: Inputs) -> dict:
+    """The keys of arm.json in which the arm's training differs from a baseline's.
+
+    epoch_images: number of images that an epoch counts; lead: whether the synthetic rows come first; shares: finding ->
+    share of positives in the enriched table, by weight, which pos_weight reaches.
+    """
+    added = in_view(inputs.extra, inputs.view)
+    settings: dict = {"objective": arm.objective}
+    if arm.enriched_steps:
+        settings["epoch_images"] = len(inputs.train) + len(added)
+    if arm.synthetic_first:
+        settings["lead"] = True
+    if arm.objective == "pos_weight":
+        table = pd.concat([inputs.train, added])
+        settings["shares"] = {
+            name: float(np.average(table[f"target.{name}"], weights=table[f"weight.{name}"]))
+            for name in inputs.generated
+        }
+    return settings
 
 
 def repeat_positives(finding: str, n: int, train: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """n rows of `train` that are certain positives of the finding, none a second time before every one was used once.
+    """n rows of `train` that are certain positives of the finding; none repeats before every one was used.
 
-    Raises ValueError when n rows are wanted of none.
+    Raises ValueError when rows are wanted but the finding has no positive.
     """
-    having = train[train[f"truth.{finding}"] == 1].sort_values("image_id", ignore_index=True)
-    if n and having.empty:
-        raise ValueError(f"{finding}: no certain positive to draw again; take it out of rare.findings")
+    positives = train[train[f"truth.{finding}"] == 1].sort_values("image_id", ignore_index=True)
+    if n and positives.empty:
+        raise ValueError(f"{finding}: no certain positive to repeat; take it out of rare.findings")
     rng = np.random.default_rng([seed, *finding.encode()])
-    passes = [rng.permutation(len(having)) for _ in range(-(-n // len(having)))] if n else [np.array([], int)]
-    return having.iloc[np.concatenate(passes)[:n]].reset_index(drop=True)
+    passes = [rng.permutation(len(positives)) for _ in range(-(-n // len(positives)))] if n else [np.array([], int)]
+    return positives.iloc[np.concatenate(passes)[:n]].reset_index(drop=True)

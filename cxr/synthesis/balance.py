@@ -1,12 +1,12 @@
-"""How many synthetic images of each rare finding balance the training table, and which labels they carry.
+"""How many synthetic images of each rare finding balance the training table, and which labels they have.
 
-Paper 1 adds "enough to almost balance" without a number. Here balance has a definition: after adding n_i images of each
-finding i, its share of all images is `target_prevalence` r,
+Paper 1 adds "enough to almost balance" and gives no number. Here, n_i images of each finding i are added so that its
+share of all images is `target_prevalence` r,
     p_i + n_i = r (N + X),   X = sum of n_j over the findings,
-with p_i positives among N real training images. A synthetic image is positive for its own finding only, so that every
-image added for one finding dilutes the others. Summed over k findings: X (1 - k r) = k r N - P, which has a finite X
-only for r < 1 / k: the literal 50 / 50 of three findings would need a negative number of images (docs/papers.md, E26).
-A finding that is already frequent enough gets none and drops out.
+with p_i positives among N real training images. A synthetic image is positive for its own finding only, so every image
+added for one finding dilutes the others. Summed over k findings with P positives, X (1 - k r) = k r N - P has a finite
+solution only for r < 1 / k: 50 / 50 for three findings would need a negative number of images (docs/papers.md, E26).
+A finding that is frequent enough already gets none and drops out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LABELLINGS = ("masked", "one_hot", "sampled")
 
 
 def solve(positives: dict[str, int], n: int, target_prevalence: float) -> dict[str, int]:
-    """Synthetic images per finding (slug -> count >= 0) for N = n real images with the given positives.
+    """Number of synthetic images per finding (slug), for N = n real images with these positives.
 
     Raises ValueError, with the arithmetic, when no finite number of images reaches the target.
     """
@@ -35,7 +35,7 @@ def solve(positives: dict[str, int], n: int, target_prevalence: float) -> dict[s
         room = 1 - k * r
         if room <= 0:
             if all(count >= r * n for count in active.values()):
-                break  # nothing to add in the first place
+                break  # nothing to add
             x = (k * r * n - p) / room if room else math.inf
             raise ValueError(
                 f"balance.target_prevalence = {r:g} can't be reached for {k} findings at once: "
@@ -47,36 +47,67 @@ def solve(positives: dict[str, int], n: int, target_prevalence: float) -> dict[s
         most = max(active, key=active.__getitem__)
         if active[most] < r * (n + max(x, 0)):
             return {f: max(0, round(r * (n + x) - p)) if f in active else 0 for f, p in positives.items()}
-        del active[most]  # one at a time: without it the others need more images, which may dilute the next one
+        del active[most]  # one at a time: the others then need more images, which may dilute the next one
     return dict.fromkeys(positives, 0)
 
 
-def sources(findings: list[str], n: int, real: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """n random real training rows, with repeats, of images certainly positive for at least one of the findings
-    (slugs). Raises ValueError where there is none.
+def wanted(train: pd.DataFrame, findings: list[str], target_prevalence: float) -> dict[str, tuple[int, int]]:
+    """Finding (slug) -> (positives, synthetic images that balance it), for the real training rows.
+
+    Raises ValueError where no finding needs an image.
     """
-    having = real[(real[[f"truth.{name}" for name in findings]] == 1).any(axis=1)]
-    if having.empty:
+    positives = {name: round(prevalence(train, name) * len(train)) for name in findings}
+    added = solve(positives, len(train), target_prevalence)
+    if not any(added.values()):
+        raise ValueError(
+            f"every finding already has a prevalence of {target_prevalence:g}; "
+            f"raise balance.target_prevalence: {positives} of {len(train):,}"
+        )
+    return {name: (positives[name], added[name]) for name in findings}
+
+
+def sources(findings: list[str], n: int, real: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """n random real training rows, with repeats, that are certainly positive for one of the findings (slugs) or more.
+
+    Raises ValueError where there is none.
+    """
+    positives = real[(real[[f"truth.{name}" for name in findings]] == 1).any(axis=1)]
+    if positives.empty:
         raise ValueError(
             f"{' and '.join(findings)}: no real training image of the classifier's view to take labels from; "
             "set balance.labels to masked, or take it out of rare.findings"
         )
-    return having.iloc[rng.integers(len(having), size=n)]
+    return positives.iloc[rng.integers(len(positives), size=n)]
 
 
-def check(labels: str, view: str, mode: str, learnt: str, generator: str) -> None:
-    """Raises ValueError for labels that a generator's images can't carry, and for a classifier's view (classifier.view)
-    that would see none of the images, or others beside its own. mode, learnt: the generator's gan.mode and gan.view.
+def check(labels: str, view: str, mode: str, gan_view: str, generator: str) -> None:
+    """Raises ValueError for labels that the generator's images can't have, and for a classifier.view (view) that the
+    images don't have. mode and gan_view: the generator's gan.mode and gan.view.
     """
     if mode == "pooled" and labels == "masked":
         raise ValueError(
             f"balance.labels = masked, but the pooled generator {generator} makes X-rays of no known finding: "
             "set balance.labels to sampled or one_hot (the paper's reading), or gan.mode to conditional"
         )
-    if view not in ("all", learnt):
+    if view not in ("all", gan_view):
         raise ValueError(
-            f"classifier.view = {view}, but the generator {generator} learnt from gan.view = {learnt}: set gan.view to "
-            f"{view}, or classifier.view to all"
+            f"classifier.view = {view}, but the generator {generator} was trained on gan.view = {gan_view}: set "
+            f"gan.view to {view}, or classifier.view to all"
+        )
+
+
+def check_copies(name: str, share: float | None, generated: int, folder: object, most: float) -> None:
+    """Raises ValueError when more than `most` of a finding's generated images are copies of training images.
+
+    share: of the `generated` images that fidelity judged, in `folder`; None: it could not judge them, which is printed.
+    """
+    if share is None:
+        print(f"balance: {name}: unknown whether its generator replays training images: it has no held-out X-ray")
+    elif share > most:
+        raise ValueError(
+            f"{name}: {share:.1%} of {generated:,} generated X-rays replay training images ({folder}), "
+            f"more than balance.max_duplicates = {most:g}: train its GAN for fewer gan.epochs, take it out of "
+            "rare.findings, or raise the limit"
         )
 
 
@@ -92,12 +123,12 @@ def synthetic_rows(
 ) -> pd.DataFrame:
     """Label rows for n synthetic images of one finding (a slug), as in the label table, with synthetic = True.
 
-    labels: masked - only the own finding counts in the loss (weight 1, target 1), the other 13 have weight 0;
-    one_hot - the other 13 count as absent (the paper's reading; a false negative wherever the image shows more);
-    sampled - targets and weights of `drawn`, n real training rows. known: the image is made to show the finding; a
-    pooled generator's is not, and sampled labels then stay as drawn. Where the real rows have a class of uncertain
-    labels of its own (uncertain.<slug>), only sampled labels are of it. projection: what the generator learnt from; of
-    one that learnt from 'all', nobody knows which an image is.
+    labels: masked - only the finding itself counts in the loss (weight 1, target 1), the other 13 have weight 0;
+    one_hot - the other 13 count as absent (the paper's reading; false wherever the image shows more);
+    sampled - targets and weights of `drawn`, n real training rows. known: whether the image is made to show the
+    finding; a pooled generator's is not, and its sampled labels stay as drawn. Where uncertain is a class of its own
+    (columns uncertain.<slug>), only sampled labels may be of it. projection: the view that the generator was trained
+    on, which may be 'all'.
     """
     assert labels in LABELLINGS, labels
     target = np.zeros((n, len(SLUGS)), np.float32)
@@ -122,7 +153,22 @@ def synthetic_rows(
 
 def prevalence(table: pd.DataFrame, finding: str) -> float:
     """Mean target of the finding over the training rows: the share of positives, where a target between 0 and 1 (a
-    smoothed or predicted label) counts as that part of one.
+    smoothed or predicted label) counts in part.
     """
     train = table[table["split"] == "train"]
     return float(train[f"target.{finding}"].to_numpy(np.float64).mean())
+
+
+def plan(
+    train: pd.DataFrame, enriched: pd.DataFrame, counts: dict[str, tuple[int, int]], gans: dict[str, dict[str, int]]
+) -> dict:
+    """The counts of plan.json. train and enriched: the training rows in the classifier's view before and after; counts:
+    of `wanted`; gans: finding -> gan_images and gan_epochs of its generator.
+    """
+    findings = {}
+    for name, (positives, generated) in counts.items():
+        before, after = (round(prevalence(table, name), 6) for table in (train, enriched))
+        findings[name] = {"positives": positives, "generated": generated}
+        findings[name] |= {"prevalence_before": before, "prevalence_after": after, **gans[name]}
+    added = sum(generated for _, generated in counts.values())
+    return {"train_images": len(train), "synthetic_images": added, "findings": findings}

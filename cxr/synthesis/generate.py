@@ -1,17 +1,16 @@
-"""X-rays of one finding from its generator, and the label rows that they carry: what `balance` adds to the training
-table, and the control arm of untrained generators after it.
-"""
+"""X-rays of one finding from its generator, and their label rows, for `balance` and for the arm gan_untrained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from cxr.core.files import read_json
+from cxr.core.files import Progress, read_json
+from cxr.core.resize import resize
 from cxr.gan import generators, nets
 from cxr.gan.formats import Generator
 from cxr.synthesis import balance
@@ -22,13 +21,14 @@ if TYPE_CHECKING:
 
 
 def read(folder: Path) -> Generator:
-    """What a generator's JSON says of it. Raises ValueError, naming the file and the cure, when it is not one."""
+    """A generator's generator.json. Raises ValueError, with the file and the cure, when it can't be read."""
     return read_json(folder / "generator.json", f"gan@{folder.name}", Generator)
 
 
 def generator(folder: Path, meta: Generator, trained: bool = True) -> nets.Generator:
-    """The net that `read` told of. trained: False for the generator as it was before its first step. Raises ValueError
-    where the weights are of another net.
+    """The net of a generator's folder; trained: False for its initial weights.
+
+    Raises ValueError where the weights belong to another net.
     """
     labels = len(generators.members(folder.name)) if meta.mode == "conditional" else 0
     net = (meta.size, meta.z_dim, meta.width, meta.channels, meta.seed)
@@ -41,8 +41,10 @@ def generator(folder: Path, meta: Generator, trained: bool = True) -> nets.Gener
 def synthesise(
     fabric: Fabric, folder: Path, name: str, n: int, labels: str, train: pd.DataFrame, seed: int, trained: bool = True
 ) -> tuple[Iterator[np.ndarray], pd.DataFrame]:
-    """(n images of a finding, S x S uint8 one by one, their label rows). folder: of the generator; labels: of
-    balance.LABELLINGS; train: the real training rows, from which label vectors are drawn; trained: as `generator`.
+    """(iterator over n images of a finding, uint8 S x S, their label rows).
+
+    folder: of the generator; labels: of balance.LABELLINGS; train: the real training rows that label vectors are drawn
+    from; trained: as in `generator`.
     """
     meta, members = read(folder), generators.members(folder.name)
     conditional, pooled = (meta.mode == kind for kind in ("conditional", "pooled"))
@@ -62,3 +64,28 @@ def synthesise(
             yield from nets.generate(g, many, meta.z_dim, *key, start, device=fabric.device, labels=part)
 
     return images(), balance.synthetic_rows(name, n, labels, train, meta.view, drawn, known=not pooled)
+
+
+def enrich(
+    fabric: Fabric,
+    rows: pd.DataFrame,
+    train: pd.DataFrame,
+    folders: Mapping[str, Path],
+    counts: Mapping[str, int],
+    labels: str,
+    size: int,
+    seed: int,
+) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """(rows with the synthetic rows after them, the synthetic images at `size`, in the same order).
+
+    folders: finding -> folder of its generator; counts: finding -> number of images; the others as in `synthesise`.
+    """
+    blocks, images = [rows], []
+    with Progress("balance", sum(counts.values())) as progress:
+        for name, n in counts.items():
+            generated, generated_rows = synthesise(fabric, folders[name], name, n, labels, train, seed)
+            blocks.append(generated_rows)
+            for image in generated:
+                images.append(resize(image, size))
+                progress.update(1)
+    return pd.concat(blocks, ignore_index=True), images

@@ -33,7 +33,7 @@ def test_a_finding_set_by_the_view_alone_is_caught():
     rows, rng = people(1200), np.random.default_rng(1)
     truth = (rows["view"] == "AP").to_numpy() ^ (rng.random(len(rows)) < 0.1)
     train, predicted = tables(rows, truth, (rows["view"] == "AP").to_numpy() * 0.5 + 0.2 * rng.random(len(rows)))
-    below = metadata.beside(predicted, train, "records.parquet", rows)
+    below = metadata.replace_scores(predicted, train, "records.parquet", rows)
     found = classifiers.judge({"u": predicted, "final": predicted, "floor_u": below}, "u", SETTINGS, "floor_u")
     mean = found["auc"].set_index(["model", "finding"])["auc"]
     assert mean["final", "macro"] > 0.85 and mean["floor_u", "macro"] > 0.85
@@ -50,7 +50,7 @@ def test_a_classifier_that_reads_the_image_is_above_the_floor():
     rows, rng = people(), np.random.default_rng(1)
     truth = rng.random(len(rows)) < 0.4
     train, predicted = tables(rows, truth, 0.4 * truth + 0.5 * rng.random(len(rows)))
-    below = metadata.beside(predicted, train, "records.parquet", rows)
+    below = metadata.replace_scores(predicted, train, "records.parquet", rows)
     found = classifiers.judge({"u": predicted, "final": predicted, "floor_u": below}, "u", SETTINGS, "floor_u")
     assert (found["floor"]["low"] > 0.2).all() and (found["floor"]["floor"] < 0.65).all()
     assert (found["floor"]["detectable"] < found["floor"]["difference"]).all()
@@ -60,16 +60,18 @@ def test_it_learns_from_training_labels_alone():
     rows, rng = people(), np.random.default_rng(1)
     truth = rng.random(len(rows)) < 0.4
     train, predicted = tables(rows, truth, rng.random(len(rows)))
-    before = metadata.beside(predicted, train, "records.parquet", rows)
+    before = metadata.replace_scores(predicted, train, "records.parquet", rows)
     other = predicted.assign(**{f"truth.{s}": 1 - predicted[f"truth.{s}"] for s in SLUGS})
-    assert np.array_equal(columns_of(before, "score"), columns_of(metadata.beside(other, train, "r", rows), "score"))
+    assert np.array_equal(
+        columns_of(before, "score"), columns_of(metadata.replace_scores(other, train, "r", rows), "score")
+    )
     changed = train.assign(**{f"target.{s}": 1 - train[f"target.{s}"] for s in SLUGS})
     assert not np.allclose(
-        columns_of(before, "score"), columns_of(metadata.beside(predicted, changed, "r", rows), "score")
+        columns_of(before, "score"), columns_of(metadata.replace_scores(predicted, changed, "r", rows), "score")
     )
     seen = pd.concat([train, predicted[:1]])
-    with pytest.raises(ValueError, match="'i0300' stands in a label table as a training image and in the predictions"):
-        metadata.beside(predicted, seen, "records.parquet", rows)
+    with pytest.raises(ValueError, match="'i0300' is a training image in a label table and also in the predictions"):
+        metadata.replace_scores(predicted, seen, "records.parquet", rows)
 
 
 def test_masked_labels_do_not_count_and_the_shares_are_kept():
@@ -77,7 +79,7 @@ def test_masked_labels_do_not_count_and_the_shares_are_kept():
     target, weight = (rng.random((len(rows), 2)) < 0.3).astype(float), (rng.random((len(rows), 2)) < 0.7).astype(float)
     fitted = metadata.fit(rows, target, weight)
     other = metadata.fit(rows, np.where(weight > 0, target, 1 - target), weight)
-    assert np.array_equal(fitted.coefficients, other.coefficients)
+    assert np.array_equal(metadata.predict(fitted, rows), metadata.predict(other, rows))
     for k in range(2):  # an intercept without penalty: the mean probability is the share
         at = weight[:, k] > 0
         assert metadata.predict(fitted, rows)[at, k].mean() == pytest.approx(target[at, k].mean(), abs=1e-4)
@@ -87,13 +89,13 @@ def test_unknown_age_sex_and_view_have_their_own_place():
     rows = people(5).assign(age=[50.0, np.nan, 155, -3, 60], sex=["F", None, "M", "F", "M"])
     rows = rows.assign(view=["AP", None, "PA", "RL", None], projection=["frontal"] * 3 + ["lateral"] * 2)
     assert metadata.views(rows).tolist() == ["AP", "unknown", "PA", "lateral", "lateral"]
-    x = metadata.features(rows, 55, 5)
-    assert x.tolist() == [
-        [1, 0, -1, 0, 1, 0, 0],
-        [0, 0, 0, 1, 0, 0, 0],
-        [0, 1, 0, 1, 0, 1, 0],
-        [1, 0, 0, 1, 0, 0, 1],
-        [0, 1, 1, 0, 0, 0, 1],
+    fitted = metadata.fit(rows, np.array([[1.0], [0], [0], [1], [0]]), np.ones((5, 1)))
+    assert fitted.features.transform(metadata._table(rows)).tolist() == [
+        [1, 0, 1, 0, 0, -1, 0],  # women, men, AP, PA, lateral, age, unknown age
+        [0, 0, 0, 0, 0, 0, 1],
+        [0, 1, 0, 1, 0, 0, 1],
+        [1, 0, 0, 0, 1, 0, 1],
+        [0, 1, 0, 0, 1, 1, 0],
     ]
     # Nothing known of anybody: every score is the share.
     nobody = rows.assign(age=np.nan, sex=None, view=None, projection="frontal")
@@ -111,9 +113,9 @@ def test_a_finding_with_one_class_or_no_label_is_constant():
 def test_classes_of_rsna():
     rows = people(300)
     names = np.select([rows["view"] == "AP", rows["view"] == "PA"], CLASSES[:2], CLASSES[2])
-    scores = metadata.classes(rows.assign(class_name=names), rows, 3)
+    scores = metadata.class_probabilities(rows.assign(class_name=names), rows, 3)
     assert np.allclose(scores.sum(axis=1), 1) and (np.array(CLASSES)[scores.argmax(axis=1)] == names).all()
-    two = metadata.classes(rows.assign(class_name=names), rows, 2)
+    two = metadata.class_probabilities(rows.assign(class_name=names), rows, 2)
     assert ((two[:, 1] > 0.5) == (names == CLASSES[2])).all()
 
 

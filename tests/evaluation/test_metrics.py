@@ -1,11 +1,16 @@
-"""AUC, intervals and tests against scikit-learn, slow direct implementations, and numbers worked out by hand."""
+"""AUC, intervals and tests against scikit-learn, pauc, statsmodels, slow direct implementations, and numbers worked out
+by hand."""
 
 import math
 from statistics import NormalDist
 
 import numpy as np
+import pauc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
+from statsmodels.stats.multitest import multipletests
 
 from cxr.evaluation import metrics
 
@@ -56,13 +61,25 @@ def test_bootstrap_equals_a_loop_over_roc_auc_score_with_the_same_draws(levels):
             assert fast[k, b] == pytest.approx(roc_auc_score(truth[known, k], scores[known, k]), abs=1e-12)
 
 
-def test_weighted_auc_is_scikit_learns_with_sample_weights():
+def plain_weighted_auc(truth, scores, weights):
+    """AUC = sum over positives i of w_i (W_below + W_tied / 2) / (W+ W-), straight from the formula."""
+    correct = 0.0
+    for score, weight in zip(scores[truth == 1], weights[truth == 1], strict=True):
+        below, tied = ((truth == 0) & (scores < score)), ((truth == 0) & (scores == score))
+        correct += weight * (weights[below].sum() + weights[tied].sum() / 2)
+    return correct / (weights[truth == 1].sum() * weights[truth == 0].sum())
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_weighted_auc_is_the_formula_and_scikit_learns_with_sample_weights(flipped):
     truth, scores = sample(4, findings=1, levels=3)
+    truth = 1 - truth if flipped else truth  # the positives are the larger class
     known = ~np.isnan(truth[:, 0])
     truth, scores = truth[known, 0], scores[known, 0]
     weights = np.random.default_rng(5).integers(0, 4, size=(len(truth), 5)).astype(np.uint16)
     fast = metrics.weighted_auc(truth, scores, metrics.Draws(np.arange(len(truth)), weights))
     assert fast == pytest.approx([roc_auc_score(truth, scores, sample_weight=w) for w in weights.T], abs=1e-12)
+    assert fast == pytest.approx([plain_weighted_auc(truth, scores, w.astype(float)) for w in weights.T], abs=1e-12)
 
 
 def test_draws_are_of_patients_and_do_not_depend_on_the_order_of_rows():
@@ -136,6 +153,17 @@ def test_delong_is_the_direct_form(levels):
     assert test.z == pytest.approx(contrast @ areas / math.sqrt(contrast @ covariance @ contrast))
 
 
+@pytest.mark.parametrize("levels", [None, 2])
+def test_delong_is_paucs(levels):
+    truth, scores = sample(10, findings=1, levels=levels)
+    known = ~np.isnan(truth[:, 0])
+    truth, scores = truth[known, 0], scores[known, 0].astype(float)
+    other = scores + np.random.default_rng(11).normal(size=len(scores)).round(1)
+    test = metrics.delong_test(truth, scores, other)
+    theirs = pauc.compare(*(pauc.ROC(truth.astype(int), s, direction="<") for s in (scores, other)), method="delong")
+    assert (-test.z, test.p) == pytest.approx((theirs.stat, theirs.p_value))
+
+
 def test_delong_by_hand():
     # First model: positives .8, .4 against negatives .6, .2: AUC 3/4, components 1, 1/2 and 1/2, 1, each variance 1/8.
     # Its variance is 1/8 / 2 + 1/8 / 2 = 1/8. The second is perfect, of variance 0: z = (1/4) / sqrt(1/8) = sqrt(1/2).
@@ -170,6 +198,11 @@ def test_holm_by_hand():
     assert metrics.holm(np.array([0.6, 0.7])) == pytest.approx([1, 1])
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_is_statsmodels(p):
+    assert metrics.holm(np.array(p)) == pytest.approx(multipletests(p, method="holm")[1])
+
+
 def test_wilson_of_the_adgm_papers_totals():
     assert metrics.wilson(1384 + 810, 2669, 0.95) == pytest.approx((0.807, 0.836), abs=5e-4)
     assert metrics.wilson(1730, 2669, 0.95) == pytest.approx((0.630, 0.666), abs=5e-4)
@@ -196,16 +229,6 @@ def test_roc_is_scikit_learns_curve_and_thinning_keeps_its_shape(levels):
         off = np.abs(np.interp(x + y, fpr + tpr, tpr) - y).max()
         assert off < (1e-9 if points == 10**6 else 0.01)
         assert np.trapezoid(tpr, fpr) == pytest.approx(np.trapezoid(y, x), abs=1e-9 if points == 10**6 else 2e-3)
-
-
-def test_confusion_and_recalls_by_hand():
-    label, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 0])
-    matrix = metrics.confusion(label, predicted, 3)
-    assert matrix.tolist() == [[2, 1, 0], [0, 1, 1], [1, 0, 0]]
-    assert metrics.recalls(matrix) == pytest.approx([2 / 3, 1 / 2, 0])
-    paper = np.array([[1384, 386], [89, 810]])
-    assert metrics.recalls(paper) == pytest.approx([0.7819, 0.9010], abs=5e-5)
-    assert np.isnan(metrics.recalls(np.array([[1, 0], [0, 0]]))[1])
 
 
 def test_one_against_rest_is_scikit_learns():

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from cxr.core.findings import FINDINGS, SLUGS
 from cxr.evaluation import metrics, policies
-from tests.evaluation.test_classifiers import SETTINGS, one, predictions
+from tests.evaluation.make import SETTINGS, one, predictions
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_rows_come_in_the_order_of_image_id_and_other_columns_are_left(tmp_path)
         (lambda t: t.drop(columns="score.edema"), "column 'score.edema' is missing"),
         (lambda t: t.drop(columns="patient_id"), "column 'patient_id' is missing"),
         (lambda t: t.iloc[:0], "no rows"),
-        (lambda t: t.assign(image_id="i0"), "image_id 'i0' stands twice"),
+        (lambda t: t.assign(image_id="i0"), "image_id 'i0' occurs twice"),
         (lambda t: t.assign(patient_id=None), "a row without image_id, patient_id or split"),
         (lambda t: t.assign(split="valid"), "no row of the test split"),
         (lambda t: t.drop(columns="split_sha256"), "column 'split_sha256' is missing"),
@@ -107,15 +107,19 @@ def test_an_adgms_file_of_fewer_classes_is_refused(tmp_path):
 
 def test_models_must_have_seen_the_same_images():
     table = classifier()
-    same_images("a", table, "b", table.assign(**{"score.edema": 0}))  # scores may differ; blanks equal blanks
-    with pytest.raises(ValueError, match=r"a and b: 1 image\(s\) stand in only one of them, such as 'i7'"):
-        same_images("a", table, "b", table.iloc[:-1])
+
+    def differ(other):
+        same_images({"b": other, "a": table})
+
+    differ(table.assign(**{"score.edema": 0}))  # scores may differ; blanks equal blanks
+    with pytest.raises(ValueError, match=r"a and b: 1 image\(s\) are in only one of them, such as 'i7'"):
+        differ(table.iloc[:-1])
     with pytest.raises(ValueError, match="a and b: truth.edema of 'i3' differs"):
-        same_images("a", table, "b", table.assign(**{"truth.edema": table["truth.edema"].where(table.index != 3, 1)}))
+        differ(table.assign(**{"truth.edema": table["truth.edema"].where(table.index != 3, 1)}))
     with pytest.raises(ValueError, match="a and b: split of 'i1' differs; make both from the same split"):
-        same_images("a", table, "b", table.assign(split="test"))
+        differ(table.assign(split="test"))
     with pytest.raises(ValueError, match="a and b were made under different splits; make both from the same split"):
-        same_images("a", table, "b", table.assign(split_sha256="0b"))
+        differ(table.assign(split_sha256="0b"))
 
 
 def test_a_table_of_another_kind_is_no_prediction(tmp_path):

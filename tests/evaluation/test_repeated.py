@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cxr.evaluation import metrics
-from cxr.evaluation.repeated import PARTS, combine, difference
+from cxr.evaluation.names import DIFFERENCE
+from cxr.evaluation.repeated import combine, difference
 
 
 def test_patients_and_trainings_combine_by_hand():
@@ -57,7 +58,7 @@ def test_the_numbers_of_a_row_are_those_of_its_parts():
     rng = np.random.default_rng(0)
     differences, replicates = np.array([0.02, 0.05, -0.01]), 0.02 + 0.03 * rng.normal(size=(3, 400))
     row, both = difference(differences, replicates, 0.95, 0.8), combine(differences, replicates)
-    assert tuple(row) == PARTS and row["difference"] == pytest.approx(0.02)
+    assert tuple(row) == DIFFERENCE and row["difference"] == pytest.approx(0.02)
     assert row["sd"] == pytest.approx(differences.std(ddof=1))
     assert (row["low"], row["high"]) == metrics.interval(replicates.mean(axis=0), 0.95)[:2]
     assert (row["total_low"], row["total_high"]) == both.interval(0.02, 0.95)

@@ -10,11 +10,11 @@ import pytest
 from cxr.core.findings import SLUGS
 from cxr.evaluation import metrics
 from cxr.evaluation.classifiers import Settings
-from cxr.evaluation.study import REAL, best_control, check, judge_study, summary
+from cxr.evaluation.study import best_control, check, judge_study, summary
 from cxr.synthesis.arms import ARMS
 from stages import evaluate
 from stages.cli import main
-from tests.evaluation.test_classifiers import folder, models, stage, words  # noqa: F401  (folder and models are fixtures)
+from tests.evaluation.make import stage, words
 
 SETTINGS = Settings(replicates=100, min_positives=10)
 RARE = ["Pneumonia", "Lung Lesion", "Consolidation"]
@@ -116,7 +116,7 @@ def test_the_best_control_uses_no_generated_image_and_needs_validation():
     assert best_control(arms, np.array([[0.6, 0.9], [0.9, 0.9], [0.7, 0.1]])) == "blurred"
     assert best_control(arms, np.array([[np.nan, 0.6], [np.nan, 0.9], [np.nan, 0.5]])) == "baseline"
     assert best_control(arms, np.full((3, 2), np.nan)) is None and best_control(["gan"], np.ones((1, 2))) is None
-    assert not {"gan", "gan_untrained", "pretrained"} & set(REAL)
+    assert {name for name, arm in ARMS.items() if arm.generated} == {"gan", "gan_untrained", "pretrained"}
 
 
 def test_one_seed_has_no_p_and_no_combined_interval():
@@ -151,12 +151,12 @@ def test_what_is_no_study_is_said(arms, seeds, message):
 
 
 @pytest.fixture
-def trained(folder):  # noqa: F811
+def trained(folder):
     (folder / "study").mkdir()
     for arm in ("baseline", "gan"):
         for seed in (0, 1):
             table = pd.read_parquet(folder / "final.parquet")
-            noise = np.random.default_rng([ARMS.index(arm), seed]).normal(size=len(table)) * 0.02
+            noise = np.random.default_rng([list(ARMS).index(arm), seed]).normal(size=len(table)) * 0.02
             table["score.pneumonia"] = (table["score.pneumonia"] + noise).clip(0, 1).astype(np.float32)
             table.to_parquet(folder / "study" / f"{arm}-{seed}.parquet", index=False)
     return folder
@@ -183,7 +183,7 @@ def test_the_stage_writes_the_study_only_where_there_is_one(trained, tmp_path):
             lambda path: pd.read_parquet(path).assign(split_sha256="9f").to_parquet(path),
             "gan-1.parquet and .*u_zeroes.parquet were made under different splits",
         ),
-        (lambda path: pd.read_parquet(path)[2:].to_parquet(path), "2 image.s. stand in only one of them"),
+        (lambda path: pd.read_parquet(path)[2:].to_parquet(path), "2 image.s. are in only one of them"),
     ],
 )
 def test_predictions_that_are_missing_or_of_other_images_are_one_line(trained, tmp_path, capsys, change, message):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of
-from cxr.evaluation import calibration, metrics, operating, subgroups
+from cxr.evaluation import calibration, metrics, names, operating, subgroups
 from cxr.evaluation.classifiers import Settings
 
 SETTINGS = Settings(replicates=80, min_positives=10, bins=5)
@@ -76,7 +76,7 @@ def test_test_labels_change_nothing_that_is_fitted(predicted):
         other.loc[at, f"truth.{name}"] = 1 - other.loc[at, f"truth.{name}"]
     one, two = (operating.fit(t, TRAINED, TRUE, SETTINGS) for t in (predicted, other))
     assert np.array_equal(one.threshold, two.threshold, equal_nan=True)
-    for form in operating.FORMS:
+    for form in names.FORMS:
         assert np.array_equal(one.probability[form], two.probability[form], equal_nan=True)
     valid = predicted.assign(**{f"truth.{s}": np.where(at, predicted[f"truth.{s}"], 1) for s in SLUGS})
     assert np.isnan(operating.fit(valid, TRAINED, TRUE, SETTINGS).threshold).all()  # no negative left to fit on
@@ -136,14 +136,14 @@ def test_a_subgroups_numbers_are_those_of_its_images(predicted, who):
         return metrics.auc(t[:, None], s[:, None])[0], (s[t == 1] < limit).mean(), p.mean() - t.mean()
 
     inside, outside = numbers(np.flatnonzero(women)), numbers(np.flatnonzero(~women))
-    for name, mine, other in zip(subgroups.NUMBERS, inside, outside, strict=True):
+    for name, mine, other in zip(names.GROUP_NUMBERS, inside, outside, strict=True):
         assert row[name] == pytest.approx(mine) and row[f"{name}_gap"] == pytest.approx(mine - other)
     draws = metrics.draw_patients(predicted["patient_id"][test], 80, 0)
     gaps = []
     for b in range(80):  # the slow way: every drawn patient's images, as often as drawn
         rows = np.repeat(np.arange(len(truth)), draws.counts[draws.owner, b])
         gaps.append(np.subtract(numbers(rows[women[rows]]), numbers(rows[~women[rows]])))
-    for name, replicates in zip(subgroups.NUMBERS, np.transpose(gaps), strict=True):
+    for name, replicates in zip(names.GROUP_NUMBERS, np.transpose(gaps), strict=True):
         expected = np.quantile(replicates, [0.025, 0.975])
         assert (row[f"{name}_gap_low"], row[f"{name}_gap_high"]) == pytest.approx(tuple(expected))
 
@@ -153,11 +153,11 @@ def test_a_group_with_too_few_has_counts_and_no_number(predicted, who):
     table = subgroups.table({"final": predicted, "floor": predicted}, judged, who, SETTINGS)
     rows = table.set_index(["model", "finding", "attribute", "group"])
     few = rows.loc[("final", "Edema", "view", "unknown")]
-    assert few["n"] <= 2 and few[list(subgroups.NUMBERS)].isna().all()
+    assert few["n"] <= 2 and few[list(names.GROUP_NUMBERS)].isna().all()
     strict = subgroups.table({"final": predicted}, judged, who, SETTINGS._replace(min_positives=1000))
-    assert strict[[f"{n}{gap}" for n in subgroups.NUMBERS for gap in ("", "_gap")]].isna().all(axis=None)
+    assert strict[[f"{n}{gap}" for n in names.GROUP_NUMBERS for gap in ("", "_gap")]].isna().all(axis=None)
     assert (strict.query("finding == 'macro'")["findings"] == 0).all() and (strict["n"] > 0).any()
-    numbers = rows[list(subgroups.NUMBERS)].astype(float)
+    numbers = rows[list(names.GROUP_NUMBERS)].astype(float)
     no_limit = numbers.loc[("final", "Fracture", "sex", "men")]
     assert no_limit["auc"] > 0.5 and np.isnan(no_limit["fnr"]) and np.isnan(no_limit["offset"])
     assert np.isnan(numbers.loc[("floor", "Edema", "sex", "men"), "fnr"])

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.signal
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kernel_mmd
+from torch_fidelity.metric_prc import prc_features_to_metric
 
 from cxr.fidelity import measures
 
@@ -48,6 +52,18 @@ def test_kid_is_the_sum_over_pairs():
 
     expected = within(a) + within(b) - 2 * np.mean([k(x, y) for x in a for y in b])
     assert measures.kid(a, b) == pytest.approx(expected, rel=1e-12)
+
+
+def test_fid_kid_precision_and_recall_are_torch_fidelitys():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(60, 8)), 0.5 + rng.normal(size=(60, 8))
+    first, second = torch.from_numpy(a), torch.from_numpy(b)
+    statistics = [fid_features_to_statistics(x) for x in (first, second)]
+    fid = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    assert measures.frechet(a, b) == pytest.approx(fid, rel=1e-6)
+    assert measures.kid(a, b) == pytest.approx(kernel_mmd(a, b), rel=1e-9)
+    prc = prc_features_to_metric(first, second, prc_neighborhood=3, prc_batch_size=60, verbose=False)
+    assert measures.precision_recall(b, a) == pytest.approx((prc["precision"], prc["recall"]))
 
 
 def test_kid_by_hand():

@@ -13,25 +13,15 @@ from cxr.report.figures.forest import study as draw_arms
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Picture, Table, plot
 from cxr.report.sections.common import BOUNDS, FEW, TOTALS, Verdict, change_of, pick, too_few
+from cxr.synthesis.arms import ARMS
 
-ARMS = {  # arm -> its name on the page
-    "baseline": "baseline",
-    "baseline_steps": "more steps",
-    "oversampling": "oversampling",
-    "pos_weight": "positive weight",
-    "auc_margin": "AUC margin",
-    "blurred": "blurred",
-    "gan": "GAN",
-    "gan_untrained": "untrained GAN",
-    "pretrained": "pretrained",
-}
 MEANS = {"rare": "Mean of {} rare findings", "macro": "Mean of {} findings"}
 OVER_BOTH = ("sd", "p", "p_holm", "detectable")
 
 
 def arm_name(arm: str) -> str:
     """An arm's name on the page."""
-    return ARMS.get(arm, arm)
+    return ARMS[arm].title if arm in ARMS else arm
 
 
 def study(run: Artefacts) -> dict:

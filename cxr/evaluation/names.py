@@ -1,0 +1,79 @@
+"""The evaluation's tables: the columns of each, and the names that the report gives to what they hold. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from cxr import papers
+
+# Label policies, and the model that takes each finding from the policy with the best validation AUC.
+BEST_OF = "best_of"
+POLICIES = papers.POLICIES | {
+    "u_ignore": "U-Ignore",
+    "u_zeroes_lsr": "U-Zeroes, smoothed",
+    "u_ones_lsr": "U-Ones, smoothed",
+    "u_multiclass": "U-MultiClass",
+    "u_selftrained": "U-SelfTrained",
+    BEST_OF: "Best of each finding",
+}
+# Forms of a probability (cxr/evaluation/operating.py), scores of an ADGM, numbers of a subgroup.
+FORMS = {"raw": "as given", "prior": "prior shift", "calibrated": "calibrated"}
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "macro_auc": "AUC",  # one class against the rest, mean over the classes
+}
+GROUP_NUMBERS = ("auc", "fnr", "offset")
+# What the study's arms are compared with.
+REFERENCES = ("baseline", "best control")
+# A paired difference over patients (low, high) and over patients and trainings (cxr/evaluation/repeated.py).
+DIFFERENCE = ("difference", "low", "high", "sd", "total_low", "total_high", "df", "p", "detectable")
+
+
+def with_bounds(names: Iterable[str], ends: Sequence[str] = ("", "_low", "_high")) -> tuple[str, ...]:
+    """Each name with the ends of its interval."""
+    return tuple(f"{name}{end}" for name in names for end in ends)
+
+
+ERRORS = with_bounds(f"{number}_{form}" for form in FORMS for number in ("brier", "ece"))
+RATES = with_bounds(("sensitivity", "specificity"))
+VALIDATED = ("model", "patients", "finding", "n", "positives", "negatives", "valid_positives", "valid_negatives")
+RUN = ("variant", "classes", "labels", "draw", "which")
+COMPARED = ("difference", "low", "high", "detectable")
+
+TABLES = {
+    "auc": ("model", "finding", "split", "n", "positives", "negatives", "auc", "low", "high", "patients", "missing",
+            "findings"),
+    "compare": ("finding", "positives", "baseline", "final", *COMPARED, "z", "p", "p_holm"),
+    "floor": ("finding", "positives", "floor", "auc", *COMPARED, "z", "p", "p_holm", "model"),
+    "roc": ("model", "finding", "fpr", "tpr"),
+    "calibration": (*VALIDATED, "trained_share", "true_share", *ERRORS, "findings"),
+    "operating": (*VALIDATED, "threshold", *RATES, "findings"),
+    "reliability": ("model", "finding", "form", "bin", "n", "predicted", "observed", "low", "high"),
+    "subgroups": ("model", "attribute", "group", "n", "positives", "negatives", "finding", "patients",
+                  *with_bounds(f"{number}{kind}" for number in GROUP_NUMBERS for kind in ("", "_gap")), "findings"),
+    "best_of": ("finding", "positives", "negatives", "policy"),  # then auc.<policy>
+    "policies": ("policy", "finding", "positives", "findings", "patients", "reference", "auc", *COMPARED, "p",
+                 "p_holm"),
+    "study": ("arm", "finding", "seeds", "auc", "low", "high", "sd", "valid_auc", "positives", "n", "patients",
+              "findings", "valid_findings"),
+    "study_differences": ("arm", "reference", "control", "finding", "findings", "seeds", "positives", "n", *DIFFERENCE,
+                          "p_holm"),
+    "adgm": (*RUN, "n", "patients", *with_bounds(SCORES), "wilson_low", "wilson_high", "majority_share"),  # recall.<i>
+    "confusion": (*RUN, "true", "predicted", "n"),
+    "adgm_arms": ("variant", "classes", "labels", "draws", *with_bounds(SCORES, ("", "_low", "_high", "_sd"))),
+    "adgm_compare": ("variant", "control", "classes", "labels", "score", "draws", *DIFFERENCE),
+    "adgm_floor": ("classes", "labels", "view", "n", "patients", "auc", "low", "high"),
+}  # fmt: skip
+# Whole numbers that may be blank.
+COUNTS = ("positives", "negatives", "findings", "missing", "valid_positives", "valid_negatives", "valid_findings")
+
+
+def frame(table: str, rows: Sequence[dict], *more: str) -> pd.DataFrame:
+    """The rows as one of TABLES, with the columns `more` after its own."""
+    columns = [*TABLES[table], *more]
+    whole = [name for name in columns if name in (*COUNTS, "labels")]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(whole, "Int64"))

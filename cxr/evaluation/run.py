@@ -1,0 +1,89 @@
+"""The evaluation in four steps: policies, classifiers, study, adgm. Each gives tables and its part of metrics.json."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from cxr.adgm.variants import Run, leading
+from cxr.evaluation import adgm as adgm_tables
+from cxr.evaluation import metadata, operating, subgroups
+from cxr.evaluation import policies as policy_tables
+from cxr.evaluation import study as study_tables
+from cxr.evaluation.classifiers import Settings, judge, summary
+
+Models = Mapping[str, pd.DataFrame]  # name -> predictions, all of the same images
+
+
+class Result(NamedTuple):
+    """Tables by name (cxr/evaluation/names.py), and the part of metrics.json that goes with them."""
+
+    tables: dict[str, pd.DataFrame]
+    metrics: dict
+
+
+class Records(NamedTuple):
+    """Records with sex, age and view, and their file, which messages name."""
+
+    path: str | os.PathLike
+    table: pd.DataFrame
+
+
+def policies(models: Models, final_policy: str, settings: Settings) -> tuple[dict[str, pd.DataFrame], Result]:
+    """Does the policy matter? models: policy -> predictions. Also gives the predictions of the best of all policies."""
+    mix, tables = policy_tables.tables(models, final_policy, settings)
+    return mix, Result(tables, policy_tables.summary(tables))
+
+
+def classifiers(
+    models: Models,
+    mix: Models,
+    train: Mapping[str, pd.DataFrame],
+    records: Records,
+    final_policy: str,
+    findings: Sequence[str],
+    settings: Settings,
+) -> Result:
+    """How good are the baselines and final, against the metadata baseline, calibrated, and by subgroup?
+
+    models: each policy's predictions and 'final'; mix: of `policies`; train: model -> training rows of its label table;
+    findings: the rare ones' names.
+    """
+    names = [name for name in models if name != "final"]
+    floors = {f"floor_{p}": metadata.replace_scores(models[p], train[p], *records) for p in names}
+    floor = f"floor_{final_policy}"
+    tables = judge({**models, **mix, **floors}, final_policy, settings, floor)
+    pair = {name: models[name] for name in (final_policy, "final")}
+    trained = {name: operating.trained_share(train[name]) for name in pair}
+    true = operating.true_share(train[final_policy])
+    judged = {name: operating.fit(table, trained[name], true, settings) for name, table in pair.items()}
+    tables |= operating.tables(pair, judged, trained, true, settings)
+    people = metadata.people(*records, models["final"]["image_id"])
+    tables["subgroups"] = subgroups.table(pair | {floor: floors[floor]}, judged, people, settings)
+    metrics = summary(tables, names, final_policy, findings)
+    return Result(tables, metrics | operating.summary(tables, floor, final_policy))
+
+
+def study(models: study_tables.Models, findings: Sequence[str], settings: Settings) -> Result:
+    """Does the GAN help? models: (arm, seed) -> predictions; none: no study."""
+    if not models:
+        return Result({}, {})
+    tables = study_tables.judge_study(models, findings, settings)
+    return Result(tables, study_tables.summary(tables))
+
+
+def adgm(runs: Mapping[Run, pd.DataFrame], records: Records, split: pd.DataFrame, settings: Settings) -> Result:
+    """Does the unlabelled data help? runs: the ADGM's predictions, none: no ADGM; records and split: RSNA's."""
+    if not runs:
+        return Result({}, {})
+    tables = adgm_tables.tables(runs, settings)
+    train = records.table[records.table["image_id"].isin(split.loc[split["split"] == "train", "image_id"])]
+    people = metadata.people(*records, next(iter(runs.values()))["image_id"])
+    chosen = leading([run.variant for run in runs]), min(run.draw for run in runs)
+    led = {(run.classes, run.labels): table for run, table in runs.items() if (run.variant, run.draw) == chosen}
+    floors = {count: metadata.class_probabilities(train, people, count) for count in {run.classes: 0 for run in runs}}
+    tables["adgm_floor"] = subgroups.adgm(led, floors, people, settings)
+    return Result(tables, adgm_tables.summary(tables))

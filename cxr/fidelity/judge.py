@@ -1,0 +1,111 @@
+"""The images and the numbers of one finding's fidelity: which real images are compared, quality and copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cxr.fidelity import copies, measures
+from cxr.gan import generators, nets
+
+PAIRS = 10  # pairs of images in the picture
+
+
+class Judged(NamedTuple):
+    """One finding: the numbers of fidelity.json, the rows of halves.csv, and the most similar pairs as a picture."""
+
+    numbers: dict
+    halves: list[dict]
+    picture: np.ndarray
+
+
+def real_rows(
+    records: pd.DataFrame, findings: Sequence[str], view: str, splits: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(training rows, held-out rows) of the records that show one of the findings (slugs), sorted by image_id.
+
+    Held-out patients are only those that the generator never saw: under split.by = image a patient may be on both
+    sides. Raises ValueError for a finding with fewer than two training images.
+    """
+    rows = generators.positives(records, findings, view)
+    rows = rows.merge(splits[["image_id", "split"]], on="image_id").sort_values("image_id", ignore_index=True)
+    train, held_out = rows[rows["split"] == "train"], rows[rows["split"] != "train"]
+    held_out = held_out[~held_out["patient_id"].isin(train["patient_id"])]
+    for name, present in zip(findings, generators.vectors(train, findings).T, strict=True):
+        if present.sum() < 2:
+            raise ValueError(f"{name}: {int(present.sum())} real training images; take it out of rare.findings")
+    return train.reset_index(drop=True), held_out.reset_index(drop=True)
+
+
+def judge_findings(
+    findings: Sequence[str],
+    train: pd.DataFrame,
+    held_out: pd.DataFrame,
+    trained_on: np.ndarray,
+    real: Mapping[str, np.ndarray],
+    generate: Callable[..., np.ndarray],
+    features: Callable[[np.ndarray], np.ndarray],
+    replicates: int,
+    seed: int,
+) -> Iterator[Judged]:
+    """Judge as many generated images of each finding as there are real training images with it.
+
+    real: part (train, held_out) -> uint8 N x S x S; generate(labels N x K, *key) -> N images; features(images) ->
+    N x D; the others as in `judge_finding`.
+    """
+    vectors, known = generators.vectors(train, findings), {part: features(images) for part, images in real.items()}
+    for k, name in enumerate(findings):
+        positive = vectors[:, k] == 1
+        made = generate(vectors[positive], seed, 5, *([k] if len(findings) > 1 else []))
+        images, seen = {**real, "made": made}, known | {"made": features(made)}
+        yield judge_finding(name, positive, trained_on, train, held_out, images, seen, replicates, seed)
+
+
+def judge_finding(
+    name: str,
+    positive: np.ndarray,
+    trained_on: np.ndarray,
+    train: pd.DataFrame,
+    held_out: pd.DataFrame,
+    images: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
+    replicates: int,
+    seed: int,
+) -> Judged:
+    """Compare one finding's generated images with real ones.
+
+    images and features: part (train, held_out, made) -> uint8 N x S x S and N x D. Quality is compared with the
+    finding's own training images (positive: bool over `train`), copies with all that the generator was trained on
+    (trained_on: bool over `train`), since no copy can be of the patients that only selected its epoch.
+    """
+    made, patients = images["made"], train["patient_id"].to_numpy(object)
+    rng = np.random.default_rng([seed, *name.encode()])
+    rows = measures.compare(
+        features["train"][positive], features["made"], images["train"][positive], made, patients[positive],
+        replicates=replicates, rng=rng,
+    )  # fmt: skip
+    images = {**images, "train": images["train"][trained_on]}
+    features = {**features, "train": features["train"][trained_on]}
+    spaces = {part: {"features": features[part], "pixels": copies.pixels(x)} for part, x in images.items()}
+    mirrored = copies.pixels(images["train"][:, :, ::-1])
+    spaces["train"]["pixels"] = np.concatenate([spaces["train"]["pixels"], mirrored])
+    parts = spaces["train"], spaces["held_out"], spaces["made"]
+    memorisation, pairs = copies.judge(*parts, patients[trained_on], held_out["patient_id"].to_numpy(object), rng)
+    closest = pairs[:, :PAIRS]
+    picture = nets.grid(np.concatenate([made[closest[0]], images["train"][closest[1]]]), closest.shape[1])
+    numbers = {
+        "finding": name,
+        "real": int(positive.sum()),
+        "patients": int(train["patient_id"][positive].nunique()),
+        "generated": len(made),
+        "held_out": len(held_out),
+        "held_out_patients": int(held_out["patient_id"].nunique()),
+        "half": min((row["n"] for row in rows), default=0),
+        "replicates": len(rows) // 2,
+        "quality": measures.summary(rows),
+        "memorisation": memorisation,
+    }
+    return Judged(numbers, rows, picture)
