@@ -16,7 +16,7 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import main, state_dir
+from .cli import main, state_dir
 
 DAY = 86_400  # seconds
 

@@ -25,7 +25,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from cxr.core.files import usable_cores
-from stages.cli import main
+
+from .cli import main
 
 NICE = 10  # about a tenth of a core where both want all of it
 Graph = dict[str, set[str]]  # stage -> the stages that it waits for
