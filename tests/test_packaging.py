@@ -11,7 +11,6 @@ import tomllib
 import pytest
 
 from stages.__main__ import STAGES, TOOLS
-from stages.closure import closure
 from tests.closure import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -71,16 +70,6 @@ def test_every_command_of_the_wheel_explains_itself(cxr):
 def test_a_stage_of_the_wheel_works(cxr):
     words = ("--dataset", "chexpert", "--source", "phantom", "--chexpert_patients", "20", "--out", "data")
     assert "20 patients" in cxr("cxr", "download", *words)
-
-
-@pytest.mark.slow
-def test_a_training_has_the_same_code_files_in_the_wheel(cxr):
-    code = (
-        "from pathlib import Path; from cxr.stages import closure as c\n"
-        "print(*c.closure(Path(c.__file__).with_name('gan.py')), sep='\\n')"
-    )
-    files = cxr("python", "-c", code).split()
-    assert files == list(closure(ROOT / "stages" / "gan.py")) and "cxr/gan/train.py" in files
 
 
 def requirements() -> list[str]:
