@@ -9,7 +9,9 @@ import sysconfig
 import tomllib
 
 import pytest
+import yaml
 
+from cxr import __version__
 from stages.__main__ import STAGES, TOOLS
 from tests.closure import ROOT
 
@@ -118,3 +120,20 @@ def test_torch_tells_what_the_processor_can_do():
     import torch
 
     assert isinstance(torch.cpu.get_capabilities().get("avx512_bf16", False), bool)
+
+
+def test_no_x_ray_can_be_committed():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][-1]["hooks"]
+    pattern = re.compile(next(hook["files"] for hook in hooks if hook["id"] == "no-patient-data"))
+    for name in ("a.dcm", "data/x/view1_frontal.JPG", "b.jpeg", "c.npy", "scan.png", "data/a.png", "x.parquet"):
+        assert pattern.search(name), name
+    for name in ("docs/a.png", "reports/figures/roc.png", "cxr/data/decode.py", "README.md"):
+        assert not pattern.search(name), name
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    assert not [name for name in tracked if pattern.search(name)]
+
+
+def test_the_version_stands_once():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert citation["version"] == __version__ and f"## {__version__}" in changes
