@@ -26,7 +26,7 @@ lint: env docs
 
 # A warning (a link to nowhere, a page outside the navigation) is an error.
 docs: env
-	@if [ -f mkdocs.yml ]; then mkdocs build --strict --quiet; fi
+	@if [ -f mkdocs.yml ]; then mkdocs build --strict; fi
 
 env: .venv/ready
 

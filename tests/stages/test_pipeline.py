@@ -12,7 +12,6 @@ import yaml
 
 from stages.__main__ import STAGES as COMMANDS
 from stages.__main__ import TOOLS
-from stages.repro import pipeline
 from tests.closure import ROOT, closure
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -228,22 +227,3 @@ def test_what_python_and_editors_leave_in_a_folder_of_code_changes_no_stage(repo
     assert status() == "{}"
     (repository / "rooms" / "inner" / "b.py").write_text("x = 2\n")
     assert "rooms" in status()
-
-
-def test_the_readmes_drawing_is_the_pipeline():
-    """Made by `dvc dag --mermaid`; it may draw the instances of a stage as one, and stages that the demo leaves out."""
-    block = re.search(r"```mermaid\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    if block is None:
-        pytest.skip("README.md has no mermaid block")
-    labels = dict(re.findall(r"(\w+)[\[(]+\"?([\w@+-]+)\"?[\])]+", block[1]))
-    drawn = {(labels.get(a, a).split("@")[0], labels.get(b, b).split("@")[0]) for a, b in edges(block[1])}
-    graph, _ = pipeline([])
-    wanted = {(b.split("@")[0], name.split("@")[0]) for name, before in graph.items() for b in before}
-    here = {name.split("@")[0] for name in graph}
-    assert here <= {name for edge in drawn for name in edge} <= set(STAGES)
-    assert {edge for edge in drawn if here.issuperset(edge)} == wanted
-
-
-def edges(mermaid: str) -> list[tuple[str, str]]:
-    lines = re.sub(r"[\[(]+\"?[\w@+-]+\"?[\])]+", "", mermaid)
-    return re.findall(r"^\s*(\w+)\s*-->\s*(\w+)\s*$", lines, re.MULTILINE)
