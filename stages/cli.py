@@ -16,7 +16,7 @@ from typer.core import TyperCommand
 
 
 def root() -> Path:
-    """The repository, also from DVC's temporary experiment folders (.dvc/tmp/exps/...) inside it."""
+    """The repository's folder, also when the process runs in an experiment's temporary folder (.dvc/tmp/exps/...)."""
     here = Path.cwd()
     for parent in here.parents:
         if parent.name == ".dvc" and (parent / "config").exists():
@@ -25,15 +25,16 @@ def root() -> Path:
 
 
 def state_dir() -> Path:
-    """The folder that outlives a stage's outs: $CXR_STATE, or the repository's .checkpoints."""
+    """The folder that outlives a stage's outs: $CXR_STATE, or .checkpoints in the repository."""
     if chosen := os.environ.get("CXR_STATE"):
         return Path(chosen)
     return root() / ".checkpoints"
 
 
 def located(path: str) -> str:
-    """A file or folder as the user wrote it, relative to the repository, from where this process runs. Addresses
-    (s3://, kaggle:) and names of what is no file are given back as they are.
+    """The user's path, which is relative to the repository, as this process must open it.
+
+    An address (s3://, kaggle:) or a name without a file comes back unchanged.
     """
     here = root()
     file = here / Path(path).expanduser()
