@@ -54,7 +54,8 @@ def cxr(tmp_path_factory):
 def test_the_wheel_holds_one_package_with_its_template_and_types(cxr):
     code = "import importlib.metadata as m; print(*sorted(str(f) for f in m.files('cxr')), sep='\\n')"
     files = set(cxr("python", "-c", code).splitlines())
-    assert {"cxr/py.typed", "cxr/report/template.html.j2", "cxr/stages/__main__.py"} <= files
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cxr").rglob("*.j2")}
+    assert templates and templates | {"cxr/py.typed", "cxr/stages/__main__.py"} <= files
     assert {name.split("/")[0] for name in files if not name.startswith("../")} == {
         "cxr", f"cxr-{cxr('cxr', '--version').strip()}.dist-info",
     }  # fmt: skip
