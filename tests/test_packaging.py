@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from cxr import __version__
+from cxr.training import fingerprint
 from stages.__main__ import STAGES, TOOLS
 from tests.closure import ROOT
 
@@ -73,6 +74,16 @@ def test_every_command_of_the_wheel_explains_itself(cxr):
 def test_a_stage_of_the_wheel_works(cxr):
     words = ("--dataset", "chexpert", "--source", "phantom", "--chexpert_patients", "20", "--out", "data")
     assert "20 patients" in cxr("cxr", "download", *words)
+
+
+@pytest.mark.slow
+def test_a_training_has_the_same_fingerprint_of_code_in_the_wheel(cxr):
+    code = (
+        "from pathlib import Path; from cxr.stages import gan; from cxr.training import fingerprint\n"
+        "print(*(f'{name} {digest}' for name, digest in fingerprint.code(Path(gan.__file__)).items()), sep='\\n')"
+    )
+    here = fingerprint.code(ROOT / "stages" / "gan.py")
+    assert dict(line.split() for line in cxr("python", "-c", code).splitlines()) == here and "cxr/gan/train.py" in here
 
 
 def requirements() -> list[str]:

@@ -39,7 +39,7 @@ class Store:
     def size(self) -> int:
         return self.images.shape[1]
 
-    def rows(self, image_ids: Sequence[str]) -> np.ndarray:
+    def rows(self, image_ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """Where the images stand, int64. Raises ValueError for an image that the store lacks."""
         import pandas as pd
 
