@@ -1,9 +1,9 @@
 """Chest X-rays: generated images and few labels, as one pipeline.
 
 Each package holds one idea: core (what every stage stands on), data (a source -> packed images), cohort (records ->
-splits
-and label tables), training (the loop and what it needs), classifier, gan and adgm (the networks), synthesis (generated
-X-rays into the training table), fidelity (how good they are), evaluation (predictions -> numbers), audit (the
-papers' own
-numbers), report (the page). papers.py holds what the two papers print.
+splits and label tables), training (the loop and what it needs), classifier, gan and adgm (the networks), synthesis
+(generated X-rays into the training table), fidelity (how good they are), evaluation (predictions -> numbers), audit
+(the papers' own numbers), report (the page). papers.py holds what the two papers print.
 """
+
+__version__ = "0.2.0"

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from typer import Option
 
 from cxr.adgm.variants import Name
-from stages.cli import main
-from stages.state import training_state
+
+from .cli import main
+from .state import training_state
 
 
 def run(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import main
+from .cli import main
 
 
 def read(path: Path, dataset: str) -> tuple:

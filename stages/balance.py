@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from stages.cli import main
+from .cli import main
 
 
 def run(

@@ -1,4 +1,4 @@
-"""What .checkpoints holds, and its pruning. No stage of dvc.yaml: nothing depends on it.
+"""Lists what .checkpoints holds, and deletes what is old. No stage depends on it.
 
 python -m stages.checkpoints
 python -m stages.checkpoints --prune --keep 1 --older-than 30
@@ -16,14 +16,14 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import main, state_dir
+from .cli import main, state_dir
 
 DAY = 86_400  # seconds
 
 
 @dataclass
 class Entry:
-    """A training's states, or a download. position: steps done. age: days. size: bytes. held: a process uses it."""
+    """The states of one training, or one download. position: steps done; age: days; size: bytes; held: in use."""
 
     path: Path
     stage: str
@@ -35,15 +35,15 @@ class Entry:
 
 
 def run(
-    prune: Annotated[bool, Option("--prune", help="delete; without it the command only lists")] = False,
-    keep: Annotated[int, Option(min=0, help="of each stage, the newest trainings that stay")] = 1,
-    older_than: Annotated[float, Option(min=0.0, help="days since the last save: what is younger stays")] = 0.0,
+    prune: Annotated[bool, Option("--prune", help="delete; the command only lists without it")] = False,
+    keep: Annotated[int, Option(min=0, help="newest trainings of each stage that stay")] = 1,
+    older_than: Annotated[float, Option(min=0.0, help="days since the last save; what is younger stays")] = 0.0,
     downloads: Annotated[
-        bool, Option("--downloads", help="also what was downloaded or made as source; not while a stage reads it")
+        bool, Option("--downloads", help="also downloads and phantoms; not while a stage reads them")
     ] = False,
-    state: Annotated[Path | None, Option(help="default .checkpoints")] = None,
+    state: Annotated[Path | None, Option(help="folder; default: .checkpoints")] = None,
 ) -> None:
-    """List training states and downloads; with --prune delete those that no process holds."""
+    """List training states and downloads; --prune deletes those that no process holds."""
     folder = state or state_dir()
     trainings, sources = _trainings(folder), _sources(folder / "downloads")
     _show(folder, trainings + sources)
@@ -55,8 +55,8 @@ def run(
         for entry in [e for e in trainings if e.stage == stage][keep:]
     ]
     chosen = [e for e in extra + (sources if downloads else []) if e.age >= older_than]
-    gone = [e for e in chosen if _delete(e)]
-    print(f"pruned {len(gone)} of {len(trainings) + len(sources)}, {_bytes(sum(e.size for e in gone))} freed")
+    deleted = [e for e in chosen if _delete(e)]
+    print(f"pruned {len(deleted)} of {len(trainings) + len(sources)}, {_bytes(sum(e.size for e in deleted))} freed")
 
 
 def _trainings(folder: Path) -> list[Entry]:
@@ -64,8 +64,8 @@ def _trainings(folder: Path) -> list[Entry]:
     from cxr.training.checkpoints import states
 
     paths = sorted(file.parent for file in folder.glob("*/*/fingerprint.json"))
-    found = [_entry(path, path.parent.name, max(states(path), default=0)) for path in paths]
-    return sorted(found, key=lambda e: (e.stage, e.age))
+    entries = [_entry(path, path.parent.name, max(states(path), default=0)) for path in paths]
+    return sorted(entries, key=lambda e: (e.stage, e.age))
 
 
 def _sources(folder: Path) -> list[Entry]:
@@ -77,23 +77,23 @@ def _entry(path: Path, stage: str, position: int | None) -> Entry:
     size, newest = 0, 0.0
     for file in [path, *path.rglob("*")]:
         try:
-            about = file.stat()
+            info = file.stat()
         except FileNotFoundError:  # a running training replaces its states
             continue
         if file.name != "lock":
-            newest = max(newest, about.st_mtime)
-            size += 0 if stat.S_ISDIR(about.st_mode) else about.st_size
+            newest = max(newest, info.st_mtime)
+            size += 0 if stat.S_ISDIR(info.st_mode) else info.st_size
     with _hold(path, stage) or contextlib.nullcontext("in use") as holder:
         held = holder == "in use"
     return Entry(path, stage, path.name, position, max(0.0, time.time() - newest) / DAY, size, held)
 
 
 def _hold(path: Path, stage: str) -> contextlib.AbstractContextManager | None:
-    """The lock of a training or a download, held alone; None when another process has it."""
+    """The exclusive lock of a training or a download; None when another process has it."""
     from cxr.training.checkpoints import exclusive
 
     file = path.with_suffix(".zip.lock") if stage == "downloads" else path / "lock"
-    return exclusive(file) if file.exists() else contextlib.nullcontext()  # without one nobody ever held it
+    return exclusive(file) if file.exists() else contextlib.nullcontext()  # no lock file: it was never in use
 
 
 def _delete(entry: Entry) -> bool:

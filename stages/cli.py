@@ -1,8 +1,7 @@
 """What every stage's command line shares.
 
 DVC passes a section of params.yaml as `--key value` with the key's own underscores, booleans as `--key` / `--no-key`
-and lists as a repeated `--key` (.dvc/config sets both). Typer declares options with dashes; `main` makes the two meet.
-What a user supplied wrongly, an option or a file (ValueError), ends as one line on stderr and exit code 1.
+and lists as a repeated `--key` (.dvc/config sets both).
 """
 
 from __future__ import annotations
@@ -12,9 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import typer
+from typer.core import TyperCommand
+
 
 def root() -> Path:
-    """The repository, also from DVC's temporary experiment folders (.dvc/tmp/exps/...) inside it."""
+    """The repository's folder, also when the process runs in an experiment's temporary folder (.dvc/tmp/exps/...)."""
     here = Path.cwd()
     for parent in here.parents:
         if parent.name == ".dvc" and (parent / "config").exists():
@@ -23,15 +25,16 @@ def root() -> Path:
 
 
 def state_dir() -> Path:
-    """The folder that outlives a stage's outs: $CXR_STATE, or the repository's .checkpoints."""
+    """The folder that outlives a stage's outs: $CXR_STATE, or .checkpoints in the repository."""
     if chosen := os.environ.get("CXR_STATE"):
         return Path(chosen)
     return root() / ".checkpoints"
 
 
 def located(path: str) -> str:
-    """A file or folder as the user wrote it, relative to the repository, from where this process runs. Addresses
-    (s3://, kaggle:) and names of what is no file are given back as they are.
+    """The user's path, which is relative to the repository, as this process must open it.
+
+    An address (s3://, kaggle:) or a name without a file comes back unchanged.
     """
     here = root()
     file = here / Path(path).expanduser()
@@ -44,32 +47,43 @@ def instances_of(policy: str) -> tuple[str, str]:
     return f"{label}@{policy}", f"{baseline}@{policy}"
 
 
-def app_of(command: Callable):
-    """The Typer application of one stage's function."""
-    import typer
+class StageCommand(TyperCommand):
+    """A stage's command, each of whose options is accepted in DVC's spelling too: --test_images for --test-images."""
 
+    def parse_args(self, ctx, args: list[str]) -> list[str]:
+        names = [name for option in self.params for name in (*option.opts, *option.secondary_opts)]
+        dashed = {name.replace("-", "_").replace("__", "--", 1): name for name in names if name.startswith("--")}
+        words = [word.partition("=") for word in args]
+        return super().parse_args(ctx, [dashed.get(name, name) + rest + value for name, rest, value in words])
+
+
+def app_of(command: Callable) -> typer.Typer:
+    """The Typer application of one stage's function."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
+    app.command(cls=StageCommand)(command)
     return app
 
 
 def main(command: Callable, arguments: list[str] | None = None) -> None:
-    """Run a stage's function as the whole command line of its file, and exit."""
+    """Run a stage's function as the command line of its file, and exit. arguments: default this process's."""
+    execute(app_of(command), Path(command.__code__.co_filename).stem, arguments)
+
+
+def execute(app: typer.Typer, name: str, arguments: list[str] | None = None) -> None:
+    """Run a command line and exit. What the user can mend is one line on stderr, which starts with `name`, and exit
+    code 1; an error of ours keeps its traceback.
+    """
     # Idle OpenMP threads spin only shortly before they sleep. By default they spin for milliseconds, which made a
-    # training ten times slower as soon as anything else ran beside it. Read when torch is imported.
+    # training ten times slower as soon as anything else ran beside it. torch reads this when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    arguments = sys.argv[1:] if arguments is None else arguments
-    arguments = [a.replace("_", "-") if a.startswith("--") and "=" not in a else a for a in arguments]
-    file = Path(sys.argv[0])  # final and selftrain run baseline's function
-    name = file.stem if file.parent.name == "stages" else command.__module__.rsplit(".", 1)[-1]
     try:
-        code = app_of(command)(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except ValueError as error:
         message = str(error)
     except OSError as error:  # a full disk, a folder that may not be written
         message = f"{error.filename or 'writing'}: {error.strerror or error}"
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not one of the command line's own errors: a bug, shown whole
+        if not hasattr(error, "format_message"):  # not one of the command line's own errors
             raise
         message = error.format_message()
     else:

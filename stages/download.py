@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stages.cli import located, main, state_dir
+from .cli import located, main, state_dir
 
 
 def run(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import main
+from .cli import main
 
 
 def run(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
-from stages.cli import instances_of, main
+from .cli import instances_of, main
 
 
 def run(

@@ -1,19 +1,24 @@
-"""What dvc.yaml must list as a stage's code: python tests/closure.py gan adgm"""
+"""The repository's folder, and the files that a stage's script may import."""
 
-import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def closure(path: Path) -> list[str]:
-    """Every file of the repository that running `path` may import, itself included, sorted, relative to the root."""
-    from stages.state import closure as files
+@cache
+def _imports():
+    import grimp
 
-    return [file.relative_to(ROOT).as_posix() for file in files(path)]
+    return grimp.build_graph("cxr", "stages", exclude_type_checking_imports=True, cache_dir=None)
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    for name in sys.argv[1:]:
-        print(name, *closure(ROOT / "stages" / f"{name}.py"), sep="\n  ")
+def closure(script: str) -> set[str]:
+    """The files of cxr/ and stages/ that stages/<script>.py may import, itself included, relative to the repository.
+
+    Imports inside functions count. A package's __init__ only says what the package is, so it is none of them.
+    """
+    name = f"stages.{script}"
+    modules = {name, *_imports().find_upstream_modules(name)}
+    files = {Path(*module.split(".")).with_suffix(".py") for module in modules}
+    return {file.as_posix() for file in files if (ROOT / file).is_file()}

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 # What takes longest starts first, so that no test process waits at the end for another.
-LONGEST = ("test_dag", "test_kills", "test_remote", "test_download", "test_nets", "test_train", "test_classifier")
+LONGEST = (
+    "test_dag",
+    "test_kills",
+    "test_packaging",
+    "test_repro",
+    "test_remote",
+    "test_download",
+    "test_nets",
+    "test_train",
+    "test_classifier",
+)
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -208,8 +208,8 @@ def sha256(path: str | os.PathLike) -> str:
     path = Path(path)
     if path.is_dir():
         whole = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            whole.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
+        for member in sorted(p for p in path.rglob("*") if p.is_file()):
+            whole.update(f"{member.relative_to(path).as_posix()} {sha256(member)}\n".encode())
         return whole.hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

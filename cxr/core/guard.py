@@ -24,7 +24,11 @@ class SplitId(Format, extra="ignore"):
 Id = TypeVar("Id", bound=SplitId)
 
 
-def read_split(folder: Path, dataset: str, model: type[Id] = SplitId) -> tuple[pd.DataFrame, Id]:
+def read_split(
+    folder: Path,
+    dataset: str,
+    model: type[Id] = SplitId,  # type: ignore[assignment]  # mypy 3737: a default for a type variable
+) -> tuple[pd.DataFrame, Id]:
     """A split's folder as the split stage wrote it: its table (image_id, patient_id, split), and split.json.
 
     Raises ValueError, naming the file and the cure, when a file is missing or torn, or they are not each other's.

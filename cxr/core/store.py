@@ -39,7 +39,7 @@ class Store:
     def size(self) -> int:
         return self.images.shape[1]
 
-    def rows(self, image_ids: Sequence[str]) -> np.ndarray:
+    def rows(self, image_ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """Where the images stand, int64. Raises ValueError for an image that the store lacks."""
         import pandas as pd
 
@@ -110,7 +110,7 @@ def write_store(folder: str | os.PathLike, images: Iterable[np.ndarray], index: 
                     size = len(image)
                     file.write(header(len(index), size))
                 assert image.dtype == np.uint8 and image.shape == (size, size), (image.dtype, image.shape)
-                file.write(np.ascontiguousarray(image))
+                file.write(np.ascontiguousarray(image).data)
                 n += 1
         assert n and n == len(index), (n, len(index))
         write_table(temporary / "index.parquet", index.assign(crc32=checksums(temporary / "images.npy", n, size)))

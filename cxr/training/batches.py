@@ -34,17 +34,16 @@ class Images:
         self.device = torch.device(device)
         self.stores = list(stores)
         self.size = sizes.pop()
-        image_ids = np.asarray(image_ids, dtype=object)
-        where = np.full(len(image_ids), -1)
-        rows = np.zeros(len(image_ids), np.int64)
+        ids = np.asarray(image_ids, dtype=object)
+        where = np.full(len(ids), -1)
+        rows = np.zeros(len(ids), np.int64)
         for number, store in enumerate(self.stores):
-            known = np.isin(image_ids, store.index["image_id"].to_numpy(object)) & (where < 0)
+            known = np.isin(ids, store.index["image_id"].to_numpy(object)) & (where < 0)
             where[known] = number
-            rows[known] = store.rows(image_ids[known])
+            rows[known] = store.rows(ids[known])
         if (where < 0).any():
             raise ValueError(
-                f"{(where < 0).sum()} images are in no store, "
-                f"the first is {image_ids[where < 0][0]!r}; run resize again"
+                f"{(where < 0).sum()} images are in no store, the first is {ids[where < 0][0]!r}; run resize again"
             )
         self.where, self.rows = where, rows
         self.resident: torch.Tensor | None = None

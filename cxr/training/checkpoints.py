@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cxr.core.files import write_json
 from cxr.training.fingerprint import mark
@@ -80,7 +80,7 @@ class Checkpoints:
         self.saved_at = time.monotonic()
         self.saved: int | None = None  # the position last saved
         self.signal: int | None = None
-        self._handlers: dict[int, object] = {}
+        self._handlers: dict[int, Any] = {}
         self._lock: IO | None = None
 
     def __enter__(self) -> Checkpoints:

@@ -23,7 +23,7 @@ def _fabric_class() -> type[Fabric]:
     try:
         from lightning_fabric import Fabric
     except ImportError:
-        from lightning.fabric import Fabric
+        from lightning.fabric import Fabric  # type: ignore[no-redef]
     return Fabric
 
 
@@ -47,7 +47,7 @@ def _prepare() -> None:
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads any; up to 8 % of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # up to 8 % of a step; nothing reads such memory
     torch.backends.cudnn.benchmark = False
     if not torch.cuda.is_available():
         _keep_memory()
@@ -79,7 +79,8 @@ def fabric(precision: str = "auto") -> Fabric:
             can = torch.cpu.get_capabilities()
             native = can.get("avx512_bf16", False) or can.get("amx_tile", False)
         precision = "bf16-mixed" if native else "32-true"
-    result = Fabric(accelerator="auto", devices=int(os.environ.get("CXR_DEVICES", "1")), precision=precision)
+    devices = int(os.environ.get("CXR_DEVICES", "1"))
+    result = Fabric(accelerator="auto", devices=devices, precision=precision)  # type: ignore[arg-type]
     result.launch()
     return result
 

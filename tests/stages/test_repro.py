@@ -157,6 +157,6 @@ def test_a_stage_that_fails_is_named_and_earlier_results_stay(project):
     done = repro()
     assert done.returncode == 1 and "why" in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "repro: error: source failed, what depends on it did not run; the lines above say why"
+        "repro: error: source failed, and what depends on it did not run; the lines above say why"
     )
     assert (project / "whole").read_text() == "1\n1\n1\n"
