@@ -106,7 +106,7 @@ def _go_on(remote: _Remote, part: Path, start: int, progress: Progress) -> int:
     """Append what lies from byte `start` on to the .part; how many bytes it holds at the end."""
     with remote.stream(start) as (stream, start), open(part, "r+b" if start else "wb") as file:
         file.seek(start)
-        progress.skip(start - progress.done)
+        progress.skip(start - progress.n)
         while block := stream.read(BLOCK):
             file.write(block)
             progress.update(len(block))
