@@ -183,7 +183,7 @@ def test_decompression_bombs_take_no_memory(tmp_path):
     code = """
 import resource, sys
 from pathlib import Path
-from cxr.images import decode
+from cxr.data.decode import decode
 for file in sys.argv[1:]:
     try:
         decode(Path(file).read_bytes(), file, 64)
