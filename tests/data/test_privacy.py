@@ -15,7 +15,7 @@ import pytest
 
 from cxr.core.findings import CLASSES
 from tests.closure import ROOT
-from tests.data.test_decode import baseline, dicom, smooth
+from tests.data.pictures import baseline, dicom, smooth
 from tests.report.test_report import chexpert_records, fabricate
 
 PLANTED = {
