@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import struct
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -183,8 +184,8 @@ def _gray_dicom(header: Dataset, values: dict, bits: int, at_least: int) -> Pict
     # Bits above BitsStored are no part of the value.
     places = pixels if pixels.dtype == np.uint8 and bits == 8 else np.clip(pixels.astype(np.int32), low, high) - low
     if windowed or bits <= 8:
-        shown = _to_bytes(table) if windowed else _stretch(table)  # the whole stored range, so values stay as they are
-        image = places if places.dtype == np.uint8 and np.array_equal(shown, np.arange(256)) else shown[places]
+        grays = _to_bytes(table) if windowed else _stretch(table)  # the whole stored range, so values stay as they are
+        image = places if places.dtype == np.uint8 and np.array_equal(grays, np.arange(256)) else grays[places]
     else:
         padding = values.get("PixelPaddingValue")
         inside = None if padding is None else pixels != padding
@@ -200,8 +201,9 @@ def _full(header: Dataset) -> np.ndarray:
         pixels = header.pixel_array
     except Exception as error:  # plugins raise nearly every type
         syntax = header.file_meta.get("TransferSyntaxUID")
+        cure = "" if find_spec("gdcm") else "; python-gdcm may decode them: pip install 'cxr[dicom]'"
         raise ValueError(
-            f"DICOM pixels can't be decoded (transfer syntax {syntax}): {type(error).__name__}: {error}"
+            f"DICOM pixels can't be decoded (transfer syntax {syntax}){cure}: {type(error).__name__}: {error}"
         ) from error
     if pixels.shape != shape:
         raise ValueError(

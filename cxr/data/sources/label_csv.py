@@ -89,9 +89,9 @@ def numbers(column: pd.Series, allowed: Sequence[float], name: str) -> pd.Series
     """A text column as float32, blank as NaN. Raises ValueError with the line of the first value not in `allowed`."""
     codes, texts = pd.factorize(column)
     values = np.array([_number(text) for text in texts], np.float32)
-    known = np.array([not text.strip() for text in texts]) | np.isin(values, np.array(allowed, np.float32))
-    if not known.all():
-        row = int(np.flatnonzero(~known[codes])[0])
+    valid = np.array([not text.strip() for text in texts]) | np.isin(values, np.array(allowed, np.float32))
+    if not valid.all():
+        row = int(np.flatnonzero(~valid[codes])[0])
         choices = ", ".join(f"{value:g}" for value in allowed)
         raise ValueError(
             f"{name} line {column.index[row]}: {column.name} is {column.iloc[row]!r}, must be one of {choices} "
