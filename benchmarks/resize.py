@@ -102,7 +102,7 @@ def lines(quick: bool) -> Iterator[Line]:
             per=len(once),
             plain_per=len(scans),
             repeats=repeats,
-            bar=15,
+            bar=12,
         )
 
 

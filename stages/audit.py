@@ -49,11 +49,11 @@ def run(
     from cxr.core.files import atomic, write_table
 
     sheets, data = [], []
-    for dataset, path, of in (("chexpert", chexpert, audit_chexpert), ("rsna", rsna, audit_rsna)):
+    for dataset, path, paper in (("chexpert", chexpert, audit_chexpert), ("rsna", rsna, audit_rsna)):
         records, kind = read(path, dataset)
         records = records[records["official_split"] == "train"]
         why = sheet.standing(dataset, len(records), kind)
-        sheets.append(of.sheet(None if why else of.count(records), why))
+        sheets.append(paper.sheet(None if why else paper.count(records), why))
         data.append({"dataset": dataset, "kind": kind, "n": len(records), "why": why})
     rows = sheet.table(*sheets)
     with atomic(out) as folder:
@@ -61,9 +61,8 @@ def run(
         write_table(folder / "audit.csv", rows)
         write_table(folder / "data.csv", pd.DataFrame(data))
     print(f"audit: {len(rows)} numbers: " + "; ".join(f"{verdict}: {n}" for verdict, n in sheet.tally(rows).items()))
-    for about in data:
-        if about["why"]:
-            print(f"audit: {about['why']}")
+    for why in (row["why"] for row in data if row["why"]):
+        print(f"audit: {why}")
 
 
 if __name__ == "__main__":

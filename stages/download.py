@@ -36,9 +36,9 @@ def run(
     tree, kind = open_source(located(source), dataset, (state or state_dir()) / "downloads", recipe)
     records = reader.read(tree)
     manifest = describe(tree, kind, reader.tables(tree), list(records["path"]), recipe)
-    with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as about:
+    with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as note:
         write_table(table, records)
-        write_json(about, manifest)
+        write_json(note, manifest)
     print(f"download: {len(records):,} images of {records['patient_id'].nunique():,} patients from a {kind} source")
 
 

@@ -1,7 +1,7 @@
-"""What a data doctor would say of the records: each check counts what is odd, names the first few, says what to do.
+"""Data checks: each counts odd records, names the first few of them and says what to do.
 
-Severity is that of a count above zero: 'note' is as published and harmless if one knows it, 'warning' changes numbers
-if left alone, 'error' makes results wrong. A check that finds nothing is 'ok'.
+Severity counts from one record on: a 'note' is as published and harmless, a 'warning' changes numbers, an 'error' makes
+results wrong. A check without a case is 'ok'.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ EXAMPLES = 5
 NOT_PATHOLOGY = ("No Finding", "Support Devices")
 
 
-def _row(check: str, found: Sequence, severity: str, advice: str, shown: int = EXAMPLES) -> dict:
+def _row(check: str, cases: Sequence, severity: str, advice: str, examples: int = EXAMPLES) -> dict:
     return {
         "check": check,
-        "count": len(found),
-        "severity": severity if len(found) else "ok",
-        "examples": ", ".join(found[:shown]),
+        "count": len(cases),
+        "severity": severity if len(cases) else "ok",
+        "examples": ", ".join(cases[:examples]),
         "advice": advice,
     }
 
@@ -83,9 +83,9 @@ def chexpert(records: pd.DataFrame) -> pd.DataFrame:
              "counts studies: gone where only frontals are used"),
         _row("patient in train and valid", ids[both_splits], "error", "leak: drop the patient from one of them"),
         _row("finding without positives", [f for f in FINDINGS if not positives[f]], "warning",
-             "counts findings in train: nothing to learn, no AUC", shown=len(FINDINGS)),
+             "counts findings in train: nothing to learn, no AUC", examples=len(FINDINGS)),
         _row("finding with more uncertain than positives", [f for f in FINDINGS if uncertain[f] > positives[f]],
-             "note", "counts findings in train: the policy decides more than the labels do", shown=len(FINDINGS)),
+             "note", "counts findings in train: the policy decides more than the labels do", examples=len(FINDINGS)),
     ]  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -96,7 +96,7 @@ def possible(age: pd.Series) -> pd.Series:
     return age.where(age.between(0, OLDEST))
 
 
-def _of(rows: pd.DataFrame, sex: str) -> pd.DataFrame:
+def _of_sex(rows: pd.DataFrame, sex: str) -> pd.DataFrame:
     return rows[rows["sex"].isna() if SEXES[sex] is None else rows["sex"] == sex]
 
 
@@ -111,7 +111,7 @@ def ages(records: pd.DataFrame, width: int = 5) -> pd.DataFrame:
     table.loc[len(table)] = [pd.NA, pd.NA]
     for prefix, rows in (("", patients(records)), ("images_", records)):
         for sex in SEXES:
-            age = possible(_of(rows, sex)["age"])
+            age = possible(_of_sex(rows, sex)["age"])
             table[prefix + sex] = [*np.histogram(age.dropna(), edges)[0], int(age.isna().sum())]
     return table
 
@@ -123,17 +123,17 @@ def _share(part: int, whole: int) -> float | None:
 def _people(rows: pd.DataFrame) -> dict:
     """Counts, mean ages and the share aged 50 to 75 (both included) by sex; unknown and impossible ages left out."""
     age = possible(rows["age"])
-    result = {"by_sex": {sex: len(_of(rows, sex)) for sex in SEXES}, "mean_age": {}, "share_50_to_75": {}}
+    result = {"by_sex": {sex: len(_of_sex(rows, sex)) for sex in SEXES}, "mean_age": {}, "share_50_to_75": {}}
     for sex in ("F", "M"):
-        known = age[rows["sex"] == sex].dropna().astype(float)
-        result["mean_age"][sex] = round(known.mean(), 4) if len(known) else None
-        result["share_50_to_75"][sex] = _share(int(known.between(50, 75).sum()), len(known))
+        ages_known = age[rows["sex"] == sex].dropna().astype(float)
+        result["mean_age"][sex] = round(ages_known.mean(), 4) if len(ages_known) else None
+        result["share_50_to_75"][sex] = _share(int(ages_known.between(50, 75).sum()), len(ages_known))
     return result
 
 
 def _views(rows: pd.DataFrame) -> dict:
-    known = {view: int((rows["view"] == view).sum()) for view in ("AP", "PA", "LL", "RL")}
-    return known | {"unknown": int(rows["view"].isna().sum())}
+    counts = {view: int((rows["view"] == view).sum()) for view in ("AP", "PA", "LL", "RL")}
+    return counts | {"unknown": int(rows["view"].isna().sum())}
 
 
 def summary_chexpert(records: pd.DataFrame) -> dict:

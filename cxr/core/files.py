@@ -7,18 +7,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
-import math
 import os
 import re
 import reprlib
 import shutil
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from tqdm import tqdm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,48 +216,33 @@ def sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Progress:
-    """Progress of one loop with rate and time left: a line that rewrites itself on a terminal, a plain line every ten
-    seconds elsewhere.
-    """
+class Progress(tqdm):
+    """A loop's progress on stderr: a bar on a terminal, elsewhere a plain line every ten seconds and one at the end."""
+
+    monitor_interval = 0  # no thread beside the loop: it may fork
 
     def __init__(self, label: str, total: int, unit: str = "images") -> None:
-        self.label, self.total, self.unit = label, total, unit
-        self.done, self.skipped = 0, 0
-        self.started = self.shown = time.monotonic()
-        self.terminal = sys.stderr.isatty()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        if kind is None and self.done > self.skipped:
-            self._show()
-        if self.terminal and self.done:
-            print(file=sys.stderr)
+        self.label, self.terminal = label, sys.stderr.isatty()
+        options: dict = {"mininterval": 0.2} if self.terminal else {"mininterval": 10, "file": io.StringIO()}
+        if not self.terminal:
+            options["bar_format"] = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}]"
+        super().__init__(
+            desc=label, total=total, unit=f" {unit}", miniters=1, smoothing=0, unit_scale=unit == "bytes", **options
+        )
 
     def skip(self, n: int) -> None:
-        """Count n units as done before this run, so that they do not count into the rate."""
-        self.done += n
-        self.skipped += n
-
-    def update(self, n: int) -> None:
-        self.done += n
-        now = time.monotonic()
-        if now - self.shown >= (0.2 if self.terminal else 10):
-            self._show()
-            self.shown = now
+        """Count n units as done before this run. They do not count into the rate."""
+        self.initial += n
+        self.n += n
 
     def line(self, text: str) -> None:
-        """Print a line of its own (an epoch's result, say)."""
-        print(("\r\033[K" if self.terminal else "") + f"{self.label}: {text}", file=sys.stderr, flush=True)
+        """Print a line of its own, such as an epoch's result, above the bar."""
+        self.write(f"{self.label}: {text}", file=sys.stderr)
+        sys.stderr.flush()
 
-    def _show(self) -> None:
-        elapsed = time.monotonic() - self.started
-        rate = (self.done - self.skipped) / max(elapsed, 1e-9)
-        left = (self.total - self.done) / rate if rate else math.inf
-        minutes = f"{int(left // 60)}:{int(left % 60):02d}" if math.isfinite(left) else "?"
-        text = f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.3g} {self.unit}/s, {minutes} left"
-        print(
-            f"\r\033[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=sys.stderr, flush=True
-        )
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Show the state. tqdm calls it."""
+        if self.terminal:
+            super().display(msg, pos)
+        elif self.n > self.initial:
+            print(self, file=sys.stderr, flush=True)

@@ -54,9 +54,9 @@ UNCERTAIN = tuple(f"uncertain.{name}" for name in SLUGS)
 
 def finding(name: str) -> str:
     """The official name behind a slug (or an official name itself). Raises ValueError with the 14 choices."""
-    for known in FINDINGS:
-        if name in (known, slug(known)):
-            return known
+    for official in FINDINGS:
+        if name in (official, slug(official)):
+            return official
     raise ValueError(f"unknown finding {name!r}: choose from {', '.join(SLUGS)}")
 
 

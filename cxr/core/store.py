@@ -1,9 +1,8 @@
 """The packed image store: each image decoded once, kept as 8-bit gray at one size, read by memory map.
 
 A store is a folder with images.npy (uint8, N x S x S) and index.parquet (image_id and the CRC-32 of the pixels, one
-row per image in the same order: an index of other images, or in another order, is found when the store is opened).
-Nothing here holds more than a few images in memory, whatever N is. cxr/data/pack.py makes the stores of a whole
-dataset.
+row per image in the same order). Opening a store compares the two. Memory holds a few images, whatever N is.
+cxr/data/pack.py makes the stores of a whole data set.
 """
 
 from __future__ import annotations
@@ -54,26 +53,21 @@ class Store:
 
 
 def open_store(folder: str | os.PathLike) -> Store:
-    """Open a store by memory map. Raises ValueError, naming the file, when one is missing, cut short or at odds."""
+    """Open a store by memory map. Raises ValueError, naming the file, when it is missing, torn or of another store."""
     folder = Path(folder)
     array, table = folder / "images.npy", folder / "index.parquet"
     cure = "run the stage that makes it again"
-    for file in (array, table):
-        if not file.is_file():
-            raise ValueError(f"{file}: no such file; {cure}")
     try:
         images = np.lib.format.open_memmap(array, mode="r")
+    except FileNotFoundError as error:
+        raise ValueError(f"{array}: no such file; {cure}") from error
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{array} is cut short or no npy file ({error}); {cure}") from error
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
-        raise ValueError(f"{array} holds {images.dtype} {images.shape}, not uint8 N x S x S; {cure}")
-    if not images.flags.c_contiguous:
-        raise ValueError(f"{array} holds its pixels in another order than rows after rows; {cure}")
-    index = read_table(table)
-    if "crc32" not in index:
-        raise ValueError(f"{table} has no column crc32; {cure}")
-    if "image_id" not in index or not index["image_id"].is_unique:
-        raise ValueError(f"{table} has no column image_id of unique values; {cure}")
+    if images.dtype != np.uint8 or images.shape[1:] != images.shape[1:2] * 2 or not images.flags.c_contiguous:
+        raise ValueError(f"{array} holds {images.dtype} {images.shape}, not uint8 N x S x S in rows; {cure}")
+    index = read_table(table, columns=("image_id", "crc32"))
+    if (twice := index["image_id"].duplicated()).any():
+        raise ValueError(f"{table}: image_id {index['image_id'][twice].iloc[0]!r} stands twice; {cure}")
     if len(index) != len(images):
         raise ValueError(f"{table} has {len(index):,} rows but {array} has {len(images):,} images; {cure}")
     if (wrong := checksums(array, *images.shape[:2]) != index["crc32"].to_numpy()).any():

@@ -14,12 +14,14 @@ from __future__ import annotations
 import io
 import struct
 from functools import cache
-from typing import NamedTuple
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from cxr.data.dicom_frame import Frame, simple_frame
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 MAX_PIXELS = 64_000_000  # four times the largest digital detector; more is a mistake or a decompression bomb
 MIN_SIDE = 16
@@ -138,8 +140,6 @@ def _tags() -> list[int]:
 
 
 def _dicom(data: bytes, at_least: int) -> Picture:
-    if frame := simple_frame(data):
-        return _baseline(frame, at_least)
     import pydicom
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -167,7 +167,7 @@ def _dicom(data: bytes, at_least: int) -> Picture:
         return _gray_dicom(header, values, bits, at_least)
 
 
-def _gray_dicom(header, values: dict, bits: int, at_least: int) -> Picture:
+def _gray_dicom(header: Dataset, values: dict, bits: int, at_least: int) -> Picture:
     meaning = values.get("PhotometricInterpretation")
     if meaning not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"DICOM with photometric interpretation {meaning}, not gray")
@@ -178,17 +178,14 @@ def _gray_dicom(header, values: dict, bits: int, at_least: int) -> Picture:
         raise ValueError("DICOM whose rescale or window makes no numbers of its pixels")
     # A window must see whole pixels: the mean of clipped values is not the clipped mean.
     if bits == 8 and not windowed and header.file_meta.get("TransferSyntaxUID") == JPEG_BASELINE:
-        from pydicom.encaps import get_frame
-
-        jpeg = get_frame(values["PixelData"], 0, number_of_frames=1)
-        pixels, filled = _baseline(Frame(values["Rows"], values["Columns"], "MONOCHROME2", jpeg), at_least)
+        pixels, filled = _baseline(header, at_least)
     else:
         pixels, filled = _whole(_full(header))
     # Bits above BitsStored are no part of the value.
     places = pixels if pixels.dtype == np.uint8 and bits == 8 else np.clip(pixels.astype(np.int32), low, high) - low
     if windowed or bits <= 8:
-        shown = _to_bytes(table) if windowed else _stretch(table)  # the whole stored range, so values stay as they are
-        image = places if places.dtype == np.uint8 and np.array_equal(shown, np.arange(256)) else shown[places]
+        grays = _to_bytes(table) if windowed else _stretch(table)  # the whole stored range, so values stay as they are
+        image = places if places.dtype == np.uint8 and np.array_equal(grays, np.arange(256)) else grays[places]
     else:
         padding = values.get("PixelPaddingValue")
         inside = None if padding is None else pixels != padding
@@ -196,7 +193,7 @@ def _gray_dicom(header, values: dict, bits: int, at_least: int) -> Picture:
     return Picture(255 - image if meaning == "MONOCHROME1" else image, filled)
 
 
-def _full(header) -> np.ndarray:
+def _full(header: Dataset) -> np.ndarray:
     """The whole decoded frame by pydicom and its plugins (python-gdcm, Pillow): H x W, or H x W x 3."""
     _check_frame(header)
     shape = (header.Rows, header.Columns) + (3,) * (header.get("SamplesPerPixel") == 3)
@@ -204,8 +201,9 @@ def _full(header) -> np.ndarray:
         pixels = header.pixel_array
     except Exception as error:  # plugins raise nearly every type
         syntax = header.file_meta.get("TransferSyntaxUID")
+        cure = "" if find_spec("gdcm") else "; python-gdcm may decode them: pip install 'cxr[dicom]'"
         raise ValueError(
-            f"DICOM pixels can't be decoded (transfer syntax {syntax}): {type(error).__name__}: {error}"
+            f"DICOM pixels can't be decoded (transfer syntax {syntax}){cure}: {type(error).__name__}: {error}"
         ) from error
     if pixels.shape != shape:
         raise ValueError(
@@ -214,7 +212,7 @@ def _full(header) -> np.ndarray:
     return pixels
 
 
-def _check_frame(header) -> None:
+def _check_frame(header: Dataset) -> None:
     """Refuse an encapsulated frame that would unpack to more pixels than the header says: the plugins don't look."""
     from pydicom.encaps import get_frame
     from pydicom.uid import UID
@@ -247,44 +245,44 @@ def _stream_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _baseline(frame: Frame, at_least: int) -> Picture:
-    """An 8-bit baseline JPEG frame through the decoder's own scaling."""
-    picture = _open(frame.jpeg)
-    if picture.size != (frame.columns, frame.rows):
+def _baseline(header: Dataset, at_least: int) -> Picture:
+    """An 8-bit baseline JPEG frame, reduced while it is decoded."""
+    from pydicom.encaps import get_frame
+
+    picture = _open(get_frame(header.PixelData, 0, number_of_frames=1))
+    if picture.size != (header.Columns, header.Rows):
         width, height = picture.size
-        raise ValueError(f"DICOM says {frame.columns} x {frame.rows} pixels, its JPEG frame {width} x {height}")
+        raise ValueError(f"DICOM says {header.Columns} x {header.Rows} pixels, its JPEG frame {width} x {height}")
     filled = _reduce(picture, at_least)
-    pixels = np.asarray(picture.convert("L"))
-    return Picture(255 - pixels if frame.meaning == "MONOCHROME1" else pixels, filled)
+    return Picture(np.asarray(picture.convert("L")), filled)
 
 
-def _display(header, values: dict, stored: np.ndarray) -> tuple[np.ndarray, bool]:
-    """What each stored value is shown as, and whether a window made it: then in 0..1, else in the rescaled unit.
+def _display(header: Dataset, values: dict, stored: np.ndarray) -> tuple[np.ndarray, bool]:
+    """What each stored value is shown as, and whether a window or table made it: then in 0..1, else in the rescaled
+    unit.
 
-    One entry per possible stored value, since rescale, LUT and window work on values one by one.
+    One entry per possible stored value, since rescale, table and window work on values one by one.
     """
+    from pydicom import Dataset
+    from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
+
     if not values.keys().isdisjoint(("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept")):
-        from pydicom.pixels import apply_modality_lut
-
         stored = apply_modality_lut(stored, header)
-    shown = np.asarray(stored, np.float64)
-    if luts := values.get("VOILUTSequence"):
-        from pydicom.pixels import apply_voi
-
-        depth = luts[0].LUTDescriptor[2]
-        return apply_voi(shown.astype(np.int64), header) / ((1 << depth) - 1), True
+    rescaled = np.asarray(stored, np.float64)
+    if tables := values.get("VOILUTSequence"):
+        depth = tables[0].LUTDescriptor[2]
+        return apply_voi(rescaled.astype(np.int64), header) / ((1 << depth) - 1), True
     center, width = _first(values.get("WindowCenter")), _first(values.get("WindowWidth"))
-    kind = values.get("VOILUTFunction") or "LINEAR"
-    if (
-        center is None or width is None or not width > (kind == "LINEAR")
-    ):  # PS3.3 C.11.2.1.2.1: narrower windows mean nothing
-        return shown, False
-    if kind == "SIGMOID":
-        with np.errstate(over="ignore"):  # 1 / inf is the 0 that is meant
-            return 1 / (1 + np.exp(-4 * (shown - center) / width)), True
-    if kind == "LINEAR_EXACT":
-        return np.clip((shown - center) / width + 0.5, 0, 1), True
-    return np.clip((shown - (center - 0.5)) / (width - 1) + 0.5, 0, 1), True
+    function = values.get("VOILUTFunction") or "LINEAR"
+    # PS3.3 C.11.2.1.2.1: a narrower window means nothing.
+    if center is None or width is None or not width > (function == "LINEAR"):
+        return rescaled, False
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth, window.VOILUTFunction = center, width, function
+    # Its output then reaches from 0 to 1, whatever the image's own range.
+    window.PhotometricInterpretation, window.PixelRepresentation, window.BitsStored = "MONOCHROME2", 0, 1
+    with np.errstate(over="ignore"):  # 1 / inf is the 0 that is meant
+        return apply_windowing(rescaled, window), True
 
 
 def _first(value) -> float | None:

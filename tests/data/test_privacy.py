@@ -15,7 +15,7 @@ import pytest
 
 from cxr.core.findings import CLASSES
 from tests.closure import ROOT
-from tests.data.test_decode import baseline, dicom, smooth
+from tests.data.pictures import baseline, dicom, smooth
 from tests.report.fabricated import chexpert_records, fabricate
 
 PLANTED = {

@@ -15,7 +15,7 @@ from cxr.core.store import open_store
 from cxr.data.phantom import cohort
 from stages import download, resize
 from stages.cli import main
-from tests.data.test_decode import dicom, inflating, oversized_jpeg, oversized_png, ramp
+from tests.data.pictures import dicom, inflating, oversized_jpeg, oversized_png, ramp
 
 
 def write_tree(path, *, patients, seed, processes=None):

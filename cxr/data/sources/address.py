@@ -17,7 +17,7 @@ from pathlib import Path
 from cxr.core.files import sha256
 from cxr.data.formats import Manifest, Recipe
 from cxr.data.sources.archive import Folder, Tree, Zip
-from cxr.data.sources.remote import download, shown
+from cxr.data.sources.remote import download, public
 
 KINDS = "phantom, a folder, a .zip, the http(s):// or s3:// address of a .zip, or kaggle:<handle>"
 
@@ -44,7 +44,7 @@ def open_source(
             _once(file, lambda file: download(source, file, _check_zip(source)))
         ), "s3" if scheme == "s3" else "http"
     if separator:
-        raise ValueError(f"source {shown(source)!r}: {scheme}:// is not known; a source is {KINDS}")
+        raise ValueError(f"source {public(source)!r}: {scheme}:// is not known; a source is {KINDS}")
     tree = _local(Path(source).expanduser(), source)
     return tree, tree.kind
 
@@ -102,7 +102,9 @@ def _once(file: Path, make: Callable[[Path], None]) -> Path:
 def _check_zip(source: str) -> Callable[[Path], None]:
     def check(file: Path) -> None:
         if not zipfile.is_zipfile(file):
-            raise ValueError(f"{shown(source)} is no .zip: give the archive's own address, not that of a page about it")
+            raise ValueError(
+                f"{public(source)} is no .zip: give the archive's own address, not that of a page about it"
+            )
 
     return check
 
@@ -123,7 +125,7 @@ def _kaggle(handle: str, downloads: Path) -> Path:
     try:
         import kagglehub
     except ImportError as error:
-        raise ValueError("a kaggle: source needs kagglehub: python -m pip install kagglehub") from error
+        raise ValueError("a kaggle: source needs kagglehub: pip install 'cxr[kaggle]'") from error
     get = kagglehub.dataset_download if "/" in handle else kagglehub.competition_download
     try:
         return Path(get(handle))

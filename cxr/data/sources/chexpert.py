@@ -71,14 +71,14 @@ def read_labels(tree: Tree, name: str) -> pd.DataFrame:
 
 def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
     table = read_csv(tree.read(name), name, COLUMNS)
-    found = [PATH.fullmatch(path) for path in table["Path"].tolist()]
-    if None in found:
-        row = table.index[found.index(None)]
+    matches = [PATH.fullmatch(path) for path in table["Path"].tolist()]
+    if None in matches:
+        row = table.index[matches.index(None)]
         raise ValueError(
             f"{name} line {row}: Path is {table.at[row, 'Path']!r}, must end like "
             f"train/patient00001/study1/view1_frontal.jpg: restore the published file, or correct that cell"
         )
-    image, patient, study, suffix = zip(*(match.groups() for match in found), strict=True)
+    image, patient, study, suffix = zip(*(match.groups() for match in matches), strict=True)
     folder = name.removesuffix(f"{split}.csv")
     projection = table["Frontal/Lateral"].str.strip().str.lower()
     if (wrong := ~projection.isin(("frontal", "lateral"))).any():
@@ -107,9 +107,9 @@ def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
 
 def _check_unique(table: pd.DataFrame) -> None:
     for column in ("path", "image_id"):
-        if (again := table[column].duplicated()).any():
-            first, second = table.loc[table[column] == table.loc[again.idxmax(), column], "place"][:2]
-            value = table.loc[again.idxmax(), column]
+        if (repeated := table[column].duplicated()).any():
+            first, second = table.loc[table[column] == table.loc[repeated.idxmax(), column], "place"][:2]
+            value = table.loc[repeated.idxmax(), column]
             raise ValueError(f"{second}: the image {value!r} already stands in {first}: remove one of the two rows")
 
 

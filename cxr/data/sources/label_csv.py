@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as csv_reader
 
 
 def read_csv(data: bytes, name: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -18,76 +21,77 @@ def read_csv(data: bytes, name: str, columns: Sequence[str]) -> pd.DataFrame:
     naming the file, for an empty one, a column that is missing or stands twice, text that is not UTF-8, a NUL byte, and
     lines of uneven length.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n")
+    data = data.removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         raise ValueError(f"{name} is empty: download the dataset again")
     if (at := data.find(b"\0")) >= 0:
-        line = data.count(b"\n", 0, at) + 1
+        line = len(re.findall(rb"\r\n|\r|\n", data[:at])) + 1
         raise ValueError(f"{name} line {line} holds a NUL byte, so it is no UTF-8 text: download the dataset again")
-    try:
-        lines = _quoted(data, name) if b'"' in data else _plain(data, name)
-        # index_col: pandas would take the first of too many cells as names of the rows
-        table = pd.read_csv(
-            io.BytesIO(data), dtype="str", keep_default_na=False, skip_blank_lines=False, index_col=False
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{name} is no readable CSV ({str(error).strip()}): download the dataset again") from error
-    table.columns = table.columns.str.strip()
-    header = data.split(b"\n", 1)[0].decode(errors="replace")
-    heads = [head.strip() for head in next(csv.reader([header]))]  # as they stand: pandas renames the second of a pair
-    for column in columns:
-        if (n := heads.count(column)) > 1:
-            raise ValueError(f"{name} line 1: column {column!r} stands {n} times: remove or rename one")
-        if not n:
-            near = difflib.get_close_matches(column, [head for head in heads if head not in columns], 1)
-            raise ValueError(
-                f"{name} line 1: column {column!r} is missing; the header is {header[:300]!r}: restore the published "
-                f"file, or rename " + (f"the column {near[0]!r}, the nearest" if near else "the column")
-            )
-    table.index = lines
-    table = table[(table != "").any(axis=1)]
+    header = re.split(rb"[\r\n]", data, maxsplit=1)[0].decode(errors="replace")
+    heads = [head.strip() for head in next(csv.reader([header]))]
+    places = [_place(column, heads, columns, header, name) for column in columns]
+    table = _rows(data, name, len(heads))
+    table = table[(table != "").any(axis=1)]  # blank lines
     if not len(table):
         raise ValueError(f"{name} has a header but no rows: download the dataset again")
-    return table[list(columns)]
+    return table[places].set_axis(list(columns), axis=1)
 
 
-def _plain(data: bytes, name: str) -> pd.RangeIndex:
-    """The line numbers of a CSV without quotes. Checks what pandas would fill up or shift: every line has as many
-    cells as the header.
+def _place(column: str, heads: list[str], columns: Sequence[str], header: str, name: str) -> int:
+    """The place of a column in the header. Raises ValueError when it is missing or stands there twice."""
+    if (n := heads.count(column)) > 1:
+        raise ValueError(f"{name} line 1: column {column!r} stands {n} times: remove or rename one")
+    if n:
+        return heads.index(column)
+    near = difflib.get_close_matches(column, [head for head in heads if head not in columns], 1)
+    raise ValueError(
+        f"{name} line 1: column {column!r} is missing; the header is {header[:300]!r}: restore the published file, or "
+        f"rename {f'the column {near[0]!r}, the nearest' if near else 'the column'}"
+    )
+
+
+def _rows(data: bytes, name: str, width: int) -> pd.DataFrame:
+    """Every row below the header as text, columns 0 to width - 1, indexed by line. Raises ValueError for a row of
+    another width.
     """
-    values = np.frombuffer(data + b"\n", np.uint8)
-    ends = np.flatnonzero(values == ord("\n"))
-    cells = np.diff(np.searchsorted(np.flatnonzero(values == ord(",")), ends), prepend=0) + 1
-    blank = np.diff(ends, prepend=-1) == 1
-    if (wrong := (cells != cells[0]) & ~blank).any():
-        line = int(wrong.argmax())
-        raise _uneven(name, line + 1, cells[line], cells[0])
-    return pd.RangeIndex(2, len(ends) + 1)
-
-
-def _quoted(data: bytes, name: str) -> list[int]:
-    """As _plain for a CSV with quotes, in which a cell may hold commas and line ends."""
-    reader = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
-    width, lines, last = len(next(reader)), [], reader.line_num
-    for row in reader:
-        if row and len(row) != width:
-            raise _uneven(name, last + 1, len(row), width)
-        lines.append(last + 1)
-        last = reader.line_num
-    return lines
-
-
-def _uneven(name: str, line: int, cells: int, header: int) -> ValueError:
-    return ValueError(f"{name} line {line} has {cells} cells, the header {header}: download the dataset again")
+    uneven: list[csv_reader.InvalidRow] = []
+    names = [str(k) for k in range(width)]
+    try:
+        if data.count(b'"') % 2:
+            raise pa.ArrowInvalid("a quote is not closed")
+        table = csv_reader.read_csv(
+            pa.BufferReader(data),
+            csv_reader.ReadOptions(use_threads=False, column_names=names),  # threads would not count rows
+            csv_reader.ParseOptions(
+                newlines_in_values=True,
+                ignore_empty_lines=False,
+                invalid_row_handler=lambda row: uneven.append(row) or "skip",
+            ),
+            csv_reader.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+        )
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{name} is no readable CSV ({error}): download the dataset again") from error
+    breaks = np.zeros(len(table), np.int64)  # line ends inside a row's cells
+    if b'"' in data:
+        breaks = sum(pc.count_substring_regex(column, r"\r\n|\r|\n").to_numpy() for column in table.columns)
+    lines = np.arange(1, len(table) + 1) + np.cumsum(breaks) - breaks
+    if uneven:
+        row = uneven[0]
+        line = row.number + int(breaks[: row.number - 1].sum())
+        raise ValueError(
+            f"{name} line {line} has {row.actual_columns} cells, the header {width}: download the dataset again"
+        )
+    rows = table.slice(1).to_pandas().set_axis(range(width), axis=1)
+    return rows.set_axis(lines[1:], axis=0)
 
 
 def numbers(column: pd.Series, allowed: Sequence[float], name: str) -> pd.Series:
     """A text column as float32, blank as NaN. Raises ValueError with the line of the first value not in `allowed`."""
     codes, texts = pd.factorize(column)
     values = np.array([_number(text) for text in texts], np.float32)
-    known = np.array([not text.strip() for text in texts]) | np.isin(values, np.array(allowed, np.float32))
-    if not known.all():
-        row = int(np.flatnonzero(~known[codes])[0])
+    valid = np.array([not text.strip() for text in texts]) | np.isin(values, np.array(allowed, np.float32))
+    if not valid.all():
+        row = int(np.flatnonzero(~valid[codes])[0])
         choices = ", ".join(f"{value:g}" for value in allowed)
         raise ValueError(
             f"{name} line {column.index[row]}: {column.name} is {column.iloc[row]!r}, must be one of {choices} "

@@ -24,7 +24,7 @@ PAUSES = (1, 2, 4, 8, 16)  # seconds before each new try; counted anew whenever 
 BLOCK = 1 << 20
 
 
-def shown(address: str) -> str:
+def public(address: str) -> str:
     """An address for messages: without user, password or signature."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
@@ -36,7 +36,7 @@ def split_checksum(address: str) -> tuple[str, str | None]:
     if not fragment:
         return address, None
     if not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", fragment):
-        raise ValueError(f"{shown(address)}: after # comes sha256= and 64 hexadecimal digits, not {fragment!r}")
+        raise ValueError(f"{public(address)}: after # comes sha256= and 64 hexadecimal digits, not {fragment!r}")
     return address, fragment.removeprefix("sha256=").lower()
 
 
@@ -50,9 +50,9 @@ def download(address: str, file: Path, check: Callable[[Path], None]) -> None:
     part = file.with_suffix(".part")
     _fill(address, part)
     try:
-        if expected and (found := sha256(part)) != expected:
+        if expected and (actual := sha256(part)) != expected:
             raise ValueError(
-                f"{shown(address)} has the SHA-256 {found}, not {expected}: the file is damaged, or another is meant"
+                f"{public(address)} has the SHA-256 {actual}, not {expected}: the file is damaged, or another is meant"
             )
         check(part)
     except ValueError:
@@ -73,8 +73,8 @@ def _fill(address: str, part: Path) -> None:
         write_json(note, remote.about)
     total, done = remote.about["bytes"], part.stat().st_size if part.exists() else 0
     if total and total - done > (free := shutil.disk_usage(part.parent).free):
-        raise ValueError(f"{shown(address)}: {total - done:,} bytes to come, {part.parent} has room for {free:,}")
-    with Progress(f"download {shown(address)}", total or 0, "bytes") as progress:
+        raise ValueError(f"{public(address)}: {total - done:,} bytes to come, {part.parent} has room for {free:,}")
+    with Progress(f"download {public(address)}", total or 0, "bytes") as progress:
         progress.skip(done)
         failures = 0
         while total is None or done < total:
@@ -94,19 +94,19 @@ def _fill(address: str, part: Path) -> None:
                 failures = failures + 1 if done <= before else 1
                 if failures > len(PAUSES) or (final := _final(error)):
                     cure = final if failures <= len(PAUSES) else "the same command goes on from here"
-                    raise ValueError(f"{shown(address)}: {_reason(error)}; {cure}") from error
+                    raise ValueError(f"{public(address)}: {_reason(error)}; {cure}") from error
                 progress.line(f"broken off ({_reason(error)}), goes on in {PAUSES[failures - 1]} s")
                 time.sleep(PAUSES[failures - 1])
     if total is not None and done != total:
         part.unlink()
-        raise ValueError(f"{shown(address)}: {done:,} bytes came where {total:,} were announced: try again")
+        raise ValueError(f"{public(address)}: {done:,} bytes came where {total:,} were announced: try again")
 
 
 def _go_on(remote: _Remote, part: Path, start: int, progress: Progress) -> int:
     """Append what lies from byte `start` on to the .part; how many bytes it holds at the end."""
     with remote.stream(start) as (stream, start), open(part, "r+b" if start else "wb") as file:
         file.seek(start)
-        progress.skip(start - progress.done)
+        progress.skip(start - progress.n)
         while block := stream.read(BLOCK):
             file.write(block)
             progress.update(len(block))
@@ -131,8 +131,10 @@ class _Remote:
         try:
             self.system, self.path = fsspec.core.url_to_fs(address, skip_instance_cache=True, **options)
             info = self._info()
+        except ImportError as error:
+            raise ValueError("an s3:// source needs s3fs: pip install 'cxr[s3]'") from error
         except Exception as error:  # as above
-            raise ValueError(f"{shown(address)}: {_reason(error)}; {_final(error) or 'check the address'}") from error
+            raise ValueError(f"{public(address)}: {_reason(error)}; {_final(error) or 'check the address'}") from error
         version = info.get("ETag") or info.get("Last-Modified") or info.get("LastModified")
         self.about = {"bytes": info.get("size"), "version": version and str(version)}
 

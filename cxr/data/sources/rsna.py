@@ -134,11 +134,11 @@ def _classes(table: pd.DataFrame, name: str) -> pd.DataFrame:
             f"{name} line {line}: class is {table.at[line, 'class']!r}, must be one of {', '.join(CLASSES)}"
         )
     different = table.drop_duplicates()
-    if (again := different["patientId"].duplicated()).any():
-        patient = different.at[again.idxmax(), "patientId"]
-        found = different[different["patientId"] == patient]
+    if (repeated := different["patientId"].duplicated()).any():
+        patient = different.at[repeated.idxmax(), "patientId"]
+        rows = different[different["patientId"] == patient]
         raise ValueError(
-            f"{name} lines {first_few(found.index)}: patient {patient} is {' and '.join(found['class'])}: keep one "
+            f"{name} lines {first_few(rows.index)}: patient {patient} is {' and '.join(rows['class'])}: keep one "
             f"of them"
         )
     return different.set_index("patientId")

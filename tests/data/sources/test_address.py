@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import sys
 import threading
 import types
@@ -11,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from cxr.data.formats import Manifest, Recipe
 from cxr.data.phantom import cohort
 from cxr.data.sources import address as fetch
 from cxr.data.sources.address import check_unchanged, describe, open_source
@@ -45,8 +45,8 @@ def server(tmp_path):
 def test_folders_and_zips_also_relative_ones(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for source, kind, form in (("data", "folder", Folder), (str(data), "folder", Folder), ("data.zip", "zip", Zip)):
-        tree, found = open_source(source, "chexpert", tmp_path / "downloads")
-        assert (type(tree), found) == (form, kind) and tree.read("x.jpg") == b"12345"
+        tree, opened_kind = open_source(source, "chexpert", tmp_path / "downloads")
+        assert (type(tree), opened_kind) == (form, kind) and tree.read("x.jpg") == b"12345"
     assert not (tmp_path / "downloads").exists()
 
 
@@ -80,7 +80,7 @@ def test_a_page_instead_of_an_archive_is_refused(data, server, tmp_path):
 
 def test_kaggle(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(ValueError, match="needs kagglehub: python -m pip install kagglehub"):
+    with pytest.raises(ValueError, match=r"needs kagglehub: pip install 'cxr\[kaggle\]'"):
         open_source("kaggle:a/b", "chexpert", tmp_path)
 
     def refuse(handle):
@@ -104,22 +104,24 @@ def test_the_phantom_is_made_once_per_recipe_and_code(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cohort, "write_rsna", write)
     for patients, seed in ((30, 1), (30, 1), (30, 2), (40, 1), (30, 1)):
-        tree, kind = open_source("phantom", "rsna", tmp_path, {"patients": patients, "seed": seed})
+        tree, kind = open_source("phantom", "rsna", tmp_path, Recipe(patients=patients, seed=seed))
         assert kind == "phantom" and tree.read("x") == f"{patients} {seed}".encode()
     assert made == [(30, 1), (30, 2), (40, 1)]
     monkeypatch.setattr(fetch, "sha256", lambda _: "other code")
-    open_source("phantom", "rsna", tmp_path, {"patients": 30, "seed": 1})
+    open_source("phantom", "rsna", tmp_path, Recipe(patients=30, seed=1))
     assert len(made) == 4
 
 
 def test_a_manifest_says_what_and_not_where(data, tmp_path):
     manifest = describe(Folder(data), "folder", ["train.csv"], ["x.jpg"])
-    assert manifest | {"tables": None} == {"kind": "folder", "images": 1, "bytes": 5, "tables": None}
-    assert manifest["tables"]["train.csv"] == hashlib.sha256(b"Path\n").hexdigest()
-    zipped = describe(Zip(tmp_path / "data.zip"), "phantom", ["train.csv"], ["x.jpg"], {"patients": 1, "seed": 0})
-    assert zipped["tables"] == manifest["tables"] and zipped["recipe"] == {"patients": 1, "seed": 0}
-    assert zipped["zip"]["bytes"] == (tmp_path / "data.zip").stat().st_size
-    assert str(tmp_path) not in json.dumps([manifest, zipped])
+    assert manifest == Manifest(
+        kind="folder", images=1, bytes=5, tables={"train.csv": hashlib.sha256(b"Path\n").hexdigest()}
+    )
+    recipe = Recipe(patients=1, seed=0)
+    zipped = describe(Zip(tmp_path / "data.zip"), "phantom", ["train.csv"], ["x.jpg"], recipe)
+    assert zipped.tables == manifest.tables and zipped.recipe == recipe
+    assert zipped.zip.bytes == (tmp_path / "data.zip").stat().st_size
+    assert str(tmp_path) not in manifest.model_dump_json() + zipped.model_dump_json()
 
 
 def test_changed_tables_are_found_with_the_cure(data):

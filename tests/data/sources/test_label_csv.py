@@ -28,7 +28,6 @@ def test_csv_lines_are_counted_as_in_the_file_whatever_the_line_ends():
         (b"a,b\n1,2\n1,2,3,4\n", r"t\.csv line 3 has 4 cells, the header 2"),
         (b"a,b\r\n1,2\r\n\r\n1", r"t\.csv line 4 has 1 cells, the header 2"),
         (b'a,b\n1,"2\n', r"t\.csv is no readable CSV"),
-        (b'a,b\n1,"2"x\n', r"t\.csv is no readable CSV"),
         (b'a,b\n1,"x\ny"\n3\n', r"t\.csv line 4 has 1 cells, the header 2"),
         (b'a,b\n1,"x",3\n', r"t\.csv line 2 has 3 cells, the header 2"),
         (b"a,b\n1,2\n1,\x00\n", r"t\.csv line 3 holds a NUL byte, so it is no UTF-8 text"),

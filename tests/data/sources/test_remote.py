@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxr.data.sources import remote
-from cxr.data.sources.remote import download, shown, split_checksum
+from cxr.data.sources.remote import download, public, split_checksum
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -174,7 +174,7 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
 
 
 def test_addresses():
-    assert shown("https://me:pw@host/a/b.zip?sig=1#sha256=2") == "https://host/a/b.zip"
+    assert public("https://me:pw@host/a/b.zip?sig=1#sha256=2") == "https://host/a/b.zip"
     assert split_checksum("s3://data/x.zip") == ("s3://data/x.zip", None)
     for bad in ("sha256=12", "md5=" + "0" * 64, "x"):
         with pytest.raises(ValueError, match=f"after # comes sha256= and 64 hexadecimal digits, not '{bad}'"):

@@ -1,0 +1,81 @@
+"""Progress lines, and the formats of JSON artefacts: what is written is read, and what is wrong is named."""
+
+import importlib
+import inspect
+import json
+
+import pytest
+from pydantic import Field
+
+from cxr.core.files import Progress, read_json, write_json
+from cxr.core.formats import Format
+from tests.make import example
+
+PACKAGES = ("adgm", "classifier", "cohort", "data", "evaluation", "fidelity", "gan", "synthesis")
+MODULES = [importlib.import_module(f"cxr.{name}.formats") for name in PACKAGES]
+MODELS = {
+    f"{module.__name__}.{name}": model
+    for module in MODULES
+    for name, model in inspect.getmembers(module, inspect.isclass)
+    if issubclass(model, Format) and model.__module__ == module.__name__
+}
+
+
+def test_elsewhere_than_on_a_terminal_progress_is_a_line_at_the_end(capfd):
+    with Progress("gan@edema", 1000) as progress:
+        progress.skip(300)
+        progress.update(300)
+        progress.line("epoch 1: loss 0.5")
+        progress.update(400)
+    with Progress("gan@fracture", 10) as progress:
+        progress.skip(10)
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == "gan@edema: epoch 1: loss 0.5"
+    assert second.startswith("gan@edema: 1000/1000 images [00:00<00:00, ")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_format_is_described_and_read_as_it_was_written(name, tmp_path):
+    model = MODELS[name]
+    assert model.__doc__ and all(field.description for field in model.model_fields.values())
+    values = example(model)
+    write_json(tmp_path / "x.json", model(**values))
+    assert json.loads((tmp_path / "x.json").read_text()) == values
+    assert read_json(tmp_path / "x.json", "stage", model) == model(**values)
+
+
+class Part(Format):
+    """A part of Whole."""
+
+    share: float = Field(ge=0, le=1, description="a share")
+
+
+class Whole(Format):
+    """What a test reads."""
+
+    n: int = Field(description="a count")
+    parts: dict[str, Part] = Field(description="parts by name")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"n": 1}', "'parts' is missing"),
+        ('{"n": "1", "parts": {}}', "n is '1'; it should be a valid integer"),
+        ('{"n": true, "parts": {}}', "n is True; it should be a valid integer"),
+        ('{"n": 1, "parts": {"a": {}}}', "'parts.a.share' is missing"),
+        ('{"n": 1, "parts": {"a": {"share": 2}}}', "parts.a.share is 2; it should be less than or equal to 1"),
+        ('{"n": 1, "parts": {"a": {"share": NaN}}}', "parts.a.share is nan; it should be a finite number"),
+        ('{"n": 1, "parts": {}, "more": 1}', "'more' is not a key of it"),
+        ("[1]", "the file is [1]; it should be an object"),
+        ("{", "no readable JSON"),
+        ("[" * 100_000, "no readable JSON"),
+        ("\ud800", "no readable JSON"),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_its_first_wrong_key_and_the_cure(tmp_path, text, message):
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ValueError) as error:
+        read_json(path, "stage", Whole)
+    assert str(error.value) == f"{path}: {message}; `dvc repro -f stage` makes it again"
