@@ -1,5 +1,5 @@
 """Writes the pages that repeat what the code says: the parameters, the pipeline, the commands and the file formats in
-docs/reference/, and the graph of stages in README.md.
+docs/reference/; the graph of stages and the demo's numbers in README.md.
 
     python -m docs.generate
 
@@ -8,9 +8,11 @@ tests/docs compares what it would write with what is committed.
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import subprocess
@@ -25,6 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by `python -m docs.generate`. Edit the code, not this page. -->\n"
 MERMAID = re.compile(r"```mermaid\n.*?```", re.S)
+RESULTS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.S)
 # What stages of dvc.yaml are given under another name than the parameter's own.
 RENAMED = {("data", "chexpert"): ("download", "source"), ("data", "rsna"): ("download", "source")}
 
@@ -152,8 +155,8 @@ def parameters() -> str:
     demo, paper, remarks = read_yaml("params.yaml"), read_yaml("presets/paper.yaml"), comments("presets/demo.yaml")
     page = [
         "# Parameters\n", NOTE,
-        "Every key of `params.yaml`. *Default* is what the command uses when the option is missing; the pipeline always",
-        "passes a value. *Demo* is `params.yaml` and `presets/demo.yaml`, *Paper* is `presets/paper.yaml`.",
+        "Every key of `params.yaml`. *Default* is what the command uses when the option is missing; the pipeline",
+        "always passes a value. *Demo* is `params.yaml` and `presets/demo.yaml`, *Paper* is `presets/paper.yaml`.",
         "A wrong value stops the stage with one line before any work starts.\n",
     ]  # fmt: skip
     for section, keys in demo.items():
@@ -172,7 +175,11 @@ def parameters() -> str:
 
 def pipeline() -> str:
     """reference/pipeline.md: every stage, what it runs for, what it reads and what it writes."""
-    page = ["# The pipeline\n", NOTE, "The stages of `dvc.yaml`, in its order. The arrows leave out what follows from others.\n"]
+    page = [
+        "# The pipeline\n",
+        NOTE,
+        "The stages of `dvc.yaml`, in its order. The arrows leave out what follows from others.\n",
+    ]
     page.append(graph() + "\n")
     for name, stage in read_yaml("dvc.yaml")["stages"].items():
         body = stage.get("do", stage)
@@ -261,10 +268,38 @@ def annotation(kind: object) -> str:
     return "`" + re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text).replace("|", "or") + "`"
 
 
+def results() -> str:
+    """The demo's main numbers, from reports/metrics.json."""
+    metrics = json.loads((ROOT / "reports" / "metrics.json").read_text(encoding="utf-8"))
+
+    def interval(part: dict, key: str, form: str = ".3f") -> str:
+        return f"{part[key]:{form}} [{part['low']:{form}}, {part['high']:{form}}]".replace("-", "−")
+
+    policy = read_yaml("params.yaml")["final"]["policy"]
+    auc = "mean AUC over 14 findings"
+    rows = [
+        ["Metadata baseline: sex, age and view alone", auc, interval(metrics["floor"]["macro_auc"], "auc")],
+        ["Baseline classifier: real X-rays alone", auc, interval(metrics["baseline"][policy]["macro_auc"], "auc")],
+        ["Final classifier: generated X-rays as well", auc, interval(metrics["final"]["macro_auc"], "auc")],
+    ]
+    for finding, gain in metrics["gain"].items():
+        if finding != "macro_auc":
+            p = "< 0.001" if gain["p_holm"] < 0.001 else f"= {gain['p_holm']:.3f}"
+            change = f"{interval(gain, 'difference', '+.3f')}, p {p} after Holm's correction"
+            rows.append([f"Final minus baseline: {finding.replace('_', ' ')}", "AUC", change])
+    with open(ROOT / "reports" / "evaluate" / "adgm.csv", encoding="utf-8") as file:
+        shares = {(row["classes"], row["labels"]): float(row["majority_share"]) for row in csv.DictReader(file)}
+    for run, part in metrics["adgm"].items():
+        classes, labels = run.split("-")
+        against = f"{interval(part, 'accuracy')}; commonest class {shares[classes, labels]:.3f}"
+        rows.append([f"ADGM, {classes} classes, {labels} labels per class", "accuracy", against])
+    return table(["What", "Measure", "Result"], rows)
+
+
 @functools.cache
 def graph() -> str:
-    """The stages as a Mermaid graph: `dvc dag --mermaid` for presets/study.yaml, which runs them all, with the instances
-    of a stage as one box and without the arrows that follow from others. Dashed: stages that the demo has none of.
+    """The stages as a Mermaid graph. It is `dvc dag --mermaid` for presets/study.yaml, which runs every stage, with the
+    instances of a stage as one box and without the arrows that follow from others. Dashed: stages the demo lacks.
     """
     import networkx
 
@@ -278,10 +313,13 @@ def graph() -> str:
     full = networkx.DiGraph(sorted((a, b) for a, b in edges if a != b))
     reduced = networkx.transitive_reduction(full)
     order = list(read_yaml("dvc.yaml")["stages"])
-    lines = [f"    {a} --> {b}" for a, b in sorted(reduced.edges, key=lambda e: (order.index(e[0]), order.index(e[1])))]
-    demo = read_yaml("params.yaml")
-    optional = [name for name, stage in read_yaml("dvc.yaml")["stages"].items() if not any_instance(stage, demo)]
-    lines += [f"    style {name} stroke-dasharray: 4" for name in optional]
+    lines = []
+    for name in order:
+        if after := sorted(reduced.successors(name), key=order.index):
+            lines.append(f"    {name} --> {' & '.join(after)}")
+    demo, stages = read_yaml("params.yaml"), read_yaml("dvc.yaml")["stages"]
+    optional = [name for name in order if not any_instance(stages[name], demo)]
+    lines += ["    classDef optional stroke-dasharray: 4", f"    class {','.join(optional)} optional"]
     return "\n".join(["```mermaid", "flowchart LR", *lines, "```"])
 
 
@@ -297,8 +335,8 @@ def pages() -> dict[Path, str]:
     made = {"parameters": parameters, "pipeline": pipeline, "commands": commands, "formats": formats}
     found = {ROOT / "docs" / "reference" / f"{name}.md": make() for name, make in made.items()}
     readme = ROOT / "README.md"
-    found[readme] = MERMAID.sub(lambda _: graph(), readme.read_text(encoding="utf-8"))
-    return found
+    text = MERMAID.sub(lambda _: graph(), readme.read_text(encoding="utf-8"))
+    return found | {readme: RESULTS.sub(lambda _: results(), text)}
 
 
 if __name__ == "__main__":
