@@ -191,11 +191,15 @@ def pipeline() -> str:
         listed = {
             "Runs": "once" if not over else f"once for each of {lists(over)}", "Command": f"`{command_of(body)}`",
             "Parameters": ", ".join(f"[`{p}`](parameters.md#{p})" for p in body.get("params", [])),
-            "Reads": ", ".join(f"`{path}`" for path in data), "Code": ", ".join(f"`{path}`" for path in code),
-            "Writes": ", ".join(f"`{path}`" for path in outs),
+            "Reads": paths(data), "Writes": paths(outs), "Code": paths(code),
         }  # fmt: skip
         page += [*(f"- {head}: {text}" for head, text in listed.items() if text), ""]
     return "\n".join(page)
+
+
+def paths(names: list[str]) -> str:
+    """Paths in code marks, with the placeholders of dvc.yaml as <name>."""
+    return ", ".join("`" + re.sub(r"\$\{(?:item\.)?([\w.]+)\}", r"<\1>", name) + "`" for name in names)
 
 
 def lists(over: object) -> str:
@@ -215,8 +219,8 @@ def commands() -> str:
         "# Commands\n", NOTE,
         "Every stage is a command, and some commands stand beside the pipeline. `--help` prints the same options.\n",
     ]  # fmt: skip
-    in_dag = {command_of(stage) for stage in stage_bodies().values()}
-    for command in command_names():
+    in_dag = list(dict.fromkeys(command_of(stage) for stage in stage_bodies().values()))
+    for command in in_dag + [name for name in command_names() if name not in in_dag]:
         run = importlib.import_module(f"stages.{command}").run
         kind = "A stage of the pipeline." if command in in_dag else "Not a stage; run it by hand."
         page += [f"## {command}\n", f"{sentence(inspect.getdoc(run).split(chr(10) * 2)[0])} {kind}\n"]
