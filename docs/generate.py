@@ -13,29 +13,32 @@ import functools
 import importlib
 import inspect
 import json
-import pkgutil
 import re
 import subprocess
 import tempfile
-import types
-import typing
-from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
-import yaml
+from docs.declared import (
+    ROOT,
+    Setting,
+    annotation,
+    command_names,
+    comments,
+    models,
+    read_yaml,
+    remark,
+    sentence,
+    settings,
+    table,
+    written,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by `python -m docs.generate`. Edit the code, not this page. -->\n"
 MERMAID = re.compile(r"```mermaid\n.*?```", re.S)
 RESULTS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.S)
 # What stages of dvc.yaml are given under another name than the parameter's own.
 RENAMED = {("data", "chexpert"): ("download", "source"), ("data", "rsna"): ("download", "source")}
-
-
-@functools.cache
-def read_yaml(path: str) -> dict:
-    """A YAML file of the repository."""
-    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
 
 
 def stage_bodies() -> dict[str, dict]:
@@ -46,94 +49,6 @@ def stage_bodies() -> dict[str, dict]:
 def command_of(stage: dict) -> str:
     """The name of the file in stages/ that a stage runs."""
     return re.match(r"(?:python -m stages\.|cxr )(\w+)", stage["cmd"]).group(1)
-
-
-# Options
-
-
-class Setting(typing.NamedTuple):
-    """One option of a command, as its signature declares it. name: with underscores, as in params.yaml."""
-
-    name: str
-    kind: str
-    default: str
-    text: str
-
-
-def command_names() -> list[str]:
-    """Every file in stages/ that is a command, in alphabetical order."""
-    files = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
-    return [name for name in files if hasattr(importlib.import_module(f"stages.{name}"), "run")]
-
-
-@functools.cache
-def settings(command: str) -> dict[str, Setting]:
-    """Option -> what stages/<command>.py's `run` declares about it."""
-    run = importlib.import_module(f"stages.{command}").run
-    hints = typing.get_type_hints(run, include_extras=True)
-    found = {}
-    for name, parameter in inspect.signature(run).parameters.items():
-        base, info = hints[name], None
-        if typing.get_origin(base) is typing.Annotated:
-            base, info = typing.get_args(base)[:2]
-        default = "" if parameter.default is inspect.Parameter.empty else written(parameter.default)
-        found[name] = Setting(name, kind_of(base, info), default, sentence(getattr(info, "help", None) or ""))
-    return found
-
-
-def kind_of(base: object, info: object) -> str:
-    """A type and its range in words, such as `whole number, at least 1`."""
-    if isinstance(base, types.UnionType):
-        base = next(part for part in typing.get_args(base) if part is not types.NoneType)
-    if typing.get_origin(base) is list:
-        return f"list of {kind_of(typing.get_args(base)[0], info)}"
-    if typing.get_origin(base) is typing.Literal:
-        return ", ".join(f"`{choice}`" for choice in typing.get_args(base))
-    names = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}
-    low, high = getattr(info, "min", None), getattr(info, "max", None)
-    bounds = {
-        (False, False): "", (False, True): f", at least {low}", (True, False): f", at most {high}",
-        (True, True): f", {low} to {high}",
-    }[high is not None, low is not None]  # fmt: skip
-    return names.get(base, "text") + bounds
-
-
-def written(value: object) -> str:
-    """A value as params.yaml has it, in code marks. Short floats keep their exponent: 8e-4, not 0.0008."""
-    if isinstance(value, list | tuple):
-        return "`[" + ", ".join(written(item).strip("`") for item in value) + "]`"
-    if isinstance(value, bool) or value is None:
-        return f"`{str(value).lower()}`" if value is not None else "`none`"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
-
-
-def sentence(text: str) -> str:
-    """Text for a table's cell: one line, no bars, a value before a colon in code marks, else a capital at the start."""
-    text = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-    text = re.sub(r"(^|[.;] )([a-z0-9_.]+):", r"\1`\2`:", text)
-    return text[:1].upper() + text[1:]
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
-
-
-# The pages
-
-
-def comments(path: str) -> dict[tuple[str, str], str]:
-    """(section, key) -> the comment behind that line of a parameter file; the key of a section's own line is empty."""
-    section, found = "", {}
-    for line in (ROOT / path).read_text(encoding="utf-8").splitlines():
-        code, _, comment = line.partition(" # ")
-        if match := re.match(r"(\w+):", code):
-            section = match.group(1)
-            found[section, ""] = comment
-        elif match := re.match(r"  (\w+):", code):
-            found[section, match.group(1)] = comment
-    return found
 
 
 def option_of(section: str, key: str) -> Setting | None:
@@ -163,12 +78,12 @@ def parameters() -> str:
         rows = []
         for key, value in keys.items():
             option = option_of(section, key)
-            text = sentence(remarks[section, key]) or (option.text if option else "")
+            text = remark(remarks[section, key]) or (option.text if option else "")
             kind, default = (option.kind, option.default) if option else ("list", "")
             if isinstance(value, list) and not kind.startswith("list"):
                 kind = f"list of {kind}"
             rows.append([f"`{key}`", kind, default, written(value), written(paper[section][key]), text])
-        page += [f"## {section}\n", sentence(remarks[section, ""]) + "\n" if remarks[section, ""] else ""]
+        page += [f"## {section}\n", remark(remarks[section, ""]) + ".\n" if remarks[section, ""] else ""]
         page.append(table(["Parameter", "Type and range", "Default", "Demo", "Paper", "What it is"], rows))
     return "\n".join(page)
 
@@ -178,7 +93,7 @@ def pipeline() -> str:
     page = [
         "# The pipeline\n",
         NOTE,
-        "The stages of `dvc.yaml`, in its order. The arrows leave out what follows from others.\n",
+        "The stages of `dvc.yaml`, in its order. GitHub draws this graph. The demo has no stages of class `optional`.\n",
     ]
     page.append(graph() + "\n")
     for name, stage in read_yaml("dvc.yaml")["stages"].items():
@@ -230,46 +145,25 @@ def commands() -> str:
     return "\n".join(page)
 
 
-def models() -> Iterator[type]:
-    """Every pydantic model of cxr/*/formats.py, package by package, in the order of the file."""
-    from pydantic import BaseModel
-
-    import cxr
-
-    for package in pkgutil.iter_modules(cxr.__path__, "cxr."):
-        name = f"{package.name}.formats"
-        if (ROOT / (name.replace(".", "/") + ".py")).exists():
-            module = importlib.import_module(name)
-            for value in vars(module).values():
-                if inspect.isclass(value) and issubclass(value, BaseModel) and value.__module__ == name:
-                    yield value
-
-
 def formats() -> str:
     """reference/formats.md: what the pipeline writes and the fields of every JSON file."""
     page = [
         "# File formats\n", NOTE,
-        "Tables are Parquet or CSV, images are packed arrays, weights are safetensors, everything else is JSON.",
+        "The fields of every JSON file. Tables and packed images are in [Tables and arrays](tables.md); weights are",
+        "safetensors files.",
         "Nothing is a pickle, and no file holds a time, a host name or a path of the machine.\n",
     ]  # fmt: skip
-    for model in models():
-        rows = [
-            [f"`{field.alias or name}`", annotation(field.annotation), sentence(field.description or "")]
-            for name, field in model.model_fields.items()
-        ]
-        heads = ["Field", "Type", "What it is"]
-        if not any(row[2] for row in rows):
-            heads, rows = heads[:2], [row[:2] for row in rows]
-        text = (model.__doc__ or "").strip().split("\n\n")
-        page += [f"## {model.__name__}\n", *(" ".join(part.split()) + "\n" for part in text if part)]
-        page += [f"Package `{model.__module__.rsplit('.', 1)[0]}`.\n", table(heads, rows)]
+    for package, members in groupby(models(), key=lambda model: model.__module__.rsplit(".", 1)[0]):
+        page += [f"## {package}\n"]
+        for model in members:
+            rows = [
+                [f"`{field.alias or name}`", annotation(field.annotation), sentence(field.description or "")]
+                for name, field in model.model_fields.items()
+            ]
+            text = (model.__doc__ or "").strip().split("\n\n")
+            page += [f"### {model.__name__}\n", *(sentence(part) + "\n" for part in text if part)]
+            page.append(table(["Field", "Type", "What it is"], rows))
     return "\n".join(page)
-
-
-def annotation(kind: object) -> str:
-    """A type as a cell: `int`, `dict[str, float]`, without the names of modules."""
-    text = kind.__name__ if inspect.isclass(kind) and not typing.get_args(kind) else str(kind)
-    return "`" + re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text).replace("|", "or") + "`"
 
 
 def results() -> str:
