@@ -93,7 +93,8 @@ def pipeline() -> str:
     page = [
         "# The pipeline\n",
         NOTE,
-        "The stages of `dvc.yaml`, in its order. GitHub draws this graph. The demo has no stages of class `optional`.\n",
+        "The stages of `dvc.yaml`, in its order. GitHub draws this graph. The demo has no stages of class `optional`.",
+        "\n",
     ]
     page.append(graph() + "\n")
     for name, stage in read_yaml("dvc.yaml")["stages"].items():
@@ -101,10 +102,10 @@ def pipeline() -> str:
         outs = [next(iter(out)) if isinstance(out, dict) else out for out in [*body.get("metrics", []), *body["outs"]]]
         code = [dep for dep in body["deps"] if dep.startswith(("cxr", "stages"))]
         data = [dep for dep in body["deps"] if dep not in code]
-        over = stage.get("foreach", stage.get("matrix"))
+        over, command = stage.get("foreach", stage.get("matrix")), command_of(body)
         page += [f"## {name}\n", sentence(body["desc"]) + ".\n"]
         listed = {
-            "Runs": "once" if not over else f"once for each of {lists(over)}", "Command": f"`{command_of(body)}`",
+            "Runs": "once" if not over else f"once for each of {lists(over)}", "Command": f"[`{command}`](commands.md#{command})",
             "Parameters": ", ".join(f"[`{p}`](parameters.md#{p})" for p in body.get("params", [])),
             "Reads": paths(data), "Writes": paths(outs), "Code": paths(code),
         }  # fmt: skip
@@ -132,13 +133,16 @@ def commands() -> str:
     """reference/commands.md: every command and its options."""
     page = [
         "# Commands\n", NOTE,
-        "Every stage is a command, and some commands stand beside the pipeline. `--help` prints the same options.\n",
+        "Every stage runs a command, and some commands stand beside the pipeline. `--help` prints the same options.",
+        "In a clone a command is `python -m stages.NAME`. After `pip install .` it is `cxr NAME`.\n",
     ]  # fmt: skip
-    in_dag = list(dict.fromkeys(command_of(stage) for stage in stage_bodies().values()))
-    for command in in_dag + [name for name in command_names() if name not in in_dag]:
+    users: dict[str, list[str]] = {}
+    for stage, body in stage_bodies().items():
+        users.setdefault(command_of(body), []).append(f"[{stage}](pipeline.md#{stage})")
+    for command in [*users, *(name for name in command_names() if name not in users)]:
         run = importlib.import_module(f"stages.{command}").run
-        kind = "A stage of the pipeline." if command in in_dag else "Not a stage; run it by hand."
-        page += [f"## {command}\n", f"{sentence(inspect.getdoc(run).split(chr(10) * 2)[0])} {kind}\n"]
+        used = f"Stage: {', '.join(users[command])}." if command in users else "Not a stage."
+        page += [f"## {command}\n", f"{sentence(inspect.getdoc(run).split(chr(10) * 2)[0])} {used}\n"]
         page.append(f"```sh\npython -m stages.{command} --help\n```\n")
         rows = [[f"`{o.name}`", o.kind, o.default, o.text] for o in settings(command).values()]
         page.append(table(["Option", "Type and range", "Default", "What it is"], rows))
