@@ -105,7 +105,8 @@ def pipeline() -> str:
         over, command = stage.get("foreach", stage.get("matrix")), command_of(body)
         page += [f"## {name}\n", sentence(body["desc"]) + ".\n"]
         listed = {
-            "Runs": "once" if not over else f"once for each of {lists(over)}", "Command": f"[`{command}`](commands.md#{command})",
+            "Runs": f"once for each of {lists(over)}" if over else "once",
+            "Command": f"[`{command}`](commands.md#{command})",
             "Parameters": ", ".join(f"[`{p}`](parameters.md#{p})" for p in body.get("params", [])),
             "Reads": paths(data), "Writes": paths(outs), "Code": paths(code),
         }  # fmt: skip
