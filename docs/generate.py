@@ -142,7 +142,7 @@ def commands() -> str:
         users.setdefault(command_of(body), []).append(f"[{stage}](pipeline.md#{stage})")
     for command in [*users, *(name for name in command_names() if name not in users)]:
         run = importlib.import_module(f"stages.{command}").run
-        used = f"Stage: {', '.join(users[command])}." if command in users else "Not a stage."
+        used = f"Run by: {', '.join(users[command])}." if command in users else "Not a stage."
         page += [f"## {command}\n", f"{sentence(inspect.getdoc(run).split(chr(10) * 2)[0])} {used}\n"]
         page.append(f"```sh\npython -m stages.{command} --help\n```\n")
         rows = [[f"`{o.name}`", o.kind, o.default, o.text] for o in settings(command).values()]
