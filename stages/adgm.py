@@ -84,7 +84,7 @@ def run(
     from cxr.adgm.nets import decoder_maps
     from cxr.adgm.run import TRAININGS
     from cxr.adgm.run import run as train
-    from cxr.adgm.settings import Settings
+    from cxr.adgm.settings import NEUTRAL, Settings
     from cxr.core.files import atomic, write_json, write_table
     from cxr.core.guard import SPLIT, guard, read_split
     from cxr.core.records import load
@@ -115,7 +115,7 @@ def run(
     machine = fabric(precision)
     inputs = {"records": records, "split": split / SPLIT, "store": store}
     params = arm.shaping(settings)
-    checkpoints = training_state(__file__, settings.name, machine, inputs, params, checkpoint_minutes, state)
+    checkpoints = training_state(__file__, settings.name, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
     result = train(machine, images, packed, settings, checkpoints, epochs=epochs)
     if result is None:  # not the first of several devices
         return
