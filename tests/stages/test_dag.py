@@ -81,7 +81,7 @@ def test_every_result_is_there_and_says_what_it_should(repository):
     table = pd.read_parquet(repository / "data" / "balanced" / "table.parquet")
     plan = json.loads((repository / "data" / "balanced" / "plan.json").read_text())
     assert table["synthetic"].sum() == plan["synthetic_images"] > 0
-    held_out = pd.read_parquet(repository / "data" / "splits" / "chexpert.parquet").query("split != 'train'")
+    held_out = pd.read_parquet(repository / "data" / "splits" / "chexpert" / "split.parquet").query("split != 'train'")
     train = table[table["split"] == "train"]
     assert not set(train["patient_id"]) & set(held_out["patient_id"])
     baseline = pd.read_parquet(repository / "models" / "predictions" / "baseline" / "u_zeroes.parquet")
@@ -249,3 +249,55 @@ def test_what_a_user_gets_wrong_is_one_line_and_leaves_earlier_results(repositor
     errors = [line for line in output.splitlines() if ": error: " in line]
     assert len(errors) == 1 and message in errors[0], output
     assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in results} == before
+
+
+@contextlib.contextmanager
+def edited(folder: Path, name: str, old: str, new: str):
+    """A file of the code with its first `old` replaced; put back after, with the lock."""
+    path = folder / name
+    kept = path.read_text(encoding="utf-8")
+    assert old in kept
+    path.write_text(kept.replace(old, new, 1), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(kept, encoding="utf-8")
+        git(folder, "checkout", "-q", "HEAD", "dvc.lock")
+
+
+def outs(folder: Path) -> dict:
+    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return {name: {out["path"]: out["md5"] for out in stage["outs"]} for name, stage in lock.items()}
+
+
+def kinds(names: set[str]) -> set[str]:
+    return {name.split("@")[0] for name in names}
+
+
+@pytest.mark.slow
+def test_a_docstring_of_core_trains_nothing_anew(repository):
+    before = outs(repository)
+    with edited(repository, "cxr/core/files.py", '"""', '"""Another first line. '):
+        output = dvc(repository, "repro")
+        trained = {name for name in ran(output) if kinds({name}) & {"baseline", "gan", "adgm", "final", "study"}}
+        assert kinds(trained) == {"baseline", "gan", "adgm", "final", "study"}
+        assert output.count("continues from step") == len(trained) and "starts anew" not in output
+        assert outs(repository) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "runs"),
+    [
+        ("cxr/gan/train.py", {"gan"}),
+        ("cxr/data/decode.py", {"resize"}),
+        ("cxr/data/phantom/cohort.py", {"download", "resize"}),
+    ],
+)
+def test_an_edit_in_one_idea_runs_no_other(repository, file, runs):
+    """What has the same bytes as before stops the run there."""
+    before = outs(repository)
+    with edited(repository, file, "from __future__", "# a remark\nfrom __future__"):
+        again = kinds(ran(dvc(repository, "repro")))
+        assert runs <= again and not again & ({"baseline", "adgm", "final", "gan"} - runs)
+        assert outs(repository) == before
