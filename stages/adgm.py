@@ -7,14 +7,18 @@ One run is one variant, one number of classes, one number of labels per class, a
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
 from cxr.adgm.variants import Name
 
 from .cli import main
+from .options import CheckpointMinutes, Precision, Records, Seed, SplitFolder, State
 from .state import training_state
+
+if TYPE_CHECKING:
+    from cxr.adgm.settings import Settings
 
 
 def run(
@@ -22,9 +26,9 @@ def run(
     classes: Annotated[int, Option(min=2, max=3, help="2: Abnormal, Normal; 3: the challenge's classes")],
     labels: Annotated[int, Option(min=1, help="labelled training images per class; the others are unlabelled")],
     draw: Annotated[int, Option(min=0, help="added to the seed: other labels, initial weights and batches")],
-    records: Annotated[Path, Option(help="RSNA's records.parquet")],
+    records: Records,
     store: Annotated[Path, Option(help="RSNA's images, packed at this size")],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
+    split: SplitFolder,
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option(help="parquet: the validation images' probabilities")],
     report: Annotated[Path, Option(help="folder for history.csv, samples.png, samples.json")],
@@ -67,24 +71,47 @@ def run(
     pseudo_weight: Annotated[float, Option(min=0.0, help="pseudo_label: weight of the pseudo-label loss")] = 1.0,
     consistency_weight: Annotated[float, Option(min=0.0, help="mean_teacher: weight of the consistency loss")] = 10.0,
     teacher: Annotated[float, Option(min=0.0, max=0.9999, help="mean_teacher: decay of the teacher's average")] = 0.999,
-    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
-    seed: Annotated[int, Option(min=0)] = 0,
-    checkpoint_minutes: Annotated[
-        float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="between two saves of the training state")
-    ] = 5.0,
-    state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
+    precision: Precision = "auto",
+    seed: Seed = 0,
+    checkpoint_minutes: CheckpointMinutes = 5.0,
+    state: State = None,
 ) -> None:
     """Train the ADGM or a control arm and predict the validation images."""
+    from cxr.adgm.nets import decoder_maps
+    from cxr.adgm.settings import Settings
+
+    decoder_maps(size)  # refuses a size that does not fit
+    settings = Settings(
+        labels=labels, draw=draw, size=size, variant=variant, classes=classes, batch=batch, lr=lr,
+        weight_decay=weight_decay, beta=beta, warmup_epochs=warmup_epochs, likelihood_weight=likelihood_weight,
+        free_bits=free_bits, z_dim=z_dim, a_dim=a_dim, dropout=dropout, average=average,
+        predict_samples=predict_samples, prior=prior, seed=seed + draw, flip=flip, rotate=rotate,
+        scale=(scale_min, scale_max), shift=shift, threshold=threshold, pseudo_weight=pseudo_weight,
+        consistency_weight=consistency_weight, teacher=teacher,
+    )  # fmt: skip
+    inputs, outputs = (records, store, split), (model, predictions, report)
+    _train(settings, inputs, outputs, epochs, precision, checkpoint_minutes, state)
+
+
+def _train(
+    settings: "Settings",
+    inputs: tuple[Path, Path, Path],
+    outputs: tuple[Path, Path, Path],
+    epochs: int,
+    precision: str,
+    checkpoint_minutes: float,
+    state: Path | None,
+) -> None:
+    """inputs: records, store, split. outputs: model, predictions, report."""
     import sys
 
     from PIL import Image
 
     from cxr.adgm.formats import Model, Samples
     from cxr.adgm.labelled import draw_labels
-    from cxr.adgm.nets import decoder_maps
     from cxr.adgm.run import TRAININGS
     from cxr.adgm.run import run as train
-    from cxr.adgm.settings import NEUTRAL, Settings
+    from cxr.adgm.settings import NEUTRAL
     from cxr.core.files import atomic, write_json, write_table
     from cxr.core.guard import SPLIT, guard, read_split
     from cxr.core.records import load
@@ -92,30 +119,25 @@ def run(
     from cxr.training.machine import fabric
     from cxr.training.weights import save
 
-    decoder_maps(size)  # refuses a size that does not fit
-    arm = TRAININGS[variant]
-    settings = arm.settle(Settings(
-        labels=labels, draw=draw, size=size, variant=variant, classes=classes, batch=batch, lr=lr,
-        weight_decay=weight_decay, beta=beta, warmup_epochs=warmup_epochs, likelihood_weight=likelihood_weight,
-        free_bits=free_bits, z_dim=z_dim, a_dim=a_dim, dropout=dropout, average=average,
-        predict_samples=predict_samples, prior=prior, seed=seed + draw, flip=flip, rotate=rotate,
-        scale=(scale_min, scale_max), shift=shift, threshold=threshold, pseudo_weight=pseudo_weight,
-        consistency_weight=consistency_weight, teacher=teacher,
-    ))  # fmt: skip
+    (records, store, split), (model, predictions, report) = inputs, outputs
+    arm = TRAININGS[settings.variant]
+    settings = arm.settle(settings)
     table, split_info = read_split(split, "rsna")
-    images = draw_labels(load(records, "rsna"), table, classes=classes, labels=labels, seed=settings.seed)
+    images = draw_labels(
+        load(records, "rsna"), table, classes=settings.classes, labels=settings.labels, seed=settings.seed
+    )
     guard(images.train, table, by=split_info.by, what=str(records))
     if images.warning:
         print(f"{settings.name}: {images.warning}", file=sys.stderr)
     packed = open_store(store)
-    if packed.size != size:
+    if packed.size != settings.size:
         raise ValueError(
-            f"{store} holds images of {packed.size} px, not of adgm.size = {size}: run the resize stage again"
+            f"{store} holds images of {packed.size} px, not of adgm.size = {settings.size}: run the resize stage again"
         )
     machine = fabric(precision)
-    inputs = {"records": records, "split": split / SPLIT, "store": store}
+    content = {"records": records, "split": split / SPLIT, "store": store}
     params = arm.shaping(settings)
-    checkpoints = training_state(__file__, settings.name, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
+    checkpoints = training_state(__file__, settings.name, machine, content, params, checkpoint_minutes, state, NEUTRAL)
     result = train(machine, images, packed, settings, checkpoints, epochs=epochs)
     if result is None:  # not the first of several devices
         return
