@@ -14,6 +14,7 @@ from typer import Option
 from cxr.adgm.variants import Name
 
 from .cli import main
+from .options import CheckpointMinutes, Precision, Seed, SplitFolder, State
 from .state import training_state
 
 
@@ -24,7 +25,7 @@ def run(
     draw: Annotated[int, Option(min=0, help="added to the seed: other labels, initial weights and batches")],
     records: Annotated[Path, Option(help="RSNA's records.parquet")],
     store: Annotated[Path, Option(help="RSNA's images, packed at this size")],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
+    split: SplitFolder,
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option(help="parquet: the validation images' probabilities")],
     report: Annotated[Path, Option(help="folder for history.csv, samples.png, samples.json")],
@@ -67,12 +68,10 @@ def run(
     pseudo_weight: Annotated[float, Option(min=0.0, help="pseudo_label: weight of the pseudo-label loss")] = 1.0,
     consistency_weight: Annotated[float, Option(min=0.0, help="mean_teacher: weight of the consistency loss")] = 10.0,
     teacher: Annotated[float, Option(min=0.0, max=0.9999, help="mean_teacher: decay of the teacher's average")] = 0.999,
-    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "auto",
-    seed: Annotated[int, Option(min=0)] = 0,
-    checkpoint_minutes: Annotated[
-        float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="between two saves of the training state")
-    ] = 5.0,
-    state: Annotated[Path | None, Option(help="where training state survives; default .checkpoints")] = None,
+    precision: Precision = "auto",
+    seed: Seed = 0,
+    checkpoint_minutes: CheckpointMinutes = 5.0,
+    state: State = None,
 ) -> None:
     """Train the ADGM or a control arm and predict the validation images."""
     import sys
