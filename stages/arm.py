@@ -5,25 +5,26 @@ data/splits/chexpert --out data/arms/oversampling ...
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Option
 
 from .cli import main
+from .options import Generators, SplitFolder, Stores, View
 
 
 def run(
     arm: Annotated[str, Option(help="name of the arm, as in cxr/synthesis/arms.py")],
     balanced: Annotated[Path, Option(help="folder of balance: table.parquet, plan.json, images/")],
     gans: Annotated[Path, Option(help="folder with one folder a generator")],
-    generators: Annotated[list[str], Option(help="slugs, or several joined by + where findings share a generator")],
-    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
+    generators: Generators,
+    stores: Stores,
+    split: SplitFolder,
     out: Annotated[Path, Option(help="folder for table.parquet, arm.json and, where there are any, images/")],
     size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],
     gan_size: Annotated[int, Option(help="the GAN's image size")],
-    gan_view: Annotated[Literal["frontal", "lateral", "all"], Option(help="views that the GAN was trained on")],
-    view: Annotated[Literal["frontal", "lateral", "all"], Option(help="the classifier's view")] = "all",
+    gan_view: Annotated[View, Option(help="views that the GAN was trained on")],
+    view: Annotated[View, Option(help="the classifier's view")] = "all",
     seed: Annotated[int, Option(min=0, help="the seed of balance")] = 0,
 ) -> None:
     """Make the training table and the images of one control arm."""

@@ -11,18 +11,19 @@ from typing import Annotated, Literal
 from typer import Option
 
 from .cli import main
+from .options import Generators, Precision, Seed, SplitFolder, View
 
 
 def run(
     findings: Annotated[list[str], Option(help="slugs of the findings to balance; each has a generator")],
-    generators: Annotated[list[str], Option(help="slugs, or several joined by + where findings share a generator")],
+    generators: Generators,
     table: Annotated[Path, Option(help="label table of the final model's policy")],
     gans: Annotated[Path, Option(help="folder with one folder a generator")],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
+    split: SplitFolder,
     fidelity: Annotated[Path, Option(help="folder of the fidelity stage, with one folder a generator")],
     out: Annotated[Path, Option(help="folder for table.parquet, plan.json and images/")],
     size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],
-    view: Annotated[Literal["frontal", "lateral", "all"], Option(help="the classifier's view")] = "all",
+    view: Annotated[View, Option(help="the classifier's view")] = "all",
     target_prevalence: Annotated[
         float,
         Option(min=0.0, max=1.0, help="share of the training images with each finding, synthetic images included"),
@@ -34,8 +35,8 @@ def run(
         float,
         Option(min=0.0, max=1.0, help="largest share of a generator's images that may be copies of training images"),
     ] = 0.05,
-    precision: Annotated[Literal["auto", "32-true", "bf16-mixed"], Option()] = "32-true",
-    seed: Annotated[int, Option(min=0)] = 0,
+    precision: Precision = "32-true",
+    seed: Seed = 0,
 ) -> None:
     """Plan, generate and write the enriched training table."""
     from cxr.core.files import atomic, read_json, read_table, sha256, write_json, write_table

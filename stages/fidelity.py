@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 from typer import Option
 
 from .cli import instances_of, main
+from .options import Records, Seed, SplitFolder, Stores
 
 
 def run(
     generator: Annotated[str, Option(help="a finding's slug, such as lung_lesion, or several joined by +")],
-    records: Annotated[Path, Option()],
-    stores: Annotated[Path, Option(help="the dataset's stores, one folder a size")],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
+    records: Records,
+    stores: Stores,
+    split: SplitFolder,
     gan: Annotated[Path, Option(help="folder of the generator")],
     classifier: Annotated[Path, Option(help="folder of the classifier's model.safetensors")],
     report: Annotated[
@@ -29,7 +30,7 @@ def run(
         Option(help="net whose features are compared; inception: ImageNet's Inception v3"),
     ] = "classifier",
     replicates: Annotated[int, Option(min=20, help="number of random halves of the real images")] = 100,
-    seed: Annotated[int, Option(min=0)] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Compare generated with real X-rays, for each finding of the generator."""
     import pandas as pd

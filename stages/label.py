@@ -11,12 +11,13 @@ from typing import Annotated
 from typer import Option
 
 from .cli import main
+from .options import Generators, Records, SplitFolder
 
 
 def run(
     policy: Annotated[str, Option(help="of cxr/cohort/policies.py")],
-    records: Annotated[Path, Option()],
-    split: Annotated[Path, Option(help="the split's folder: split.parquet and split.json")],
+    records: Records,
+    split: SplitFolder,
     out: Annotated[Path, Option()],
     policies: Annotated[
         list[str], Option(help="all that are trained with; checked here, before anything costs time")
@@ -31,7 +32,7 @@ def run(
         "lung_lesion",
         "consolidation",
     ),
-    generators: Annotated[list[str], Option(help="slugs, or several joined by +")] = (
+    generators: Generators = (
         "pneumonia",
         "lung_lesion",
         "consolidation",

@@ -13,12 +13,13 @@ from typing import Annotated, Literal
 import typer
 
 from .cli import located, main, state_dir
+from .options import Records
 
 
 def run(
     dataset: Annotated[Literal["chexpert", "rsna"], typer.Option()],
     source: Annotated[str, typer.Option(help="as given to the download stage")],
-    records: Annotated[Path, typer.Option(help="records.parquet")],
+    records: Records,
     manifest: Annotated[Path, typer.Option(help="manifest.json beside it")],
     size: Annotated[list[int], typer.Option(min=16, max=2048, help="side in pixels; may be repeated")],
     out: Annotated[Path, typer.Option(help="folder for <size>/images.npy, <size>/index.parquet and rejected.csv")],

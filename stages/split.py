@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 from typer import Option
 
 from .cli import main
+from .options import Records, Seed
 
 
 def run(
     dataset: Annotated[Literal["chexpert", "rsna"], Option()],
-    records: Annotated[Path, Option(help="records.parquet of the dataset")],
+    records: Records,
     stores: Annotated[Path, Option(help="the dataset's stores; their rejected.csv is read")],
     out: Annotated[Path, Option(help="folder for split.parquet and split.json")],
     by: Annotated[Literal["patient", "image"], Option(help="image: paper 1's leaky draw")] = "patient",
@@ -29,7 +30,7 @@ def run(
     min_positives: Annotated[
         int, Option(min=1, help="validation positives that a finding needs to count in the mean AUC")
     ] = 5,
-    seed: Annotated[int, Option(min=0)] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Split the patients of one dataset."""
     from cxr.cohort import splits

@@ -183,7 +183,7 @@ def delong_test(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Tes
     return Test(difference, 0.0, 1.0) if same else Test(difference, math.nan, math.nan)
 
 
-def holm(p: Sequence[float]) -> np.ndarray:
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's (1979) step-down correction of the p values of several tests. NaN is no test and stays NaN."""
     p = np.asarray(p, float)
     corrected = np.full(len(p), np.nan)

@@ -140,7 +140,7 @@ def test_supervised_never_reads_an_unlabelled_image(data, tmp_path, monkeypatch)
     read = set()
     gather = Images.gather
     monkeypatch.setattr(
-        Images, "gather", lambda self, rows: len(self) == 50 and read.update(rows.tolist()) or gather(self, rows)
+        Images, "gather", lambda self, rows: (len(self) == 50 and read.update(rows.tolist())) or gather(self, rows)
     )
     fit(data, Checkpoints(tmp_path / "s", {}), 2, variant="supervised")
     assert read == set(range(16))

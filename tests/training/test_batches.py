@@ -37,7 +37,7 @@ def test_a_crop_stays_inside_and_keeps_the_asked_share():
     corners = matrix @ torch.tensor([[-1.0, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
     assert corners.abs().max() <= 1 + 1e-5
     area = (matrix[:, 0, 0] * matrix[:, 1, 1]).abs()
-    assert 0.25 - 1e-5 <= area.min() and area.max() <= 0.5 + 1e-5 and abs(area.mean() - 0.375) < 0.01
+    assert area.min() >= 0.25 - 1e-5 and area.max() <= 0.5 + 1e-5 and abs(area.mean() - 0.375) < 0.01
 
 
 def test_scale_and_shift_are_in_the_units_they_say():

@@ -193,10 +193,15 @@ def test_the_list_says_stage_fingerprint_steps_age_and_size(kept, tmp_path, caps
     with hold(kept["final 1"]):
         command(state=tmp_path)
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        "in 4 trainings and downloads" in lines[0]
-        and lines[1].split() == "stage fingerprint or file steps age size".split()
-    )
+    assert "in 4 trainings and downloads" in lines[0] and lines[1].split() == [
+        "stage",
+        "fingerprint",
+        "or",
+        "file",
+        "steps",
+        "age",
+        "size",
+    ]
     rows = [line.split() for line in lines[2:]]
     assert [row[0] for row in rows] == ["final", "gan@edema", "gan@edema", "downloads"]
     assert rows[0][1:5] == [kept["final 1"].name, "1,200", "20", "d"] and rows[0][-2:] == ["in", "use"]
