@@ -1,4 +1,4 @@
-"""Every number of both papers that the label tables can check: paper, recomputed, verdict. No image is read.
+"""audit: recomputes every number of both papers that the label tables can check. No image is read.
 
 python -m stages.audit --chexpert data/chexpert/records.parquet --rsna data/rsna/records.parquet --out reports/audit
 python -m stages.audit --chexpert CheXpert-v1.0-small/train.csv --rsna rsna/stage_2_train_labels.csv --out audit
@@ -13,7 +13,7 @@ from .cli import main
 
 
 def read(path: Path, dataset: str) -> tuple:
-    """(records, the manifest's kind) of a parquet file with its manifest.json beside it, or of the published CSV."""
+    """(records, kind of source) of a records.parquet with manifest.json beside it, or of the published CSV."""
     from cxr.core.files import read_json
     from cxr.core.records import load
     from cxr.data.formats import Manifest
@@ -40,7 +40,7 @@ def run(
     rsna: Annotated[Path, Option(help="records.parquet of RSNA, or stage_2_train_labels.csv; the classes beside it")],
     out: Annotated[Path, Option(help="folder of audit.csv and data.csv")],
 ) -> None:
-    """Audit the papers' numbers."""
+    """Check the papers' numbers against the label tables."""
     import pandas as pd
 
     from cxr.audit import chexpert as audit_chexpert

@@ -1,4 +1,4 @@
-"""Source -> records.parquet (cxr/core/records.py) and manifest.json. Raw images stay where they are.
+"""download: a source -> records.parquet (cxr/core/records.py) and manifest.json. Image files stay where they are.
 
 python -m stages.download --dataset chexpert --source phantom --out data/chexpert
 """
@@ -19,12 +19,12 @@ def run(
         str, typer.Option(help="phantom | folder | .zip | http(s)://, s3:// of a .zip | kaggle:<handle>")
     ],
     out: Annotated[Path, typer.Option(help="folder for records.parquet and manifest.json")],
-    state: Annotated[Path | None, typer.Option(help="keeps downloads; default: .checkpoints")] = None,
-    chexpert_patients: Annotated[int, typer.Option(min=20, help="size of the phantom CheXpert")] = 1500,
-    rsna_patients: Annotated[int, typer.Option(min=20, help="size of the phantom RSNA")] = 1500,
-    seed: Annotated[int, typer.Option(min=0, help="of the phantom")] = 0,
+    state: Annotated[Path | None, typer.Option(help="folder that keeps downloads; default .checkpoints")] = None,
+    chexpert_patients: Annotated[int, typer.Option(min=20, help="patients of the phantom CheXpert")] = 1500,
+    rsna_patients: Annotated[int, typer.Option(min=20, help="patients of the phantom RSNA")] = 1500,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the phantom")] = 0,
 ) -> None:
-    """Read a dataset's label tables into canonical records; download it, or make the phantom, first."""
+    """Read the label tables of a data set as records. Download it, or draw the phantom, first."""
     from cxr.core.files import atomic, write_json, write_table
     from cxr.data.formats import Recipe
     from cxr.data.sources import chexpert, rsna

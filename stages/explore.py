@@ -1,4 +1,4 @@
-"""Table 1, Figure 1, the classes, and what a data doctor would say, from the records alone.
+"""explore: Table 1, Figure 1, the classes and the data checks, from the records alone.
 
 python -m stages.explore --chexpert data/chexpert/records.parquet --rsna data/rsna/records.parquet --out reports/explore
 """
@@ -12,14 +12,14 @@ from .cli import main
 
 
 def run(
-    chexpert: Annotated[Path, Option(help="records of CheXpert")],
-    rsna: Annotated[Path, Option(help="records of RSNA")],
+    chexpert: Annotated[Path, Option(help="CheXpert's records.parquet")],
+    rsna: Annotated[Path, Option(help="RSNA's records.parquet")],
     out: Annotated[Path, Option(help="folder of the tables and figures")],
 ) -> None:
     """Describe both datasets."""
     import pandas as pd
 
-    from cxr.cohort import checks as doctor
+    from cxr.cohort import checks as data_checks
     from cxr.cohort import describe
     from cxr.cohort.formats import Summary
     from cxr.core.files import atomic, write_json, write_table
@@ -30,7 +30,10 @@ def run(
     xpert, pneumonia = load(chexpert, "chexpert"), load(rsna, "rsna")
     parts = {split: xpert[xpert["official_split"] == split] for split in ("train", "valid")}
     table, bins = describe.table1(parts["train"]), describe.ages(parts["train"])
-    checks = [doctor.chexpert(xpert).assign(dataset="chexpert"), doctor.rsna(pneumonia).assign(dataset="rsna")]
+    checks = [
+        data_checks.chexpert(xpert).assign(dataset="chexpert"),
+        data_checks.rsna(pneumonia).assign(dataset="rsna"),
+    ]
     checks = pd.concat(checks, ignore_index=True)
     tables = {
         "table1": describe.beside_paper(table),

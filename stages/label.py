@@ -1,5 +1,5 @@
-"""label: CheXpert's four-valued labels as targets and weights under one policy, and the fixed truth that every policy
-is scored against.
+"""label: CheXpert's four-valued labels -> targets and weights under one policy, and the truth that every policy is
+scored against.
 
 python -m stages.label --policy u_zeroes --records data/chexpert/records.parquet --split data/splits/chexpert
 --out data/labels/u_zeroes.parquet
@@ -15,19 +15,17 @@ from .options import Generators, Records, SplitFolder
 
 
 def run(
-    policy: Annotated[str, Option(help="of cxr/cohort/policies.py")],
+    policy: Annotated[str, Option(help="name of a policy in cxr/cohort/policies.py")],
     records: Records,
     split: SplitFolder,
     out: Annotated[Path, Option()],
-    policies: Annotated[
-        list[str], Option(help="all that are trained with; checked here, before anything costs time")
-    ] = (
+    policies: Annotated[list[str], Option(help="every policy of a baseline; checked here, before any training")] = (
         "u_zeroes",
         "u_ones",
     ),
     selftrained: Annotated[list[str], Option(help="[] or u_selftrained, whose teacher is one of the policies")] = (),
-    final_policy: Annotated[str, Option(help="of the final classifier; one of all these")] = "u_zeroes",
-    findings: Annotated[list[str], Option(help="to be balanced; each has a generator, which is checked here, too")] = (
+    final_policy: Annotated[str, Option(help="policy of the final classifier, one of these")] = "u_zeroes",
+    findings: Annotated[list[str], Option(help="findings to balance; each needs a generator")] = (
         "pneumonia",
         "lung_lesion",
         "consolidation",
@@ -37,7 +35,7 @@ def run(
         "lung_lesion",
         "consolidation",
     ),
-    seed: Annotated[int, Option(min=0, help="of the targets that a policy draws, with the image's id")] = 0,
+    seed: Annotated[int, Option(min=0, help="seed of the targets that a policy draws")] = 0,
 ) -> None:
     """Apply one label policy."""
     from cxr.cohort.policies import all_policies, summary, table

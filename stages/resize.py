@@ -1,5 +1,4 @@
-"""Image files -> one packed store per size (cxr/core/store.py), each image decoded once; what can't be read ->
-rejected.csv.
+"""resize: image files -> one packed store per size (cxr/core/store.py). Unreadable images go to rejected.csv.
 
 python -m stages.resize --dataset chexpert --source phantom --records data/chexpert/records.parquet \
     --manifest data/chexpert/manifest.json --size 224 --size 128 --out data/stores/chexpert
@@ -21,15 +20,15 @@ def run(
     source: Annotated[str, typer.Option(help="as given to the download stage")],
     records: Records,
     manifest: Annotated[Path, typer.Option(help="manifest.json beside it")],
-    size: Annotated[list[int], typer.Option(min=16, max=2048, help="side in pixels; may be repeated")],
+    size: Annotated[list[int], typer.Option(min=16, max=2048, help="side of the square, pixels; may be repeated")],
     out: Annotated[Path, typer.Option(help="folder for <size>/images.npy, <size>/index.parquet and rejected.csv")],
-    state: Annotated[Path | None, typer.Option(help="keeps downloads; default: .checkpoints")] = None,
-    max_rejected: Annotated[
-        float, typer.Option(min=0, max=1, help="share of unreadable images that is put up with")
-    ] = 0.01,
-    processes: Annotated[int | None, typer.Option(min=1, envvar="CXR_PROCESSES", help="default: one per core")] = None,
+    state: Annotated[Path | None, typer.Option(help="folder that keeps downloads; default .checkpoints")] = None,
+    max_rejected: Annotated[float, typer.Option(min=0, max=1, help="largest share of unreadable images")] = 0.01,
+    processes: Annotated[
+        int | None, typer.Option(min=1, envvar="CXR_PROCESSES", help="worker processes; default one per core")
+    ] = None,
 ) -> None:
-    """Decode, scale to squares of each size, and pack."""
+    """Decode every image once, scale it to each size, and pack the stores."""
     import time
 
     from cxr.core.files import read_json

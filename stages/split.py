@@ -1,7 +1,7 @@
-"""split: patient-disjoint train, validation and test sets as a file, and what they hold.
+"""split: patient-disjoint training, validation and test sets, and their counts.
 
 CheXpert: the official valid.csv is the validation set; the test set is drawn from the official train table. RSNA: train
-and validation. Images that resize rejected have no place in a split.
+and validation. Images that resize rejected are in no split.
 
     python -m stages.split --dataset chexpert --records data/chexpert/records.parquet --stores data/stores/chexpert
     --out data/splits
@@ -19,12 +19,14 @@ from .options import Records, Seed
 def run(
     dataset: Annotated[Literal["chexpert", "rsna"], Option()],
     records: Records,
-    stores: Annotated[Path, Option(help="the dataset's stores; their rejected.csv is read")],
+    stores: Annotated[Path, Option(help="folder of the stores, with rejected.csv")],
     out: Annotated[Path, Option(help="folder for split.parquet and split.json")],
-    by: Annotated[Literal["patient", "image"], Option(help="image: paper 1's leaky draw")] = "patient",
+    by: Annotated[
+        Literal["patient", "image"], Option(help="CheXpert: whole patients, or images as in paper 1, which leaks")
+    ] = "patient",
     test_images: Annotated[int, Option(min=1, help="CheXpert: test images, drawn from train.csv")] = 500,
     rsna: Annotated[
-        Literal["patient", "file_order"], Option(help="RSNA; file_order: the slices of paper 2's published code")
+        Literal["patient", "file_order"], Option(help="RSNA: whole patients, or the slices of paper 2's published code")
     ] = "patient",
     valid_share: Annotated[float, Option(min=0.0, max=0.9, help="RSNA: share of the images for validation")] = 0.1,
     min_positives: Annotated[

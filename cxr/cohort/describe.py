@@ -1,9 +1,8 @@
-"""What the records say before any image is read: Table 1, Figure 1, and who is in the data.
+"""Describes the records: Table 1, Figure 1, and who is in the data.
 
-The paper is "Chest X-ray Disease Diagnosis Using Generative Adversarial Networks" (CheXpert). Its Table 1 is kept as
-printed and, beside it, put right: under "Uncertain" it prints the negatives and the blank together, under "Negative"
-the uncertain; the row Support Devices is rotated (uncertain, negative with blank, positive); No Finding alone is as the
-headings say.
+The paper is "Chest X-ray Disease Diagnosis Using Generative Adversarial Networks" (CheXpert). Its Table 1 is given as
+printed and corrected. As printed, "Uncertain" is negative and blank together, and "Negative" is uncertain; the row
+Support Devices is rotated (uncertain, negative with blank, positive); only No Finding fits the headings.
 """
 
 from __future__ import annotations

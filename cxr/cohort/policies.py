@@ -3,8 +3,8 @@
 Irvin et al. 2019 (CheXpert, section 3) name U-Ignore, U-Zeroes, U-Ones, U-SelfTrained and U-MultiClass. Pham et al.
 2021 (Interpreting chest X-rays via CNNs that exploit hierarchical disease dependencies and uncertainty labels) smooth
 U-Zeroes and U-Ones (label smoothing regularisation, LSR): an uncertain label becomes a random number, drawn once.
-A policy differs from the others in what it makes of an uncertain label and in nothing else: blank counts as negative
-under all of them, as in Irvin et al.; the records keep blank and 0 apart.
+Policies differ only in what they make of an uncertain label. Blank counts as negative under all of them, as in Irvin et
+al.; the records keep blank and 0 apart.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class Policy(NamedTuple):
-    """What an uncertain label becomes: a target drawn from uniform(low, high) with this weight; or a class of its own,
-    beside negative and positive, and then nothing in a comparison of these two.
+    """What an uncertain label becomes: a target drawn from uniform(low, high) with this weight, or a class of its own
+    beside negative and positive.
     """
 
     low: float
@@ -50,7 +50,7 @@ def all_policies(policies: Sequence[str], selftrained: Sequence[str]) -> list[st
     """
     for policy in policies:
         if policy == SELFTRAINED:
-            raise ValueError(f"{SELFTRAINED} is trained on another model's predictions: it stands in arms.selftrained")
+            raise ValueError(f"{SELFTRAINED} is trained on another model's predictions: move it to arms.selftrained")
         if policy not in POLICIES:
             raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
     for policy in selftrained:
@@ -65,7 +65,7 @@ def all_policies(policies: Sequence[str], selftrained: Sequence[str]) -> list[st
 
 
 def uniforms(image_ids: Sequence[str], seed: int) -> np.ndarray:
-    """N x 14 in [0, 1), of (seed, image_id) alone: the same whatever the order and the other images."""
+    """N x 14 numbers in [0, 1). Each depends on (seed, image_id) alone, not on the other images."""
     words = (f"{seed} {name}".encode() for name in image_ids)
     digests = b"".join(hashlib.blake2b(word, digest_size=4 * len(SLUGS)).digest() for word in words)
     return np.frombuffer(digests, "<u4").reshape(-1, len(SLUGS)) / 2**32
@@ -106,8 +106,8 @@ def table(records: pd.DataFrame, split: pd.DataFrame, policy: str, seed: int = 0
 
 
 def relabelled(table: pd.DataFrame, image_ids: pd.Series, scores: np.ndarray) -> pd.DataFrame:
-    """U-SelfTrained: U-Ignore's label table with each uncertain label of the images N replaced by the teacher's
-    probability, scores N x 14, at weight 1. Certain labels, and other images, stay as they are.
+    """U-SelfTrained: U-Ignore's label table. The teacher's probabilities, scores N x 14, replace the uncertain labels
+    of N images, at weight 1. Certain labels and other images do not change.
 
     "We do not replace any instances of 1 or 0s" (Irvin et al., section 3).
     """
@@ -124,8 +124,8 @@ def relabelled(table: pd.DataFrame, image_ids: pd.Series, scores: np.ndarray) ->
 
 
 def summary(table: pd.DataFrame) -> str:
-    """'edema 1,234, fracture 56, ...': the training images' positives, a target between 0 and 1 counting as that part
-    of one.
+    """'edema 1,234, fracture 56, ...': positive training images by finding; a target between 0 and 1 counts as that
+    part of one.
     """
     train = table[table["split"] == "train"]
     return ", ".join(f"{name} {float(train[f'target.{name}'].sum()):,.0f}" for name in SLUGS)

@@ -1,8 +1,8 @@
-"""Patient-disjoint splits, and the guard that keeps validation and test patients out of training.
+"""Patient-disjoint splits.
 
-Patients, not images, are split: in CheXpert 90 % of the images belong to a patient with more than one, so that an
-image-level draw puts about 451 of paper 1's 500 test images beside training images of the same patient (docs/papers.md,
-E11). `by="image"` is that draw, kept to measure the leak.
+Patients, not images, are split. In CheXpert 90 % of the images belong to a patient with more than one image. A draw of
+images would give about 451 of paper 1's 500 test images a patient who is also in training (docs/papers.md, E11).
+`by="image"` is that draw, kept to measure the leak.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int) -> pd
     """image_id, patient_id, split: `valid_share` of the images, as whole patients, are 'valid' (paper 2: 10 %), the
     rest 'train'.
 
-    RSNA has one image per patient, so by='image' is the same draw.
+    RSNA has one image per patient, so by='image' splits patients too.
     """
     split = np.full(len(records), "train", dtype=object)
     wanted = max(1, round(valid_share * len(records)))
@@ -64,10 +64,10 @@ def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int) -> pd
 def file_order(records: pd.DataFrame, *, valid_share: float) -> pd.DataFrame:
     """image_id, patient_id, split, rows: the slices of RSNA's label table that paper 2's published code takes.
 
-    The table has a row per box (one where there is none), in the records' order. Of P patients the first
-    int((1 - valid_share) P) rows are 'train', those up to row P 'valid', the others 'unused': a number of patients is
-    taken for a number of rows. An image stands once for each part that holds rows of it, so that one on the cut is in
-    both; rows counts them. Raises ValueError for records without boxes and for a slice that is empty.
+    The label table has a row per box (one for a patient without a box), in the records' order. With P patients the
+    first int((1 - valid_share) P) rows are 'train', those up to row P 'valid', the others 'unused': the code mistakes a
+    number of patients for a number of rows. An image is listed once for each part with rows of it; `rows` counts them.
+    Raises ValueError for records without boxes and for an empty slice.
     """
     if "boxes" not in records:
         raise ValueError("split.rsna = file_order needs the boxes of RSNA's records; choose patient for other records")

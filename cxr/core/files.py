@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all, what an earlier stage left read with the cure for what is wrong with it, and
-the progress of a loop. No torch here: stages without a network start at once.
+"""Atomic writes, readers whose errors name the stage to rerun, checksums, and the progress of a loop.
+
+No torch here: a stage without a network starts at once.
 """
 
 from __future__ import annotations
@@ -30,34 +31,33 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="Format")
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, a quota, a limit on the size of files
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left, a quota, a limit on the size of a file
 
 
 class DiskFull(ValueError):
-    """There was no room to write `path`."""
+    """The disk has no room to write `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(
-            f"{path}: no room left to write it; make room and run the same command again. "
-            f"What was there before is untouched"
+            f"{path}: no room left to write it; free some space and run the same command again. "
+            f"What was there before is unchanged"
         )
 
 
-_in_flight: set[Path] = set()  # this process's own temporaries: a restarted container may have its predecessor's pid
+_in_flight: set[Path] = set()  # this process's temporary files; a restarted container may reuse a process id
 
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write a file or a folder to; rename it onto `path` when the block ends
-    well, remove it otherwise.
+    """A temporary path beside `path`, to write a file or a folder to.
 
-    An existing file or folder at `path` stays as it is until the rename. Several in one `with` are all renamed or
-    none. What a killed process left of an earlier attempt at the same path is removed first: beside an out it would
-    become a part of it. Raises DiskFull when the block has no room to write.
+    It is renamed to `path` when the block ends without an error, and removed otherwise. Until then `path` keeps its
+    old content. Several in one `with` are all renamed or none. Temporary files of a killed process are removed first.
+    Raises DiskFull when there is no room to write.
     """
     path = Path(path)
-    # The suffix is kept: some writers (numpy, PIL) choose or append by it.
+    # numpy and PIL choose the format by the suffix, so the temporary name keeps it.
     stem = f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     temporary = path.with_name(stem + path.suffix)
     _in_flight.add(temporary)
@@ -82,8 +82,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         raise DiskFull(path) from error
     except DiskFull as error:
         if temporary != error.path and temporary not in error.path.parents:
-            raise  # of another in the same `with`
-        raise DiskFull(path) from error  # its user knows no temporary name
+            raise  # another path of the same `with`
+        raise DiskFull(path) from error  # the user does not know the temporary name
     finally:
         _remove(temporary)
         _in_flight.discard(temporary)
@@ -115,9 +115,9 @@ def _remove(path: Path) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Format | dict) -> None:
-    """Write a model, or a nest of dicts and lists, as JSON, keys in the given order, atomically.
+    """Write a model, or nested dicts and lists, as JSON, atomically. The order of the keys is kept.
 
-    A model's fields that were not set are left out. A NaN is an error of ours.
+    Fields of a model that were not set are left out. Raises ValueError for NaN and infinity.
     """
     if not isinstance(value, dict):
         value = value.model_dump(exclude_unset=True)
@@ -127,9 +127,7 @@ def write_json(path: str | os.PathLike, value: Format | dict) -> None:
 
 
 def write_table(path: str | os.PathLike, table: pd.DataFrame) -> None:
-    """Write a table without its index, as parquet or (floats to six significant digits) as csv, by suffix,
-    atomically.
-    """
+    """Write a table without its index as .parquet or .csv, atomically. A CSV has six significant digits."""
     path = Path(path)
     assert path.suffix in (".parquet", ".csv"), path
     with atomic(path) as temporary:
@@ -144,7 +142,7 @@ def _cure(stage: str | None) -> str:
 
 
 def unreadable(path: Path, kind: str, stage: str | None, error: Exception) -> ValueError:
-    """The ValueError for what an earlier stage should have left: the file, what is wrong, the stage that cures it."""
+    """The ValueError for a missing or damaged file of an earlier stage. It names the file and the stage to rerun."""
     if isinstance(error, FileNotFoundError):
         return ValueError(f"{path}: no such file; " + (f"`dvc repro {stage}` makes it" if stage else _cure(stage)))
     return ValueError(f"{path}: no readable {kind}; {_cure(stage)}")
@@ -153,9 +151,9 @@ def unreadable(path: Path, kind: str, stage: str | None, error: Exception) -> Va
 def read_table(
     path: str | os.PathLike, stage: str | None = None, columns: Sequence[str] = (), **options
 ) -> pd.DataFrame:
-    """A table that an earlier stage left, parquet or csv by suffix. options: of pandas' reader of csv.
+    """A .parquet or .csv table of an earlier stage. options: of pandas.read_csv.
 
-    Raises ValueError, naming the file and `stage`, which makes it, when it is absent, no table, or lacks a column.
+    Raises ValueError when the file is missing, unreadable, or lacks one of `columns`. It names the file and the stage.
     """
     import pandas as pd
 
@@ -163,7 +161,7 @@ def read_table(
     kind = "CSV" if path.suffix == ".csv" else "parquet file"
     try:
         table = pd.read_csv(path, **options) if kind == "CSV" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's and pandas' own are ValueErrors
+    except (OSError, ValueError) as error:  # the errors of pyarrow and pandas are ValueErrors
         raise unreadable(path, kind, stage, error) from error
     if lacking := [name for name in columns if name not in table]:
         raise ValueError(f"{path}: column {lacking[0]!r} is missing; {_cure(stage)}")
@@ -171,10 +169,10 @@ def read_table(
 
 
 def read_json(path: str | os.PathLike, stage: str | None, model: type[Model]) -> Model:
-    """A JSON object that an earlier stage left, as an instance of `model`, the model of the file's format.
+    """A JSON file of an earlier stage, as an instance of its format.
 
-    Raises ValueError, naming the file, the first wrong key and `stage`, which makes the file again, when it is absent,
-    no JSON, or of another shape.
+    Raises ValueError when the file is missing, no JSON, or has a wrong key. It names the file, the first wrong key and
+    the stage to rerun.
     """
     from pydantic import ValidationError
 
@@ -205,7 +203,7 @@ def usable_cores() -> int:
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal SHA-256 of a file's bytes, or of a folder's (names and bytes of its files, sorted)."""
+    """Hexadecimal SHA-256 of a file, or of a folder: the names and bytes of its files, sorted by name."""
     path = Path(path)
     if path.is_dir():
         whole = hashlib.sha256()

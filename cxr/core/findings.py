@@ -1,8 +1,8 @@
 """The 14 CheXpert findings, RSNA's classes, and the columns of a label table.
 
 A record's label is 1 (present), 0 (absent), -1 (uncertain) or NaN (blank: the report does not mention the finding).
-What a training takes an uncertain label for is a policy (cxr/cohort/policies.py); what it is scored against is one
-truth.
+A policy (cxr/cohort/policies.py) decides what an uncertain label is to a training. Every policy is scored against the
+same truth.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ CLASS_NAMES = {2: ("Abnormal", "Normal"), 3: CLASSES}
 
 
 def slug(name: str) -> str:
-    """'Lung Lesion' -> 'lung_lesion': the form that file names, stage instances and table columns use."""
+    """'Lung Lesion' -> 'lung_lesion': the form in file names, stage instances and table columns."""
     return name.lower().replace(" ", "_")
 
 
 SLUGS = tuple(slug(name) for name in FINDINGS)
 
 
-# Of a label table: what cxr/cohort/policies.py makes, and what a training reads.
+# The columns of a label table.
 COLUMNS = (
     *("image_id", "patient_id", "split", "projection"),
     *(f"{kind}.{name}" for kind in ("target", "weight", "truth") for name in SLUGS),
 )
-# Only of a table in which uncertain is a class of its own: 1 or 0. Such a label has weight 0 as positive or negative.
+# Columns (1 or 0) of a label table whose policy makes uncertain a class of its own. Such a label has weight 0.
 UNCERTAIN = tuple(f"uncertain.{name}" for name in SLUGS)
 
 
 def finding(name: str) -> str:
-    """The official name behind a slug (or an official name itself). Raises ValueError with the 14 choices."""
+    """The official name of a finding, from its slug or itself. Raises ValueError with the 14 choices."""
     for official in FINDINGS:
         if name in (official, slug(official)):
             return official
@@ -61,8 +61,8 @@ def finding(name: str) -> str:
 
 
 def truth(labels: np.ndarray) -> np.ndarray:
-    """The one truth that every policy is scored against: 1 present, 0 absent or blank, NaN uncertain. Shape as labels,
-    float32.
+    """The truth that every policy is scored against: 1 present, 0 absent or blank, NaN uncertain. float32, shape of
+    labels.
     """
     result = (labels == 1).astype(np.float32)
     result[labels == -1] = np.nan
@@ -70,7 +70,7 @@ def truth(labels: np.ndarray) -> np.ndarray:
 
 
 def in_view(table: pd.DataFrame, view: str) -> pd.DataFrame:
-    """The rows of records or of a label table whose projection is `view` (frontal, lateral); every row for 'all'."""
+    """The rows with projection `view` (frontal or lateral); every row for 'all'."""
     return table if view == "all" else table[table["projection"] == view]
 
 

@@ -1,4 +1,4 @@
-"""The leak guard: a split as it was written, and the refusal to train on its validation and test patients."""
+"""The leak guard: reads a split and refuses to train on its validation and test patients."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def read_split(
     dataset: str,
     model: type[Id] = SplitId,  # type: ignore[assignment]  # mypy 3737: a default for a type variable
 ) -> tuple[pd.DataFrame, Id]:
-    """A split's folder as the split stage wrote it: its table (image_id, patient_id, split), and split.json.
+    """A split's table (image_id, patient_id, split) and its split.json.
 
-    Raises ValueError, naming the file and the cure, when a file is missing or torn, or they are not each other's.
+    Raises ValueError, naming the file and the cure, when a file is missing or damaged, or split.json describes another
+    table.
     """
     stage, file = f"split@{dataset}", folder / SPLIT
     table = read_table(file, stage, ("image_id", "patient_id", "split"))
@@ -42,16 +43,16 @@ def read_split(
 
 
 def on_the_cut(split: pd.DataFrame) -> pd.Index:
-    """The images that stand in the training part and in another one."""
+    """The images with rows in the training part and in another one."""
     parts = split.groupby("image_id")["split"].agg(lambda names: "train" in set(names) and names.nunique() > 1)
     return parts.index[parts.to_numpy(bool)]
 
 
 def guard(rows: pd.DataFrame, split: pd.DataFrame, *, by: str, what: str) -> None:
-    """Refuse rows (image_id, patient_id) to train on when a validation or test image, or patient, is among them.
+    """Refuse training rows (image_id, patient_id) with a validation or test image or patient.
 
-    Under by='image' patients are shared by design, so that only images are checked; under by='file_order' the images on
-    the cut, which have rows on both sides, are let through with their patients. `what` names the rows in the message.
+    Under by='image' patients are shared by design, so only images are checked. Under by='file_order' the images on the
+    cut have rows on both sides and are allowed. `what` names the rows in the message. Raises ValueError.
     """
     held_out = split[split["split"] != "train"]
     if by == "file_order":

@@ -1,9 +1,8 @@
-"""The canonical table of radiographs, one row per image, that every source is read into and every stage starts from.
+"""Records: the table of radiographs, one row per image, that every source is read into.
 
-Both datasets have COMMON. CheXpert's records add the 14 findings as float32 columns: 1 present, 0 absent, -1
-uncertain, NaN blank (not mentioned). RSNA's add class_name (one of CLASSES) and boxes (a list of [x, y, width,
-height] in pixels of the original image, empty when there are none). Ages are kept as the source gives them,
-impossible ones too, so that they can be reported; NaN is unknown.
+Both data sets have the columns COMMON. CheXpert adds the 14 findings, float32: 1 present, 0 absent, -1 uncertain, NaN
+blank (not mentioned). RSNA adds class_name (one of CLASSES) and boxes, a list of [x, y, width, height] in pixels of the
+original image. Ages are as the source gives them, impossible ones too; NaN is unknown.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ COLUMNS = {"chexpert": (*COMMON, *FINDINGS), "rsna": (*COMMON, "class_name", "bo
 
 
 def load(path: str | os.PathLike, dataset: str) -> pd.DataFrame:
-    """The records that the download stage wrote to a parquet file. Raises ValueError when it holds none."""
+    """The records that the download stage wrote. Raises ValueError for a missing, damaged or wrong file."""
     table = read_table(path, f"download@{dataset}", COLUMNS[dataset])
     if not table["image_id"].is_unique:
         twice = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]

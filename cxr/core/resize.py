@@ -1,4 +1,4 @@
-"""A gray image at another size, by the same resampling wherever sizes differ: stores, generated X-rays, features."""
+"""A gray image at another size. Stores, generated X-rays and features all use this resampling."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from PIL import Image
 
 
 def resize(pixels: np.ndarray, size: int, filled: tuple[float, float] | None = None) -> np.ndarray:
-    """uint8 H x W to uint8 size x size, antialiased: a pixel is a weighted mean of all input pixels near it.
+    """uint8 H x W -> uint8 size x size, antialiased (bilinear over all input pixels that an output pixel covers).
 
-    filled: the width and height that count (a Picture's); default all.
+    filled: width and height of the part to use, default all.
     """
     width, height = filled or pixels.shape[::-1]
     whole = Image.fromarray(pixels)

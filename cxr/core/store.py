@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Store:
-    """images: uint8 memory map, N x S x S; index: N rows with image_id; size: S."""
+    """A store on disk. images: uint8 memory map, N x S x S; index: N rows with image_id; size: S."""
 
     folder: Path
     images: np.ndarray
@@ -39,7 +39,7 @@ class Store:
         return self.images.shape[1]
 
     def rows(self, image_ids: Sequence[str] | np.ndarray) -> np.ndarray:
-        """Where the images stand, int64. Raises ValueError for an image that the store lacks."""
+        """The row of each image, int64. Raises ValueError for an image that the store lacks."""
         import pandas as pd
 
         rows = pd.Index(self.index["image_id"]).get_indexer(pd.Index(image_ids))

@@ -1,12 +1,11 @@
-"""An X-ray file, JPEG, PNG or DICOM, as an 8-bit gray image, and that image at another size.
+"""Decoding: a JPEG, PNG or DICOM file -> an 8-bit gray image with bright bone.
 
-Only as many pixels are decoded as the wanted size needs: a JPEG is scaled by 1/2, 1/4 or 1/8 by its own inverse
-cosine transform (PIL's Image.draft), in a DICOM too where that is exact. Gray values of a DICOM follow the standard
-(PS3.3 C.11.1 rescale, C.11.2 VOI LUT and window): a window is applied where the file has one; without one, 8-bit
-values are taken as they are, and deeper ones are stretched from the image's darkest to its brightest pixel, as are
-16-bit PNGs. MONOCHROME1 is inverted, so bone is always bright.
+A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the wanted size allows it (PIL's Image.draft), also inside a
+DICOM where that is exact. Gray values of a DICOM follow PS3.3 C.11.1 (rescale) and C.11.2 (VOI table and window).
+Without a window 8-bit values stay as they are; deeper ones, and 16-bit PNGs, are stretched from the darkest to the
+brightest pixel. MONOCHROME1 is inverted.
 
-Images are squashed to a square, not cropped or padded: both papers' code and Irvin et al. 2019 (CheXpert) do so.
+Resizing squashes an image to a square, as both papers' code and Irvin et al. 2019 (CheXpert) do.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 
 
 class Picture(NamedTuple):
-    """A decoded image: pixels (uint8, H x W, gray, bone bright), and the width and height of them that it fills.
+    """A decoded image. pixels: uint8, H x W; filled: the width and height that the image fills.
 
-    The last column and row are only partly filled where the decoder's reduction does not divide the image's size.
+    The last column and row are partly filled where the decoder's reduction does not divide the image's size.
     """
 
     pixels: np.ndarray
@@ -48,11 +47,11 @@ class Picture(NamedTuple):
 
 
 def decode(data: bytes, name: str, at_least: int) -> Picture:
-    """An image file's bytes as a picture; reduced where that is cheap, then no side is below at_least.
+    """Decode the bytes of an image file. A reduced picture has no side below at_least.
 
-    The content decides the format, not the name. Raises ValueError with the reason for anything that can't be shown
-    as one radiograph: an empty, foreign or truncated file, more than MAX_PIXELS, a side under MIN_SIDE, a DICOM
-    without pixels or with several frames.
+    The content decides the format, not the name. Raises ValueError with the reason for a file that is not one
+    radiograph: empty, of another format or truncated, over MAX_PIXELS, a side under MIN_SIDE, a DICOM without pixels or
+    with several frames.
     """
     if not data:
         raise ValueError("empty file (0 bytes)")
@@ -96,7 +95,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _reduce(picture: Image.Image, at_least: int) -> tuple[float, float]:
-    """Have a JPEG decoded gray and reduced, as far as no side falls below at_least; how much of the result it fills."""
+    """Make PIL decode a JPEG gray and reduced, no side below at_least. Returns the width and height that it fills."""
     drafted = picture.draft("L", (at_least, at_least))
     return drafted[1][2:] if drafted else picture.size
 
@@ -119,7 +118,7 @@ def _jpeg_or_png(data: bytes, at_least: int) -> Picture:
 
 
 def _stretch(values: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
-    """Linear, from the darkest to the brightest value (of those `inside`) to 0..255."""
+    """Scale linearly: the darkest value (of those `inside`) becomes 0, the brightest 255."""
     considered = values if inside is None else values[inside]
     low, high = float(considered.min()), float(considered.max())
     return _to_bytes((values - low) / max(high - low, 1e-9))
@@ -147,10 +146,10 @@ def _dicom(data: bytes, at_least: int) -> Picture:
         raise ValueError(
             f"DICOM with the deflated transfer syntax {DeflatedExplicitVRLittleEndian}: refused, undecoded"
         )
-    # Only these tags are parsed: nothing about the patient is read, so nothing can end up in a message.
+    # Only these tags are parsed, so nothing about the patient can end up in a message.
     with pydicom.config.disable_value_validation():
         header = pydicom.dcmread(io.BytesIO(data), specific_tags=_tags())
-        # Each element once, by its keyword: asking pydicom for one, present or not, costs as much as parsing it.
+        # Look each element up once: pydicom takes as long for one that is absent as for parsing it.
         values = {(element := header[tag]).keyword: element.value for tag in list(header.keys())}
         rows, columns, bits = (values.get(keyword) or 0 for keyword in ("Rows", "Columns", "BitsStored"))
         if "FloatPixelData" in values or "DoubleFloatPixelData" in values:
@@ -194,7 +193,7 @@ def _gray_dicom(header: Dataset, values: dict, bits: int, at_least: int) -> Pict
 
 
 def _full(header: Dataset) -> np.ndarray:
-    """The whole decoded frame by pydicom and its plugins (python-gdcm, Pillow): H x W, or H x W x 3."""
+    """The whole frame, decoded by pydicom and its plugins (Pillow, python-gdcm): H x W, or H x W x 3."""
     _check_frame(header)
     shape = (header.Rows, header.Columns) + (3,) * (header.get("SamplesPerPixel") == 3)
     try:
@@ -213,7 +212,7 @@ def _full(header: Dataset) -> np.ndarray:
 
 
 def _check_frame(header: Dataset) -> None:
-    """Refuse an encapsulated frame that would unpack to more pixels than the header says: the plugins don't look."""
+    """Refuse an encapsulated frame that unpacks to more pixels than the header says. The plugins don't check."""
     from pydicom.encaps import get_frame
     from pydicom.uid import UID
 

@@ -1,8 +1,7 @@
-"""A dataset's image files, decoded once and in parallel, into one packed store (cxr/core/store.py) per size.
+"""Packing: a data set's image files, decoded once and in parallel, into one store (cxr/core/store.py) per size.
 
-Worker processes write each image to its own place in the files, so the bytes do not depend on how many there are, and
-memory stays flat: no image travels between processes and no array is held whole. They write with pwrite, not through
-a memory map, for a full disk is then an error and not a killed process.
+Each worker process writes its images to their own places in the files. So the bytes do not depend on the number of
+processes, and memory stays flat. Workers use pwrite and not a memory map: on a full disk a map kills the process.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Task = tuple[int, list[str]]  # the first row, and the names of it and the rows 
 
 
 class Tree(Protocol):
-    """Where images lie (cxr/data/sources/archive.py): picklable, since each worker process opens its own."""
+    """The files of a data set (cxr/data/sources/archive.py). Each worker process unpickles and opens its own."""
 
     def read(self, name: str) -> bytes: ...
 
@@ -45,11 +44,10 @@ def pack(
     processes: int | None = None,
     max_rejected: float = 1.0,
 ) -> pd.DataFrame:
-    """Write a store per size, folder/<size>/, and folder/rejected.csv (image_id, path, reason), which is also returned.
+    """Write a store per size, folder/<size>/, and folder/rejected.csv (image_id, path, reason), which is returned too.
 
-    The stores keep the order of the records; rows in = rows out + rows rejected. processes: default one per core.
-    Raises ValueError, naming the first ten, when more than the share max_rejected of the images can't be read, or all
-    of them; nothing is written then.
+    The stores keep the order of the records. processes: default one per core. Raises ValueError, naming the first ten
+    images, when all images or more than the share max_rejected can't be read. Nothing is written then.
     """
     sizes = sorted(set(sizes))
     names, n = list(records["path"]), len(records)
@@ -85,7 +83,7 @@ def pack(
 
 
 def _reserve(file: Path, size: int) -> None:
-    """Take the disk space now: a disk too small is found before the work starts, not after hours of it."""
+    """Take the disk space before the work starts. Raises ValueError when the disk has no room."""
     with open(file, "wb") as stream:
         try:
             if hasattr(os, "posix_fallocate"):
@@ -99,7 +97,7 @@ def _reserve(file: Path, size: int) -> None:
 
 
 def _close_gaps(file: Path, n: int, kept: np.ndarray, size: int) -> None:
-    """Move images up over the rows of rejected ones, then write the header: until then the file is no array."""
+    """Move images up over the rows of rejected ones, then write the header."""
     head, item = header(len(kept), size), size * size
     assert len(head) == len(header(n, size))
     with open(file, "r+b") as stream:
@@ -115,24 +113,24 @@ def _close_gaps(file: Path, n: int, kept: np.ndarray, size: int) -> None:
 def _each(
     tree: Tree, files: dict[int, Path], n: int, tasks: list[Task], processes: int
 ) -> Iterator[tuple[int, dict[int, str]]]:
-    """How many images each task had, and its rejects, in order; worked on in this process, or in a pool."""
+    """The number of images and the rejects {row: reason} of each task, in order."""
     if processes <= 1:
         _prepare(tree, files, n)
         yield from map(_work, tasks)
         return
-    # spawn: a fork would copy locks that threads of this process may hold.
+    # A fork would copy locks that threads of this process may hold.
     with ProcessPoolExecutor(processes, get_context("spawn"), _prepare, (tree, files, n)) as pool:
         try:
             yield from pool.map(_work, tasks)
         except BrokenProcessPool as error:
             raise ValueError(
-                "a decoding process was killed, most likely for want of memory: use fewer of them"
+                "a decoding process was killed, most likely because memory ran out: set CXR_PROCESSES to fewer"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-_worker: dict = {}  # what this process works on, set once by _prepare
+_worker: dict = {}  # the tree, files and offsets of this process
 
 
 def _prepare(tree: Tree, files: dict[int, Path], n: int) -> None:
@@ -140,7 +138,7 @@ def _prepare(tree: Tree, files: dict[int, Path], n: int) -> None:
 
 
 def _work(task: Task) -> tuple[int, dict[int, str]]:
-    """Decode some images and write them where they belong; those that can't be read come back as {row: reason}."""
+    """Decode the images of one task and write them. Returns their number and the rejects {row: reason}."""
     start, names = task
     tree, files, offsets = _worker["tree"], _worker["files"], _worker["offsets"]
     failed = {}
@@ -150,7 +148,7 @@ def _work(task: Task) -> tuple[int, dict[int, str]]:
             try:
                 picture = decode(tree.read(name), name, max(files))
             except ValueError as error:
-                reason = " ".join(str(error).split()).replace(f"{tree.root}{os.sep}", "")  # not where the source lies
+                reason = " ".join(str(error).split()).replace(f"{tree.root}{os.sep}", "")  # no path of this machine
                 failed[row] = reason[:300]
                 continue
             for size, stream in streams.items():

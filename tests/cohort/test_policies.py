@@ -112,7 +112,7 @@ def test_positives_are_counted_by_their_part():
     ("chosen", "selftrained", "message"),
     [
         (["u_maybe"], [], "unknown policy 'u_maybe': choose from u_zeroes, u_ones, u_ignore, u_zeroes_lsr"),
-        (["u_selftrained"], [], "it stands in arms.selftrained"),
+        (["u_selftrained"], [], "move it to arms.selftrained"),
         (["u_ignore"], ["u_ones"], "unknown policy 'u_ones' in arms.selftrained"),
         (["u_zeroes", "u_ones"], ["u_selftrained"], r"arms.policies = \[u_zeroes, u_ones\]: add u_ignore to them"),
     ],

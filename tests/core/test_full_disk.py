@@ -173,7 +173,7 @@ def test_the_report(disk, tmp_path):
 
 def test_several_are_written_or_none(tmp_path):
     (tmp_path / "a").write_text("earlier")
-    with pytest.raises(DiskFull, match=r"b: no room left to write it; make room and run the same command again"):
+    with pytest.raises(DiskFull, match=r"b: no room left to write it; free some space and run the same command again"):
         with atomic(tmp_path / "a") as first, atomic(tmp_path / "b") as second:
             first.write_text("new")
             second.write_text("new")

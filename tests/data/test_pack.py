@@ -101,7 +101,7 @@ def test_a_full_disk_is_found_before_the_work_and_leaves_nothing(tree, table, tm
 
 def test_a_short_write_is_an_error(tree, table, tmp_path, monkeypatch):
     monkeypatch.setattr(packing.os, "pwrite", lambda *_: 7)
-    with pytest.raises(ValueError, match="out: no room left to write it; make room and run"):
+    with pytest.raises(ValueError, match="out: no room left to write it; free some space and run"):
         pack(tree, table, [16], tmp_path / "out", processes=1)
 
 

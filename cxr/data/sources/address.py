@@ -1,8 +1,7 @@
-"""From a source, as the user writes it, to a tree of files on this machine, and what a manifest says of it.
+"""Opens a source, as the user writes it, as a tree of files on this machine, and describes it in a manifest.
 
-A source is `phantom` (a cohort made here), a folder, a .zip, the http(s):// or s3:// address of a .zip, with
-`#sha256=<hex>` at its end if its bytes are to be checked, or `kaggle:<handle>` (owner/dataset, or a competition's
-name).
+A source is `phantom` (a made-up cohort), a folder, a .zip, the http(s):// or s3:// address of a .zip, or
+`kaggle:<handle>` (owner/dataset, or a competition's name). `#sha256=<hex>` after an address checks the file.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ def open_source(
 ) -> tuple[Tree, str]:
     """The tree of a source, and its kind: phantom, folder, zip, http, s3 or kaggle.
 
-    dataset: chexpert or rsna. downloads: the folder that keeps what is downloaded or made; what is whole there is used
-    again without asking the server. recipe: the phantom's patients and seed. Raises ValueError when there is no such
-    source, or it can't be had.
+    dataset: chexpert or rsna. downloads: folder that keeps downloads and phantoms; a whole file there is used without
+    asking the server. recipe: the phantom's size and seed. Raises ValueError when the source does not exist or can't be
+    downloaded.
     """
     downloads = Path(downloads)
     if source == "phantom":
@@ -50,7 +49,7 @@ def open_source(
 
 
 def describe(tree: Tree, kind: str, tables: list[str], images: list[str], recipe: Recipe | None = None) -> Manifest:
-    """The manifest of a dataset: what it is made of, not where it lies. tables, images: names in the tree."""
+    """The manifest of a data set. tables, images: names in the tree. It holds no path of this machine."""
     manifest: dict = {"kind": kind}
     if recipe is not None:
         manifest["recipe"] = recipe
@@ -63,7 +62,7 @@ def describe(tree: Tree, kind: str, tables: list[str], images: list[str], recipe
 
 
 def check_unchanged(tree: Tree, manifest: Manifest, dataset: str) -> None:
-    """Raise ValueError when the label tables are no longer those that the records were read from."""
+    """Raise ValueError when a label table differs from the one that the records were read from."""
     for name, expected in manifest.tables.items():
         if name not in tree.names():
             problem = "is gone"
@@ -89,7 +88,7 @@ def _short_hash(text: str) -> str:
 
 
 def _once(file: Path, make: Callable[[Path], None]) -> Path:
-    """`file`, made if it is not there yet; another process that wants it too waits."""
+    """Make `file` unless it exists. Another process that wants it waits."""
     from filelock import FileLock
 
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +109,7 @@ def _check_zip(source: str) -> Callable[[Path], None]:
 
 
 def _phantom(dataset: str, downloads: Path, recipe: Recipe) -> Path:
-    """The phantom cohort's zip. Its name holds the generator's code too: after a change it is made anew."""
+    """The phantom's zip. Its name holds a hash of the recipe and of the phantom's code."""
     from cxr.data.phantom import cohort
 
     code = [sha256(file) for file in sorted(Path(cohort.__file__).parent.glob("*.py"))]

@@ -1,8 +1,7 @@
-"""A dataset's files, in a folder or inside a .zip that is read in place.
+"""The files of a data set, in a folder or in a .zip that is read in place.
 
-Names are posix and relative to the root. A tree can be pickled; each process opens the archive for itself when it
-first reads. What a source holds is not trusted: a zip member that points outside the archive, and a symbolic link
-that leaves the folder, are refused.
+Names are posix and relative to the root. A tree can be pickled; each process opens the archive itself. Sources are not
+trusted: a zip member that points outside the archive and a link that leaves the folder are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def _wanted(name: str) -> bool:
 
 
 class Tree:
-    """What Folder and Zip have in common: `root` (where the tree is on this machine) and `kind`."""
+    """A Folder or a Zip. root: its path on this machine."""
 
     kind: str
 
@@ -42,11 +41,11 @@ class Tree:
         raise NotImplementedError
 
     def open(self, name: str) -> BinaryIO:
-        """A binary stream of a file, for what needs only its beginning."""
+        """A binary stream of a file."""
         raise NotImplementedError
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file. Raises ValueError when there is no such file, or when it is damaged or over MAX_FILE."""
+        """The bytes of a file. Raises ValueError when it is missing, damaged or over MAX_FILE."""
         if (size := self.size(name)) > MAX_FILE:
             raise ValueError(f"{name} has {size:,} bytes: more than {MAX_FILE:,} are refused")
         with self.open(name) as stream:

@@ -1,9 +1,8 @@
-"""CheXpert (Irvin et al. 2019) as canonical records: v1.0-small or the full v1.0, in whatever folder it lies.
+"""Reads CheXpert (Irvin et al. 2019), v1.0-small or the full v1.0, as records.
 
-The Path column starts with the release's own folder name, which need not be the folder's name on disk, so a file is
-looked for from 'train/' or 'valid/' on, beside the CSV. The full release comes as four archives; unpacked side by
-side they are read as they are: the CSVs in 'CheXpert-v1.0 batch 1 (validate & csv)', the training patients in the
-folders of batches 2 to 4.
+The Path column starts with the release's folder name, which may differ on disk. So a file is looked up from 'train/' or
+'valid/' on, beside the CSV. The four archives of the full release may lie unpacked side by side: the CSVs in
+'CheXpert-v1.0 batch 1 (validate & csv)', the training patients in the folders of batches 2 to 4.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def tables(tree: Tree) -> list[str]:
         raise ValueError(f"{tree.root} holds several CheXperts ({first_few(folders)}): give the folder of one of them")
     for here, lacking in (TABLES, TABLES[::-1]):
         if halves := tree.folder_of(here):
-            raise ValueError(f"{tree.root}: {halves[0]}{here} stands without {lacking}: restore it from the dataset")
+            raise ValueError(f"{tree.root}: {halves[0]}{here} lacks {lacking} beside it: restore it from the data set")
     raise ValueError(
         f"no CheXpert here: {tree.root} has no train.csv and valid.csv, nor have the folders up to two levels below"
     )
@@ -49,9 +48,8 @@ def read(tree: Tree) -> pd.DataFrame:
     both = set(parts[0]["patient_id"]) & set(parts[1]["patient_id"])
     if both:
         raise ValueError(
-            f"{len(both):,} patients are in both train.csv and valid.csv ({first_few(sorted(both))}), where "
-            f"training would "
-            f"leak into validation: remove their rows from one of the two"
+            f"{len(both):,} patients are in both train.csv and valid.csv ({first_few(sorted(both))}): "
+            f"training would leak into validation; remove their rows from one of the two"
         )
     table = pd.concat(parts, ignore_index=True)
     _check_unique(table)
@@ -114,7 +112,7 @@ def _check_unique(table: pd.DataFrame) -> None:
 
 
 def _check_files(tree: Tree, table: pd.DataFrame) -> None:
-    """Point every path to a file that exists, in the batch folders of the full release too."""
+    """Point every path to an existing file, in the batch folders of the full release too. Raises ValueError."""
     names = tree.names()
     missing = np.array([path not in names for path in table["path"].tolist()])
     if missing.any():

@@ -1,6 +1,6 @@
-"""What a DICOM header says that the study may know: sex, age and view.
+"""Reads sex, age and view from DICOM headers.
 
-No other element is parsed, so no name, number or birth date can get further, not even into a warning.
+No other element is parsed, so no name, number or birth date can reach a result or a warning.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ Header = tuple[str | None, float, str | None]
 
 
 def read_headers(tree: Tree, names: list[str], processes: int | None = None) -> list[Header]:
-    """Sex (F, M or None), age in years (or NaN) and view (as it stands, or None) of each image, from the headers alone.
+    """Sex (F, M or None), age (years or NaN) and view (as written, or None) of each image.
 
-    A header that can't be read gives (None, NaN, None). processes: default one per core, for many images.
+    An unreadable header gives (None, NaN, None). processes: default one per core.
     """
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     processes = min(processes or usable_cores(), len(chunks) // 4)
     if processes <= 1:
-        return _some(tree, names)
+        return _headers(tree, names)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return [header for part in pool.map(_some, [tree] * len(chunks), chunks) for header in part]
+        return [header for part in pool.map(_headers, [tree] * len(chunks), chunks) for header in part]
 
 
-def _some(tree: Tree, names: list[str]) -> list[Header]:
-    return [_one(tree, name) for name in names]
+def _headers(tree: Tree, names: list[str]) -> list[Header]:
+    return [_header(tree, name) for name in names]
 
 
-def _one(tree: Tree, name: str) -> Header:
+def _header(tree: Tree, name: str) -> Header:
     import pydicom
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -47,7 +47,7 @@ def _one(tree: Tree, name: str) -> Header:
             stream.seek(0)
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(TAGS))
             sex, age, view = (str(header.get(tag) or "").strip().upper() for tag in TAGS)
-    except Exception:  # pydicom raises nearly every type on damaged files; such an image is rejected when it is decoded
+    except Exception:  # pydicom raises nearly every type; the resize stage rejects a damaged file
         return None, math.nan, None
     return sex if sex in ("F", "M") else None, years(age), view or None
 

@@ -1,4 +1,4 @@
-"""A published label table (CSV) as text columns, with the line of whatever is wrong in it."""
+"""Reads a published label table (CSV) as text columns. Errors name the line."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _rows(data: bytes, name: str, width: int) -> pd.DataFrame:
 
 
 def numbers(column: pd.Series, allowed: Sequence[float], name: str) -> pd.Series:
-    """A text column as float32, blank as NaN. Raises ValueError with the line of the first value not in `allowed`."""
+    """A text column as float32, NaN where blank. Raises ValueError with the line of a value not in `allowed`."""
     codes, texts = pd.factorize(column)
     values = np.array([_number(text) for text in texts], np.float32)
     valid = np.array([not text.strip() for text in texts]) | np.isin(values, np.array(allowed, np.float32))
@@ -109,6 +109,6 @@ def _number(text: str) -> float:
 
 
 def first_few(values: Sequence, n: int = 10) -> str:
-    """'a, b, ... and 5 more': the first n of the values, for a message."""
+    """'a, b, ... and 5 more': the first n values, for a message."""
     values = list(values)
     return ", ".join(map(str, values[:n])) + (f", ... and {len(values) - n:,} more" if len(values) > n else "")

@@ -1,8 +1,8 @@
-"""A file at an http(s):// or s3:// address, brought here whole or not at all (fsspec).
+"""Downloads a file from an http(s):// or s3:// address (fsspec). A broken download continues where it stopped.
 
-The bytes go to a .part file, with a note beside it of which file they are a part of (size, and ETag or date). A broken
-download goes on from there by byte range, in the same run and in a later one, unless the file at the address is
-another one by then. The .part is renamed when it is whole, has the SHA-256 asked for, and passes the caller's check.
+The bytes go to a .part file. A note beside it holds the size and the ETag or date of the remote file. Later tries, in
+this run or another, ask for the missing bytes only, unless the remote file has changed. The .part gets its final name
+when it is whole, has the wanted SHA-256 and passes the caller's check.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 
 from cxr.core.files import Progress, sha256, write_json
 
-PAUSES = (1, 2, 4, 8, 16)  # seconds before each new try; counted anew whenever bytes arrive
+PAUSES = (1, 2, 4, 8, 16)  # seconds before each try; counted from the start again when bytes arrive
 BLOCK = 1 << 20
 
 
 def public(address: str) -> str:
-    """An address for messages: without user, password or signature."""
+    """An address without user, password or signature, for messages."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
@@ -41,10 +41,10 @@ def split_checksum(address: str) -> tuple[str, str | None]:
 
 
 def download(address: str, file: Path, check: Callable[[Path], None]) -> None:
-    """Bring what lies at `address` (with #sha256=<hex>, if wanted) to `file`. `check` raises ValueError on bad content.
+    """Download `address` (#sha256=<hex> may follow it) to `file`. `check` raises ValueError for wrong content.
 
-    Raises ValueError when there is nothing at the address, it may not be read, can't be reached, the connection breaks
-    more often than PAUSES allows, the disk is full, or the bytes are not the right ones.
+    Raises ValueError when the address does not exist, can't be reached or may not be read, when the connection breaks
+    more often than PAUSES allows, when the disk is full, or when the content is wrong.
     """
     address, expected = split_checksum(address)
     part = file.with_suffix(".part")
@@ -52,7 +52,7 @@ def download(address: str, file: Path, check: Callable[[Path], None]) -> None:
     try:
         if expected and (actual := sha256(part)) != expected:
             raise ValueError(
-                f"{public(address)} has the SHA-256 {actual}, not {expected}: the file is damaged, or another is meant"
+                f"{public(address)} has the SHA-256 {actual}, not {expected}: the file or the checksum is wrong"
             )
         check(part)
     except ValueError:
@@ -65,7 +65,7 @@ def download(address: str, file: Path, check: Callable[[Path], None]) -> None:
 def _fill(address: str, part: Path) -> None:
     remote = _Remote(address)
     note = part.with_suffix(".json")
-    # Without an ETag or a date nothing says that the file is still the same one.
+    # Without an ETag or a date the file may have changed.
     if not (
         part.exists() and note.exists() and remote.about["version"] and json.loads(note.read_text()) == remote.about
     ):
@@ -73,7 +73,7 @@ def _fill(address: str, part: Path) -> None:
         write_json(note, remote.about)
     total, done = remote.about["bytes"], part.stat().st_size if part.exists() else 0
     if total and total - done > (free := shutil.disk_usage(part.parent).free):
-        raise ValueError(f"{public(address)}: {total - done:,} bytes to come, {part.parent} has room for {free:,}")
+        raise ValueError(f"{public(address)}: {total - done:,} bytes are missing, but {part.parent} has {free:,} free")
     with Progress(f"download {public(address)}", total or 0, "bytes") as progress:
         progress.skip(done)
         failures = 0
@@ -88,7 +88,7 @@ def _fill(address: str, part: Path) -> None:
             except Exception as error:  # aiohttp's, botocore's and the system's own
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise ValueError(
-                        f"{part.parent} is full: make room, and the same command goes on from here"
+                        f"{part.parent} is full: free some space, then the same command goes on from here"
                     ) from error
                 done = part.stat().st_size if part.exists() else 0
                 failures = failures + 1 if done <= before else 1
@@ -103,7 +103,7 @@ def _fill(address: str, part: Path) -> None:
 
 
 def _go_on(remote: _Remote, part: Path, start: int, progress: Progress) -> int:
-    """Append what lies from byte `start` on to the .part; how many bytes it holds at the end."""
+    """Append the bytes from `start` on to the .part. Returns how many it then holds."""
     with remote.stream(start) as (stream, start), open(part, "r+b" if start else "wb") as file:
         file.seek(start)
         progress.skip(start - progress.n)
@@ -114,7 +114,7 @@ def _go_on(remote: _Remote, part: Path, start: int, progress: Progress) -> int:
 
 
 class _Remote:
-    """The file at an address: its content, and `about`: bytes and version, None when the server does not say."""
+    """A remote file. about: its bytes and version, None where the server does not say."""
 
     def __init__(self, address: str) -> None:
         import fsspec
@@ -153,7 +153,7 @@ class _Remote:
 
     @contextlib.contextmanager
     def stream(self, start: int) -> Iterator[tuple[BinaryIO, int]]:
-        """The content from byte `start` on, and where it really starts: 0 when the server sends the whole anew."""
+        """The content from byte `start` on, and its real start: 0 when the server sends everything."""
         if not self.http:
             with self.system.open(self.path, "rb", cache_type="none") as stream:  # asks with If-Match
                 stream.seek(start)
@@ -169,12 +169,12 @@ class _Remote:
 
 
 def _root(error: BaseException) -> BaseException:
-    """fsspec reports every failure to look a file up as FileNotFoundError; its cause is the real one."""
+    """The real error: fsspec reports every failed look-up as FileNotFoundError."""
     return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
 
 
 def _final(error: BaseException) -> str | None:
-    """The cure, when to try again would not help."""
+    """The cure where another try would not help, else None."""
     error = _root(error)
     status = getattr(error, "status", None)
     if isinstance(error, PermissionError) or status in (401, 403):
@@ -187,7 +187,7 @@ def _final(error: BaseException) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in a few words and without the address, which may hold a signature."""
+    """The error in a few words, without the address: it may hold a signature."""
     error = _root(error)
     if status := getattr(error, "status", None):
         return f"the server answers {status} {getattr(error, 'message', '')}".strip()

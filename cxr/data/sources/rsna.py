@@ -1,7 +1,6 @@
-"""The RSNA Pneumonia Detection Challenge 2018, stage 2, as canonical records: one per patient.
+"""Reads the RSNA Pneumonia Detection Challenge 2018, stage 2, as records: one per patient.
 
-Its two tables have a row per box, or one row for a patient without any. Sex, age and view come from the DICOM headers;
-nothing else of a header is parsed, so no name, number or birth date can get further.
+Its two tables have a row per box, one for a patient without a box. Sex, age and view come from the DICOM headers.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ def tables(tree: Tree) -> list[str]:
         )
     for here, lacking in (TABLES, TABLES[::-1]):
         if halves := tree.folder_of(here):
-            raise ValueError(f"{tree.root}: {halves[0]}{here} stands without {lacking}: restore it from the dataset")
+            raise ValueError(f"{tree.root}: {halves[0]}{here} lacks {lacking} beside it: restore it from the data set")
     raise ValueError(
         f"no RSNA challenge here: neither {tree.root} nor a folder up to two levels below has {LABELS} and {CLASS_INFO}"
     )
 
 
 def read(tree: Tree, processes: int | None = None) -> pd.DataFrame:
-    """The records of an RSNA tree, in the order in which patients first stand in the labels.
+    """The records of an RSNA tree, in the order of the patients' first rows in the labels.
 
-    An image whose header can't be read keeps its record, with sex, age and view unknown: the resize stage judges it.
+    An image with an unreadable header keeps its record, with sex, age and view unknown. The resize stage judges it.
     Raises ValueError, naming the file, the line, the value and the cure: a table missing or empty, a column missing, a
     Target other than 0 or 1, a box without numbers, an unknown class, tables that disagree, an image that is missing.
     """

@@ -1,4 +1,4 @@
-"""What a source promises of its records: canonical columns, types and values (cxr/core/records.py)."""
+"""Checks the columns, types and values that every source gives its records (cxr/core/records.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VIEWS = ("AP", "PA", "LL", "RL")
 
 
 def conform(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """The table with just the columns of `dataset`, in canonical order and type; asserts what a source promises."""
+    """The table with the columns of `dataset`, in their order and types. Asserts the values."""
     table = table[list(COLUMNS[dataset])].reset_index(drop=True)
     for name in COMMON:
         table[name] = table[name].astype(np.float32 if name == "age" else "str")

@@ -117,8 +117,8 @@ def test_a_mark_mixed_line_ends_and_further_columns(tmp_path):
             r"1 patients are in both train\.csv and valid\.csv \(patient00002\)",
         ),
         ({"train": []}, r"train\.csv has a header but no rows"),
-        ({"train": None}, r"valid\.csv stands without train\.csv: restore it"),
-        ({"valid": None}, r"train\.csv stands without valid\.csv: restore it"),
+        ({"train": None}, r"valid\.csv lacks train\.csv beside it: restore it"),
+        ({"valid": None}, r"train\.csv lacks valid\.csv beside it: restore it"),
         ({"train": None, "valid": None}, r"no CheXpert here: .* has no train\.csv and valid\.csv"),
     ],
 )

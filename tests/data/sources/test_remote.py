@@ -169,7 +169,7 @@ def test_no_server_at_all(tmp_path):
 
 def test_a_full_disk(server, tmp_path, monkeypatch):
     monkeypatch.setattr(remote.shutil, "disk_usage", lambda _: type("", (), {"free": 1000}))
-    with pytest.raises(ValueError, match=r"x\.zip: 3,000,000 bytes to come, .* has room for 1,000"):
+    with pytest.raises(ValueError, match=r"x\.zip: 3,000,000 bytes are missing, but .* has 1,000 free"):
         download(f"{server.url}/x.zip", tmp_path / "x.zip", fine)
 
 

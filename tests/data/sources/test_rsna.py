@@ -121,7 +121,7 @@ def test_nothing_private_gets_out(tmp_path, capfd, recwarn):
             {"images": {"a": b""}},
             r"labels\.csv: 2 of 3 images do not exist in .*stage_2_train_images/ \(b, c\): complete",
         ),
-        ({"labels": None}, r"class_info\.csv stands without stage_2_train_labels\.csv"),
+        ({"labels": None}, r"class_info\.csv lacks stage_2_train_labels\.csv"),
         ({"labels": None, "classes": None}, r"no RSNA challenge here"),
         ({"classes": []}, r"class_info\.csv has a header but no rows"),
     ],
