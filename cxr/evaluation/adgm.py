@@ -144,7 +144,8 @@ def summary(tables: Mapping[str, pd.DataFrame]) -> dict:
     The mean of each score over draws, the accuracy with its interval over patients; over_<control>: the difference in
     accuracy with its intervals over patients (low, high) and over patients and draws.
     """
-    table, result = tables["adgm_arms"], {}
+    table = tables["adgm_arms"]
+    result: dict = {}
     for row in table[table["variant"] == leading(table["variant"].tolist())].to_dict("records"):
         row |= {"low": row["accuracy_low"], "high": row["accuracy_high"]}
         result[f"{row['classes']}-{row['labels']}"] = numbers(row, ("accuracy", "low", "high", *list(SCORES)[1:]))

@@ -165,7 +165,7 @@ def _rows(
     known = [m for m in measured if m.value and not any(np.isnan(value) for value in m.value.values())]
     mean = Measured({}, {})
     for name in names if known else ():
-        mean.value[name] = np.mean([m.value[name] for m in known])
+        mean.value[name] = float(np.mean([m.value[name] for m in known]))
         mean.replicates[name] = np.mean([m.replicates[name] for m in known], axis=0)
     rows = []
     macro = {"n": n, "findings": len(known)}
