@@ -145,7 +145,7 @@ def summary(tables: Mapping[str, pd.DataFrame]) -> dict:
     accuracy with its intervals over patients (low, high) and over patients and draws.
     """
     table = tables["adgm_arms"]
-    result: dict[str, dict] = {}
+    result: dict = {}
     for row in table[table["variant"] == leading(table["variant"].tolist())].to_dict("records"):
         row |= {"low": row["accuracy_low"], "high": row["accuracy_high"]}
         result[f"{row['classes']}-{row['labels']}"] = numbers(row, ("accuracy", "low", "high", *list(SCORES)[1:]))

@@ -185,12 +185,12 @@ def delong_test(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Tes
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's (1979) step-down correction of the p values of several tests. NaN is no test and stays NaN."""
-    p = np.asarray(p, float)
-    corrected = np.full(len(p), np.nan)
-    order = [i for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
+    values = np.asarray(p, float)
+    corrected = np.full(len(values), np.nan)
+    order = [i for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
     highest = 0.0
     for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p[i]))
+        highest = max(highest, min(1.0, (len(order) - rank) * values[i]))
         corrected[i] = highest
     return corrected
 

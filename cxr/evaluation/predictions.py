@@ -9,11 +9,13 @@ the file again; `stage` is the stage that makes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from cxr.adgm.variants import Run
 from cxr.core.files import read_table
 from cxr.core.findings import SLUGS
 
@@ -122,3 +124,18 @@ def same_images(tables: Mapping[str | os.PathLike, pd.DataFrame]) -> None:
             if differs.any():
                 image = table["image_id"][differs.argmax()]
                 raise ValueError(f"{path} and {first_path}: {name} of {image!r} differs; {cure}")
+
+
+def read_classifiers(files: Mapping[Hashable, tuple[Path, str]]) -> dict[Hashable, pd.DataFrame]:
+    """Predictions of the same images by several classifiers. files: key -> (file, the stage that makes it)."""
+    models = {key: read_classifier(path, stage) for key, (path, stage) in files.items()}
+    same_images({path: models[key] for key, (path, _) in files.items()})
+    return models
+
+
+def read_runs(folder: Path, runs: Sequence[Run]) -> dict[Run, pd.DataFrame]:
+    """Predictions of the same images by several ADGMs, each in `folder` under its run's name."""
+    files = {run: folder / f"{run.name}.parquet" for run in runs}
+    tables = {run: read_adgm(path, run.classes, f"adgm@{run.name}") for run, path in files.items()}
+    same_images({path: tables[run] for run, path in files.items()})
+    return tables

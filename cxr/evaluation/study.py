@@ -82,8 +82,7 @@ def judge_study(models: Models, findings: Sequence[str], settings: Settings) -> 
     validation. Families of p_holm, per reference: all arms and rare findings; all arms' means of the rare findings; all
     arms' macro means. detectable is for one test, before Holm.
     """
-    arms = list(dict.fromkeys(arm for arm, _ in models))
-    seeds = list(dict.fromkeys(seed for _, seed in models))
+    arms, seeds = list(dict.fromkeys(arm for arm, _ in models)), list(dict.fromkeys(seed for _, seed in models))
     any_model = models[arms[0], seeds[0]]
     rare = np.array([FINDINGS.index(name) for name in findings], int)
     test, validation = ((any_model["split"] == split).to_numpy() for split in ("test", "valid"))
@@ -130,9 +129,9 @@ def _differences(scores: Scores, arms: Sequence[str], control: str, counts: dict
         if arm == control:
             continue
         for k, name in enumerate(counts):
-            area, replicates = (values[a, :, k] - values[c, :, k] for values in scores)
+            difference, replicates = (values[a, :, k] - values[c, :, k] for values in scores)
             row = {"arm": arm, "finding": name, **counts[name]}
-            rows.append(row | repeated.difference(area, replicates, settings.confidence, settings.power))
+            rows.append(row | repeated.difference(difference, replicates, settings.confidence, settings.power))
     means = ("rare", "macro")
     for family in ([name for name in counts if name not in means], *([name] for name in means)):
         metrics.add_holm([row for row in rows if row["finding"] in family])

@@ -86,7 +86,7 @@ def table(
         limits = judged[model].threshold if model in judged else np.full(len(FINDINGS), np.nan)
         for attribute, name, mask in groups(people[selected].reset_index(drop=True), settings.age_bands):
             inside, outside = [], []
-            head: dict[str, object] = {"model": model, "attribute": attribute, "group": name}
+            head: dict = {"model": model, "attribute": attribute, "group": name}
             head["patients"] = len(np.unique(owners[mask].astype(str)))
             for k, finding in enumerate(FINDINGS):
                 given = truth[:, k], score[:, k], calibrated if calibrated is None else calibrated[:, k], limits[k]
@@ -113,7 +113,7 @@ def _means(inside: Sequence[dict], outside: Sequence[dict], settings: Settings) 
         for name, pairs in ((number, own), (f"{number}_gap", gaps)):
             if pairs:
                 replicates = np.mean([drawn for _, drawn in pairs], axis=0)
-                value = np.mean([value for value, _ in pairs])
+                value = float(np.mean([value for value, _ in pairs]))
                 row |= metrics.with_interval(name, value, replicates, settings.confidence)
     return row
 
@@ -132,7 +132,7 @@ def adgm(
     too few images in the view.
     """
     rows = []
-    scored: dict[tuple[int, int | None], np.ndarray] = {(classes, None): values for classes, values in metadata.items()}
+    scored: dict[tuple, np.ndarray] = {(classes, None): values for classes, values in metadata.items()}
     scored |= {(c, n): t[[f"prob_last.{i}" for i in range(c)]].to_numpy() for (c, n), t in runs.items()}
     label = {classes: t["label"].to_numpy(np.int64) for (classes, _), t in runs.items()}
     owners = next(iter(runs.values()))["patient_id"].to_numpy() if runs else np.array([])
@@ -141,7 +141,7 @@ def adgm(
         for name in ("all", "AP", "PA"):
             mask = (views(people) == name).to_numpy(bool) | (name == "all")
             truth = (label[classes][mask, None] == np.arange(classes)).astype(np.float64)
-            row: dict[str, object] = {"classes": classes, "labels": labels, "view": name, "n": int(mask.sum())}
+            row: dict = {"classes": classes, "labels": labels, "view": name, "n": int(mask.sum())}
             row["patients"] = len(np.unique(owners[mask].astype(str)))
             if all(enough(column, settings) for column in truth.T):
                 drawn = metrics.Draws(draws.owner[mask], draws.counts)

@@ -12,8 +12,6 @@ MS-SSIM, Wang et al. 2003, as a measure of diversity, Odena et al. 2017.
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from cxr.gan.kid import kid
 
@@ -21,7 +19,7 @@ MEASURES = ("fid", "kid", "precision", "recall", "ms_ssim")
 LARGEST = 1000  # images in a set: the matrices of KID and of the neighbours grow with its square
 PAIRS = 100  # pairs of images for one MS-SSIM
 NEIGHBOURS = 3
-WINDOW = 11  # pixels
+WINDOW, SIGMA = 11, 1.5  # pixels
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -74,18 +72,37 @@ def scales(size: int) -> int:
     return sum(size // 2**s >= WINDOW for s in range(len(SCALES)))
 
 
+def _blur(x: np.ndarray) -> np.ndarray:
+    """N x H x W filtered by the Gaussian window where it lies inside the image: H and W shrink by WINDOW - 1."""
+    taps = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
+    taps /= taps.sum()
+    h, w = (side - WINDOW + 1 for side in x.shape[1:])
+    x = sum(t * x[:, i : i + h] for i, t in enumerate(taps))
+    return sum(t * x[:, :, i : i + w] for i, t in enumerate(taps))
+
+
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Multi-scale structural similarity of each a[i] and b[i] (uint8 N x S x S): N values, 1 for equal images.
 
-    Images without room for five scales have the first ones, with weights scaled to a sum of 1.
+    Images without room for five scales have the first ones, with weights scaled to a sum of 1. torchmetrics' mean over
+    the last scale includes mirrored borders, which outweigh the image itself at a GAN's sizes.
     """
-    a, b = (torch.from_numpy(images[:, None].astype(np.float64)) for images in (a, b))
-    weights = np.array(SCALES[: scales(a.shape[-1])])
-    weights = tuple(float(w) for w in weights / weights.sum())
-    similarity = multiscale_structural_similarity_index_measure(
-        a, b, kernel_size=WINDOW, sigma=1.5, data_range=255.0, betas=weights, normalize="relu", reduction="none"
-    )
-    return similarity.numpy().reshape(len(a))
+    a, b = a.astype(float), b.astype(float)
+    weights = np.array(SCALES[: scales(a.shape[1])])
+    weights /= weights.sum()
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    result = np.ones(len(a))
+    for level, weight in enumerate(weights):
+        if level:
+            n, side = len(a), a.shape[1] // 2
+            a, b = (x[:, : 2 * side, : 2 * side].reshape(n, side, 2, side, 2).mean((2, 4)) for x in (a, b))
+        ma, mb = _blur(a), _blur(b)
+        va, vb, cov = _blur(a * a) - ma**2, _blur(b * b) - mb**2, _blur(a * b) - ma * mb
+        contrast = (2 * cov + c2) / (va + vb + c2)
+        if level == len(weights) - 1:
+            contrast = contrast * (2 * ma * mb + c1) / (ma**2 + mb**2 + c1)
+        result *= np.maximum(contrast.mean((1, 2)), 0) ** weight
+    return result
 
 
 def halves(patients: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -21,19 +21,8 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
         "best_of.csv", "policies.csv",
     }  # fmt: skip
     shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
-    parts = (
-        "test",
-        "baseline",
-        "final",
-        "gain",
-        "floor",
-        "above_floor",
-        "calibration",
-        "operating",
-        "policies",
-        "adgm",
-    )
-    assert tuple(shown) == parts
+    parts = "test baseline final gain adgm floor above_floor calibration operating policies"
+    assert " ".join(shown) == parts
     assert set(shown["policies"]) == {"u_ones", "best_of"}
     assert set(shown["baseline"]) == {"u_zeroes", "u_ones"} and list(shown["baseline"]["u_ones"]) == ["macro_auc"]
     assert list(shown["final"]) == ["macro_auc", "pneumonia"]  # too few fractures

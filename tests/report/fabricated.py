@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from cxr import papers
 from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, Run
 from cxr.audit import chexpert, rsna, sheet
@@ -17,8 +18,8 @@ from cxr.cohort.policies import table as label_table
 from cxr.core.files import write_json, write_table
 from cxr.core.findings import CLASSES, FINDINGS, SLUGS, slug
 from cxr.data.formats import Manifest
-from cxr.evaluation import adgm as evaluate_adgm
-from cxr.evaluation import classifiers, metadata, operating, policies, subgroups
+from cxr.evaluation import classifiers
+from cxr.evaluation import run as steps
 from cxr.fidelity.formats import Fidelity
 from cxr.report.inputs import Artefacts
 from cxr.synthesis.formats import Plan
@@ -115,7 +116,7 @@ def _explore(folder: Path, xpert: pd.DataFrame, pneumonia: pd.DataFrame) -> None
 
 
 def _audit(folder: Path, kind: str) -> None:
-    why = {name: sheet.standing(name, 5, kind) for name in sheet.NAMES}
+    why = {name: sheet.standing(name, 5, kind) for name in papers.DATASETS}
     sheets = chexpert.sheet(None, why["chexpert"]), rsna.sheet(None, why["rsna"])
     write_table(folder / "audit.csv", sheet.table(*sheets))
     write_table(folder / "data.csv", pd.DataFrame({"dataset": why.keys(), "kind": kind, "n": 5, "why": why.values()}))
@@ -145,21 +146,10 @@ def _evaluate(folder, rng, xpert, pneumonia, split, labels) -> dict[Run, pd.Data
     models = {p: predictions(truth, rng, 1.2) for p in POLICIES} | {"final": predictions(truth, rng, 1.5)}
     runs = adgm_runs(held_out, rng, labels)
     train = truth[truth["split"] == "train"]
-    floors = {f"floor_{p}": metadata.beside(models[p], train, "records", xpert) for p in POLICIES}
-    mixed, tables = policies.tables({p: models[p] for p in POLICIES}, "u_zeroes", settings)
-    tables |= classifiers.judge(models | mixed | floors, "u_zeroes", settings, "floor_u_zeroes")
-    tables |= evaluate_adgm.tables(runs, settings)
-    pair = {name: models[name] for name in ("u_zeroes", "final")}
-    trained, true = dict.fromkeys(pair, operating.trained_share(train)), operating.true_share(train)
-    fitted = {name: operating.fit(table, trained[name], true, settings) for name, table in pair.items()}
-    tables |= operating.tables(pair, fitted, trained, true, settings)
-    people = metadata.people("records", xpert, models["final"]["image_id"])
-    beside = pair | {"floor_u_zeroes": floors["floor_u_zeroes"]}
-    tables["subgroups"] = subgroups.table(beside, fitted, people, settings)
-    people = metadata.people("records", pneumonia, held_out["image_id"])
-    adgm_floors = {k: metadata.classes(pneumonia, people, k) for k in (2, 3)} if labels else {}
-    first = {(r.classes, r.labels): table for r, table in runs.items() if (r.variant, r.draw) == ("corrected", 0)}
-    tables["adgm_floor"] = subgroups.adgm(first, adgm_floors, people, settings)
+    mix, question = steps.policies({p: models[p] for p in POLICIES}, "u_zeroes", settings)
+    people = steps.Records("records", xpert), steps.Records("records", pneumonia)
+    tables = steps.classifiers(models, mix, dict.fromkeys(models, train), people[0], "u_zeroes", [], settings).tables
+    tables |= question.tables | steps.adgm(runs, people[1], split["rsna"], settings).tables
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
     return runs

@@ -8,12 +8,12 @@ from cxr import papers
 from cxr.cohort.formats import SPLITS, ChexpertPart, ChexpertSplit, RsnaPart, RsnaSplit, Summary
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import FINDINGS, finding, slug
+from cxr.papers import DATASETS as NAMES
 from cxr.report.figures import data as figures
 from cxr.report.inputs import Artefacts
 from cxr.report.page import Counted, Table, plot
 from cxr.report.sections.common import areas, pick, source_kind, too_few
 
-NAMES = {"chexpert": "CheXpert", "rsna": "RSNA 2018"}
 STATES = ("positive", "uncertain", "negative", "blank")
 PRINTED = ("paper_positive", "paper_uncertain", "paper_negative")
 PARTS = ("train", "valid", "test")
