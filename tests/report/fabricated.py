@@ -20,6 +20,7 @@ from cxr.data.formats import Manifest
 from cxr.evaluation import adgm as evaluate_adgm
 from cxr.evaluation import classifiers, metadata, operating, policies, subgroups
 from cxr.fidelity.formats import Fidelity
+from cxr.papers import DATASETS
 from cxr.report.inputs import Artefacts
 from cxr.synthesis.formats import Plan
 from tests.make import example
@@ -115,7 +116,7 @@ def _explore(folder: Path, xpert: pd.DataFrame, pneumonia: pd.DataFrame) -> None
 
 
 def _audit(folder: Path, kind: str) -> None:
-    why = {name: sheet.standing(name, 5, kind) for name in sheet.NAMES}
+    why = {name: sheet.standing(name, 5, kind) for name in DATASETS}
     sheets = chexpert.sheet(None, why["chexpert"]), rsna.sheet(None, why["rsna"])
     write_table(folder / "audit.csv", sheet.table(*sheets))
     write_table(folder / "data.csv", pd.DataFrame({"dataset": why.keys(), "kind": kind, "n": 5, "why": why.values()}))
@@ -145,7 +146,7 @@ def _evaluate(folder, rng, xpert, pneumonia, split, labels) -> dict[Run, pd.Data
     models = {p: predictions(truth, rng, 1.2) for p in POLICIES} | {"final": predictions(truth, rng, 1.5)}
     runs = adgm_runs(held_out, rng, labels)
     train = truth[truth["split"] == "train"]
-    floors = {f"floor_{p}": metadata.beside(models[p], train, "records", xpert) for p in POLICIES}
+    floors = {f"floor_{p}": metadata.replace_scores(models[p], train, "records", xpert) for p in POLICIES}
     mixed, tables = policies.tables({p: models[p] for p in POLICIES}, "u_zeroes", settings)
     tables |= classifiers.judge(models | mixed | floors, "u_zeroes", settings, "floor_u_zeroes")
     tables |= evaluate_adgm.tables(runs, settings)
@@ -157,7 +158,7 @@ def _evaluate(folder, rng, xpert, pneumonia, split, labels) -> dict[Run, pd.Data
     beside = pair | {"floor_u_zeroes": floors["floor_u_zeroes"]}
     tables["subgroups"] = subgroups.table(beside, fitted, people, settings)
     people = metadata.people("records", pneumonia, held_out["image_id"])
-    adgm_floors = {k: metadata.classes(pneumonia, people, k) for k in (2, 3)} if labels else {}
+    adgm_floors = {k: metadata.class_probabilities(pneumonia, people, k) for k in (2, 3)} if labels else {}
     first = {(r.classes, r.labels): table for r, table in runs.items() if (r.variant, r.draw) == ("corrected", 0)}
     tables["adgm_floor"] = subgroups.adgm(first, adgm_floors, people, settings)
     for name, table in tables.items():

@@ -10,6 +10,7 @@ import pandas as pd
 from cxr import papers
 from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, VARIANTS, Run
+from cxr.evaluation.names import SCORES
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table
 from cxr.report.sections.common import TOTALS, change_of, pick
@@ -23,7 +24,6 @@ NAMES = {
     "pseudo_label": "pseudo-labels",
     "mean_teacher": "mean teacher",
 }
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
 LATENT = ("KL_z", "active_z", "KL_a", "active_a")
 
 

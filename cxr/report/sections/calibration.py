@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 from cxr.core.findings import finding
+from cxr.evaluation.names import FORMS
 from cxr.report.figures.reliability import reliability
 from cxr.report.inputs import Artefacts
 from cxr.report.page import Estimate, Table, plot
 from cxr.report.sections.common import FEW, pick, row_name, too_few
-
-FORMS = {"raw": "as given", "prior": "prior shift", "calibrated": "calibrated"}
 
 
 def part(row: dict, name: str, why: str) -> Estimate:

@@ -8,19 +8,10 @@ from enum import StrEnum
 
 from cxr.core.files import read_json
 from cxr.data.formats import Manifest
+from cxr.evaluation.names import POLICIES
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate
 
-POLICY_NAMES = {
-    "u_zeroes": "U-Zeroes",
-    "u_ones": "U-Ones",
-    "u_ignore": "U-Ignore",
-    "u_zeroes_lsr": "U-Zeroes, smoothed",
-    "u_ones_lsr": "U-Ones, smoothed",
-    "u_multiclass": "U-MultiClass",
-    "u_selftrained": "U-SelfTrained",
-    "best_of": "Best of each finding",
-}
 FEW = "no finding has enough positives"
 BOUNDS = ("low", "high")
 TOTALS = ("total_low", "total_high")
@@ -46,7 +37,7 @@ def from_interval(low: float, high: float) -> Verdict:
 
 def policy_name(policy: str) -> str:
     """A label policy's name on the page."""
-    return POLICY_NAMES.get(policy, policy)
+    return POLICIES.get(policy, policy)
 
 
 def too_few(row: Mapping) -> str:
