@@ -48,13 +48,15 @@ def instances_of(policy: str) -> tuple[str, str]:
 
 
 class StageCommand(TyperCommand):
-    """A stage's command, each of whose options is accepted in DVC's spelling too: --test_images for --test-images."""
+    """A stage's command, each of whose options is accepted in DVC's spelling too: --test_images for --test-images,
+    --no-spectral_norm for --no-spectral-norm."""
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:
         names = [name for option in self.params for name in (*option.opts, *option.secondary_opts)]
-        dashed = {name.replace("-", "_").replace("__", "--", 1): name for name in names if name.startswith("--")}
+        dashed = {name.replace("-", "_"): name for name in names if name.startswith("--")}
         words = [word.partition("=") for word in args]
-        return super().parse_args(ctx, [dashed.get(name, name) + rest + value for name, rest, value in words])
+        words = [(dashed.get(name.replace("-", "_"), name), *rest) for name, *rest in words]
+        return super().parse_args(ctx, ["".join(word) for word in words])
 
 
 def app_of(command: Callable) -> typer.Typer:

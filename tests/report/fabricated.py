@@ -9,7 +9,6 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from cxr import papers
 from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, Run
 from cxr.audit import chexpert, rsna, sheet
@@ -21,6 +20,7 @@ from cxr.data.formats import Manifest
 from cxr.evaluation import classifiers
 from cxr.evaluation import run as steps
 from cxr.fidelity.formats import Fidelity
+from cxr.papers import DATASETS
 from cxr.report.inputs import Artefacts
 from cxr.synthesis.formats import Plan
 from tests.make import example
@@ -116,7 +116,7 @@ def _explore(folder: Path, xpert: pd.DataFrame, pneumonia: pd.DataFrame) -> None
 
 
 def _audit(folder: Path, kind: str) -> None:
-    why = {name: sheet.standing(name, 5, kind) for name in papers.DATASETS}
+    why = {name: sheet.standing(name, 5, kind) for name in DATASETS}
     sheets = chexpert.sheet(None, why["chexpert"]), rsna.sheet(None, why["rsna"])
     write_table(folder / "audit.csv", sheet.table(*sheets))
     write_table(folder / "data.csv", pd.DataFrame({"dataset": why.keys(), "kind": kind, "n": 5, "why": why.values()}))

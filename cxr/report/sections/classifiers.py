@@ -17,7 +17,6 @@ from cxr.report.page import Picture, Table, number, plot
 from cxr.report.sections.common import areas, auc_of, change_of, no_number, pick, policy_name, row_name, source_kind
 from cxr.report.sections.generators import plan_of
 
-PRINTED = ("u_zeroes", "u_ones")  # the policies that the paper tried
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_macro_auc")
 
 
@@ -39,7 +38,9 @@ def baseline(run: Artefacts) -> dict:
         row = {"finding": row_name(first)} | pick(first, "positives", "n")
         row |= {f"auc_{p}": auc_of(by[p, name]) for p in run.policies}
         row |= {f"floor_{p}": auc_of(by[f"floor_{p}", name]) for p in run.policies}
-        row |= {f"paper_{p}": papers.mean_auc(p) if name == "macro" else papers.TABLE_2[name][p] for p in PRINTED}
+        row |= {
+            f"paper_{p}": papers.mean_auc(p) if name == "macro" else papers.TABLE_2[name][p] for p in papers.POLICIES
+        }
         rows.append(row)
         if name == "macro":
             answers = [{**by[p, name], "name": policy_name(p), "auc": row[f"auc_{p}"]} for p in run.policies]
@@ -49,7 +50,7 @@ def baseline(run: Artefacts) -> dict:
         "table": Table("table2", rows, [*map(finding, run.findings), rows[-1]["finding"]]),
         "columns": [(f"auc_{p}", policy_name(p), "auc") for p in run.policies],
         "metadata": f"floor_{run.final_policy}",
-        "paper": [(f"paper_{p}", policy_name(p), "printed") for p in PRINTED],
+        "paper": [(f"paper_{p}", policy_name(p), "printed") for p in papers.POLICIES],
         "answers": answers,
         "roc": _roc(run, {p: policy_name(p) for p in run.policies}),
         "training": plot(figures.training(histories)),

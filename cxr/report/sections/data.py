@@ -8,7 +8,7 @@ from cxr import papers
 from cxr.cohort.formats import SPLITS, ChexpertPart, ChexpertSplit, RsnaPart, RsnaSplit, Summary
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import FINDINGS, finding, slug
-from cxr.papers import DATASETS as NAMES
+from cxr.papers import DATASETS
 from cxr.report.figures import data as figures
 from cxr.report.inputs import Artefacts
 from cxr.report.page import Counted, Table, plot
@@ -23,14 +23,14 @@ SEVERITIES = ("error", "warning", "note")
 def data(run: Artefacts) -> dict:
     """Table 1 and figure 1 of the first paper, the classes of the second, and how the patients were split."""
     summary = read_json(run.explore / "summary.json", "explore", Summary)
-    kinds = {name: source_kind(run, name) for name in NAMES}
-    splits = {name: read_json(run.splits / name / "split.json", f"split@{name}", SPLITS[name]) for name in NAMES}
-    rejected = {name: _rejected(run, name) for name in NAMES}
+    kinds = {name: source_kind(run, name) for name in DATASETS}
+    splits = {name: read_json(run.splits / name / "split.json", f"split@{name}", SPLITS[name]) for name in DATASETS}
+    rejected = {name: _rejected(run, name) for name in DATASETS}
     table1 = read_table(run.explore / "table1.csv", "explore", ("finding", *STATES, "remark"))
     bins = read_table(run.explore / "age_by_sex.csv", "explore", ("age_from", "age_to"))
     return {
-        "phantoms": [NAMES[name] for name, kind in kinds.items() if kind == "phantom"],
-        "facts": [_facts(name, kinds[name], summary, splits[name], rejected[name]) for name in NAMES],
+        "phantoms": [DATASETS[name] for name, kind in kinds.items() if kind == "phantom"],
+        "facts": [_facts(name, kinds[name], summary, splits[name], rejected[name]) for name in DATASETS],
         "cohort": _cohort(summary),
         "labels": plot(figures.labels(table1, {state: state for state in STATES}), 48),
         "ages": plot(figures.ages(bins.dropna(subset=["age_from", "age_to"])), 48),
@@ -52,7 +52,7 @@ def _facts(name: str, kind: str, summary: Summary, split: ChexpertSplit | RsnaSp
     parts = [summary.rsna] if name == "rsna" else [summary.chexpert.train, summary.chexpert.valid]
     by_patient = split.by == "patient"
     return {
-        "name": NAMES[name],
+        "name": DATASETS[name],
         "kind": kind,
         "images": sum(part.images for part in split.splits.values()),
         "rejected": len(rejected),
@@ -69,7 +69,7 @@ def _cohort(summary: Summary) -> Table:
     counts = {
         "CheXpert, train": (chexpert.train, chexpert.train.model_dump(include={"images", "studies", "lateral"})),
         "CheXpert, valid": (chexpert.valid, chexpert.valid.model_dump(include={"images", "studies", "lateral"})),
-        NAMES["rsna"]: (rsna, {"images": rsna.patients, "lateral": 0}),
+        DATASETS["rsna"]: (rsna, {"images": rsna.patients, "lateral": 0}),
     }
     rows = []
     for name, (part, count) in counts.items():
@@ -108,7 +108,7 @@ def _splits(splits: dict[str, ChexpertSplit | RsnaSplit]) -> Table:
     for name, split in splits.items():
         for part in PARTS:
             if counts := split.splits.get(part):
-                row = {"split": f"{NAMES[name]}, {part}", "patients": counts.patients, "images": counts.images}
+                row = {"split": f"{DATASETS[name]}, {part}", "patients": counts.patients, "images": counts.images}
                 rows.append(row | {"classes": "; ".join(f"{c} {n:,}" for c, n in _classes(counts).items()) or None})
     return Table("splits", rows)
 
@@ -147,7 +147,7 @@ def _checks(run: Artefacts) -> dict:
     rows = []
     for row in odd.sort_values("severity", key=lambda s: s.map(order).fillna(3), kind="stable").to_dict("records"):
         findings = [e for e in str(row["examples"]).split(", ") if e in FINDINGS]  # other examples are ids
-        which = {"dataset": NAMES.get(row["dataset"], row["dataset"]), "which": ", ".join(findings) or None}
+        which = {"dataset": DATASETS.get(row["dataset"], row["dataset"]), "which": ", ".join(findings) or None}
         rows.append(pick(row, "check", "dataset", "count", "severity", "advice") | which)
     return {
         "checks": Table("checks", rows, empty=("check", "dataset", "count", "severity", "advice", "which")),
@@ -166,5 +166,5 @@ def _rejections(rejected: dict[str, pd.DataFrame]) -> Table:
         # A reason may name its file, and a file its patient; the page must not.
         reasons = [str(row.reason).replace(str(row.path), "").strip(" :") for row in table.itertuples()]
         counts = pd.Series(reasons, dtype="str").value_counts(sort=False).sort_values(ascending=False, kind="stable")
-        rows += [{"dataset": NAMES[name], "reason": reason, "n": int(n)} for reason, n in counts.items()]
+        rows += [{"dataset": DATASETS[name], "reason": reason, "n": int(n)} for reason, n in counts.items()]
     return Table("rejected", rows, empty=("dataset", "reason", "n"))

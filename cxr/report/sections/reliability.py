@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS, finding
+from cxr.evaluation.names import GROUP_NUMBERS
 from cxr.report.figures.forest import forest
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table, plot
 from cxr.report.sections.calibration import calibration, no_number, operating, part
 from cxr.report.sections.common import areas, auc_of, change_of, from_interval, pick, row_name
 from cxr.report.sections.common import no_number as no_auc
-
-NUMBERS = ("auc", "fnr", "offset")
 
 
 def reliability(run: Artefacts) -> dict:
@@ -105,7 +104,7 @@ def _group_rows(groups: Rows, names: list[str]) -> list[dict]:
                 "group": "everybody" if everybody else f"{one['attribute']}: {one['group']}",
             }
             row |= pick(one, "patients", "n", "positives", "findings")
-            for key in NUMBERS:
+            for key in GROUP_NUMBERS:
                 row[key] = part(one, key, no_number(one, one[key], "few on validation"))
                 gap = not everybody and math.isfinite(one[key])
                 row[f"{key}_gap"] = part(one, f"{key}_gap", "few others") if gap else None

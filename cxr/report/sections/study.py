@@ -38,7 +38,7 @@ def study(run: Artefacts) -> dict:
     by = Rows(table, run.evaluate / "study_differences.csv", "evaluate", "arm", "reference", "finding")
     control = next(iter(table.loc[table["reference"] == "best control", "control"]), None)
     names = [*(finding(name) for name in run.findings), *MEANS]
-    context = empty | {"arms": [(ARMS[arm].title, ARMS[arm].description) for arm in run.arms], "seeds": len(run.seeds)}
+    context = empty | {"arms": [_described(arm) for arm in run.arms], "seeds": len(run.seeds)}
     context |= {"table": _areas(run, areas, names), "chosen": _chosen(areas, run.arms[0])}
     if "baseline" in run.arms and len(run.arms) > 1:
         context["against_baseline"] = _differences(run, by, names, "baseline", "baseline")
@@ -48,6 +48,10 @@ def study(run: Artefacts) -> dict:
     if control and "gan" in run.arms:
         context["answers"] = [answer(by["gan", "best control", name], run.alpha) for name in ("rare", *names[:-2])]
     return context
+
+
+def _described(arm: str) -> tuple[str, str]:
+    return arm_name(arm), ARMS[arm].description if arm in ARMS else ""
 
 
 def answer(row: Mapping, alpha: float) -> dict:
