@@ -20,12 +20,23 @@ def write(path: str | os.PathLike, tensors: dict[str, torch.Tensor], metadata: d
     The library writes several entries of metadata in any order, so more than one would not repeat to the byte.
     """
     assert len(metadata or {}) <= 1, metadata
-    data = to_bytes({name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}, metadata)
+    data = to_bytes(_apart(tensors), metadata)
     with atomic(path) as temporary:
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors on the CPU, contiguous, no two in one memory: the library refuses these."""
+    apart, memories = {}, set()
+    for name, value in tensors.items():
+        value = value.detach().to("cpu").contiguous()
+        memory = value.untyped_storage().data_ptr()
+        apart[name] = value.clone() if memory in memories else value
+        memories.add(memory)
+    return apart
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -92,3 +92,11 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     weights.load_into(torch.nn.Linear(3, 2), tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="weights of another architecture; 2 tensors"):
         weights.load_into(torch.nn.Linear(3, 5), tmp_path / "w.safetensors")
+
+
+def test_a_state_may_hold_one_tensor_twice(tmp_path):
+    shared = torch.arange(6.0).view(2, 3)
+    weights.save_state(tmp_path / "s.safetensors", {"last": shared, "best": {"prob": shared, "row": shared[1]}})
+    state = weights.load_state(tmp_path / "s.safetensors")
+    assert torch.equal(state["last"], shared) and torch.equal(state["best"]["prob"], shared)
+    assert torch.equal(state["best"]["row"], shared[1])
