@@ -24,7 +24,6 @@ from cxr.classifier import net as classifier_net
 from cxr.classifier import train
 from cxr.classifier.objectives import CrossEntropy
 from cxr.core import findings
-from cxr.evaluation.metrics import auc
 from cxr.training.machine import fabric
 
 AUC_DIFFERENCE = 0.01
@@ -54,6 +53,8 @@ class Trained(NamedTuple):
 
 def trained(precision: str, folder: Path, size: int, n: int, epochs: int, batch: int, order: int) -> Trained:
     """From the same weights on the same pictures; order: seed of the batches."""
+    from cxr.evaluation.metrics import auc  # with scipy, which a bare GPU box may lack
+
     machine = fabric(precision)
     images, labels = made_up.findings(folder / "train", n, size, 1, machine.device)
     held_out, truth = made_up.findings(folder / "held_out", n, size, 2, machine.device)

@@ -125,7 +125,7 @@ class Arm:
     """One control arm.
 
     title and description: as the report names it; generated: whether it trains on images of a trained or untrained
-    generator; objective: of OBJECTIVES in cxr/classifier/objectives.py; rows: its training table; images: those of the
+    generator; objective: its name in cxr/classifier/formats.py; rows: its training table; images: those of the
     table's synthetic rows, in their order, or None; synthetic_first: whether the synthetic rows come first, alone;
     enriched_steps: whether an epoch counts as many images as the enriched table has.
     """

@@ -194,7 +194,7 @@ def test_a_classifier_that_would_see_no_generated_image_is_refused(gans, tmp_pat
     table.assign(projection="lateral").to_parquet(tmp_path / "table.parquet")
     with pytest.raises(SystemExit) as stop:
         main(stage.run, [*gans, "--view", "lateral"])
-    message = "classifier.view = lateral, but the generator pneumonia learnt from gan.view = frontal"
+    message = "classifier.view = lateral, but the generator pneumonia was trained on gan.view = frontal"
     assert stop.value.code == 1 and message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
