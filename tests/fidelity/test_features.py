@@ -99,6 +99,7 @@ def test_a_machine_without_torchvision_is_told_so(monkeypatch):
         features.Inception()
 
 
+@pytest.mark.slow
 def test_the_stage_judges_in_inceptions_features_without_the_classifier(stage, tmp_path, untrained):  # noqa: F811
     (tmp_path / "u_zeroes/model.json").unlink()
     assert stage(fidelity.run, f"{JUDGE} --features inception")[0] == 0
