@@ -114,12 +114,14 @@ def ways(graph: Graph) -> dict[str, int]:
 
 def schedule(graph: Graph, changed: set[str], jobs: int, work: Callable[[str, int, bool], bool]) -> list[str]:
     """Do the work of every stage that changed or depends on one that did, after those it waits for, at most `jobs` at a
-    time; of those that are ready the one with the longest way first.
+    time. Of those that are ready the one with the longest way goes first; among equals the first in dvc.yaml, where the
+    classifier stands before the GANs.
 
     work: (stage, worker's number, urgent: no other has a longer way) -> whether it succeeded. Returns the stages that
     failed; after a failure no other starts.
     """
     way, affected = ways(graph), set(changed)
+    place = {name: number for number, name in enumerate(graph)}
     unfinished, free = set(graph), list(range(jobs))
     ready: list[str] = []
     failed: list[str] = []
@@ -134,7 +136,7 @@ def schedule(graph: Graph, changed: set[str], jobs: int, work: Callable[[str, in
                 ready = [name for name in ready if name in affected]
                 unfinished -= set(unchanged)
                 continue
-            ready.sort(key=lambda name: -way[name])
+            ready.sort(key=lambda name: (-way[name], place[name]))
             while ready and free and not failed:
                 name, worker = ready.pop(0), free.pop(0)
                 urgent = way[name] == max(way[other] for other in unfinished & affected)

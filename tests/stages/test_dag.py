@@ -23,6 +23,7 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",  # the last digits of a training hang on it
 }
 STAGES = 24
+pytestmark = pytest.mark.slow  # the fixture runs the whole DAG
 ENVIRONMENT.pop("CXR_STATE", None)
 
 
@@ -137,7 +138,6 @@ def test_a_clone_that_pulls_runs_nothing(repository, remote, tmp_path):
     assert (clone / "models" / "final" / "model.safetensors").is_file()
 
 
-@pytest.mark.slow
 def test_everything_repeats_in_another_folder_with_another_number_of_processes(repository, tmp_path):
     """dvc.lock holds the hash of every out, and git the small outs themselves: neither changes. Nor does it matter that
     here one stage runs after the other.
@@ -150,7 +150,6 @@ def test_everything_repeats_in_another_folder_with_another_number_of_processes(r
     assert git(clone, "status", "--porcelain") == ""
 
 
-@pytest.mark.slow
 def test_queued_experiments_run_at_once_and_continue_the_repositorys_training(repository):
     before = git(repository, "status", "--porcelain")
     for epochs in (3, 4):
@@ -169,7 +168,6 @@ def test_queued_experiments_run_at_once_and_continue_the_repositorys_training(re
     assert git(repository, "status", "--porcelain") == before
 
 
-@pytest.mark.slow
 def test_a_relative_source_is_found_from_a_temporary_experiment(repository):
     """And what is recorded does not say where it was read from."""
     (archive,) = (repository / ".checkpoints" / "downloads").glob("phantom-rsna-*.zip")
@@ -274,7 +272,6 @@ def kinds(names: set[str]) -> set[str]:
     return {name.split("@")[0] for name in names}
 
 
-@pytest.mark.slow
 def test_a_docstring_of_core_trains_nothing_anew(repository):
     before = outs(repository)
     with edited(repository, "cxr/core/files.py", '"""', '"""Another first line. '):
@@ -285,7 +282,6 @@ def test_a_docstring_of_core_trains_nothing_anew(repository):
         assert outs(repository) == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "runs"),
     [

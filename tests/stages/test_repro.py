@@ -160,3 +160,11 @@ def test_a_stage_that_fails_is_named_and_earlier_results_stay(project):
         "repro: error: source failed, and what depends on it did not run; the lines above say why"
     )
     assert (project / "whole").read_text() == "1\n1\n1\n"
+
+
+def test_among_equals_the_first_of_the_graph_goes_first():
+    """The classifier becomes ready after the GANs, but stands before them."""
+    graph = {"split": set(), "label": {"split"}, "baseline": {"label"}, "gan": {"split"}, "end": {"baseline", "gan"}}
+    started = []
+    assert not schedule(graph, set(graph), 1, lambda name, *_: started.append(name) or True)
+    assert started == ["split", "label", "baseline", "gan", "end"]
