@@ -251,8 +251,11 @@ def test_what_a_user_gets_wrong_is_one_line_and_leaves_earlier_results(repositor
 
 @contextlib.contextmanager
 def edited(folder: Path, name: str, old: str, new: str):
-    """A file of the code with its first `old` replaced; put back after, with the lock."""
-    path = folder / name
+    """A file of the code with its first `old` replaced, in a repository that is up to date; put back after, with the
+    lock.
+    """
+    dvc(folder, "repro")
+    path, lock = folder / name, (folder / "dvc.lock").read_bytes()
     kept = path.read_text(encoding="utf-8")
     assert old in kept
     path.write_text(kept.replace(old, new, 1), encoding="utf-8")
@@ -260,7 +263,7 @@ def edited(folder: Path, name: str, old: str, new: str):
         yield
     finally:
         path.write_text(kept, encoding="utf-8")
-        git(folder, "checkout", "-q", "HEAD", "dvc.lock")
+        (folder / "dvc.lock").write_bytes(lock)
 
 
 def outs(folder: Path) -> dict:
@@ -273,8 +276,8 @@ def kinds(names: set[str]) -> set[str]:
 
 
 def test_a_docstring_of_core_trains_nothing_anew(repository):
-    before = outs(repository)
     with edited(repository, "cxr/core/files.py", '"""', '"""Another first line. '):
+        before = outs(repository)
         output = dvc(repository, "repro")
         trained = {name for name in ran(output) if kinds({name}) & {"baseline", "gan", "adgm", "final", "study"}}
         assert kinds(trained) == {"baseline", "gan", "adgm", "final", "study"}
@@ -292,8 +295,8 @@ def test_a_docstring_of_core_trains_nothing_anew(repository):
 )
 def test_an_edit_in_one_idea_runs_no_other(repository, file, runs):
     """What has the same bytes as before stops the run there."""
-    before = outs(repository)
     with edited(repository, file, "from __future__", "# a remark\nfrom __future__"):
+        before = outs(repository)
         again = kinds(ran(dvc(repository, "repro")))
         assert runs <= again and not again & ({"baseline", "adgm", "final", "gan"} - runs)
         assert outs(repository) == before
