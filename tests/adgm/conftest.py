@@ -2,22 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cxr.core.files import write_table
 from cxr.core.records import COLUMNS
 from cxr.core.store import write_store
 from tests.adgm.make import cohort
 from tests.make import write_split
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Nets this small gain nothing from threads, which on a busy machine wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="package")
