@@ -1,7 +1,7 @@
 """arm: the training table, the added images and the objective of one control arm (cxr/synthesis/arms.py).
 
-python -m stages.arm --arm oversampling --balanced data/balanced --gans models/gan --stores data/stores/chexpert --split
-data/splits/chexpert --out data/arms/oversampling ...
+python -m stages.arm --arm oversampling --balanced data/balanced/0 --gans models/gan/0 --stores data/stores/chexpert
+--split data/splits/chexpert --out data/arms/0/oversampling ...
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Option
 
 from .cli import main
-from .options import Generators, SplitFolder, Stores, View
+from .options import Generators, Repeat, SplitFolder, Stores, View
 
 
 def run(
@@ -26,6 +26,7 @@ def run(
     gan_view: Annotated[View, Option(help="views that the GAN was trained on")],
     view: Annotated[View, Option(help="the classifier's view")] = "all",
     seed: Annotated[int, Option(min=0, help="the seed of balance")] = 0,
+    repeat: Repeat = 0,
 ) -> None:
     """Make the training table and the images of one control arm."""
     from cxr.classifier.formats import Arm
@@ -41,9 +42,10 @@ def run(
     from cxr.synthesis.generate import synthesise
     from cxr.training.machine import fabric
 
-    chosen = arms.check_arm(arm)
-    enriched = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
-    plan = read_json(balanced / "plan.json", "balance", Plan)
+    chosen, seed = arms.check_arm(arm), seed + repeat
+    stage = f"balance@{balanced.name}"
+    enriched = read_table(balanced / "table.parquet", stage, [*COLUMNS, "synthetic"])
+    plan = read_json(balanced / "plan.json", stage, Plan)
     splits, about = read_split(split, "chexpert")
 
     def untrained(name: str, n: int):

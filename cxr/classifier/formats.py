@@ -20,7 +20,7 @@ class SelectionSplit(SplitId):
 class Model(Format):
     """model.json: what rebuilds the net, and what it was trained on."""
 
-    net: str = Field(description="architecture: DenseNet121")
+    net: str = Field(description="backbone: densenet_small, or one of torchvision's models")
     findings: list[str] = Field(description="slugs of the findings, in the order of the net's outputs")
     classes: int = Field(description="outcomes of a finding: 2, or 3 where uncertain is one of its own")
     size: int = Field(description="side of an image, pixels")
