@@ -9,8 +9,10 @@ from typing import Annotated
 
 from typer import Option
 
+from cxr.core.views import View
+
 from .cli import main
-from .options import Generators, SplitFolder, Stores, View
+from .options import Generators, SplitFolder, Stores
 
 
 def run(

@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from cxr.core.views import View
+
 from .cli import main
-from .options import Generators, Precision, Seed, SplitFolder, View
+from .options import Generators, Precision, Seed, SplitFolder
 
 
 def run(
