@@ -38,7 +38,7 @@ def test_a_longer_training_continues_a_shorter_one(data, tmp_path):
     fit(data, Checkpoints(tmp_path / "parts", {}), 1)
     assert_same(whole, fit(data, Checkpoints(tmp_path / "parts", {}), 2))
     assert list(whole.history["epoch"]) == [1, 2] and list(whole.history["temperature"]) == [0.5, 1.0]
-    assert whole.info["alpha"] == pytest.approx(50 / 16)
+    assert whole.info.alpha == pytest.approx(50 / 16)
     last = whole.predictions[["prob_last.0", "prob_last.1"]].to_numpy()
     truth = [1 if i % 4 == 3 else 0 for i in range(60) if i % 6 == 5]
     assert whole.history["valid_acc"].iloc[-1] == pytest.approx((last.argmax(1) == truth).mean())

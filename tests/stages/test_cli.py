@@ -78,6 +78,7 @@ class Settings(Format):
     variant: Literal["plain", "bounded"] = Field(description="which one")
     channels: Literal[1, 3] = Field(1, description="of an image")
     lr: float = Field(1e-3, ge=0.0, le=1.0, description="step length")
+    warmup: float = Field(0.0, ge=0.0, description="epochs until it counts")
     batch_size: int = Field(4, ge=2, description="images in a step")
     bounded: bool = Field(False, description="bound the weights")
     parts: str = Field("none", description="none, or some of a,b")
@@ -112,7 +113,7 @@ def test_each_field_of_settings_is_an_option():
         ("--variant other", "'other' is not one of 'plain', 'bounded'"),
         ("--variant plain --channels 2", "'2' is not one of '1', '3'"),
         ("--variant plain --lr 1.5", "'--lr': Input should be less than or equal to 1"),
-        ("--variant plain --lr inf", "error: lr is inf; it should be a finite number"),
+        ("--variant plain --warmup inf", "error: warmup is inf; it should be a finite number"),
         ("--variant plain --batch_size 1", "'--batch-size': Input should be greater than or equal to 2"),
         ("--variant plain --batch_size many", "'--batch-size': Input should be a valid integer"),
         ("--variant plain --parts c", "error: net.parts: 'c' is not one of a, b"),

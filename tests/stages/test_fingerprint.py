@@ -64,12 +64,7 @@ def reword(code: Path) -> None:
     edit(code, "cxr/gan/train.py", '"""The DCGAN\'s training,', '"""How the DCGAN trains,')
     edit(code, "cxr/gan/formats.py", "GRID = 8  # a", "GRID = 8  # One")
     edit(code, "cxr/gan/settings.py", "length of the noise vector", "numbers in the noise vector")
-    edit(
-        code,
-        "cxr/gan/settings.py",
-        "beta1: float = Field(0.5, ge=0.0, le=0.999",
-        "beta1: float = Field(0.5, ge=0.1, le=0.99",
-    )
+    edit(code, "cxr/gan/settings.py", "ge=0.0, le=0.999,", "ge=0.1, le=0.99,")
 
 
 def rename(code: Path) -> None:
