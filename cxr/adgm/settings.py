@@ -57,7 +57,11 @@ class Settings(Format):
     pseudo_weight: float = Field(1.0, ge=0.0, description="pseudo_label: weight of the pseudo-label loss")
     consistency_weight: float = Field(10.0, ge=0.0, description="mean_teacher: weight of the consistency loss")
     teacher: float = Field(0.999, ge=0.0, le=0.9999, description="mean_teacher: decay of the teacher's average")
-    seed: int = Field(0, ge=0, description="seed of the labelled draw, weights, batches and augmentation")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of the labelled draw, weights, batches and augmentation; the number of the draw is added",
+    )
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ class Settings(Format):
     beta1: float = Field(0.5, ge=0.0, le=0.999, description="Adam's first decay, for both nets")
     z_dim: int = Field(100, ge=1, description="length of the noise vector")
     width: int = Field(64, ge=1, description="channels of the widest maps; ngf = ndf of the DCGAN example")
-    channels: Literal[1, 3] = Field(1, description="3 is the paper's; X-rays are gray")
+    channels: Literal[1, 3] = Field(1, description="colour channels; 3 is the paper's, X-rays are gray")
     view: View = Field("frontal", description="projections trained on")
     flip: float = Field(0.0, ge=0.0, le=1.0, description="probability of a mirror image")
     sample_every: int = Field(50, ge=1, description="epochs between two looks at the generator")
@@ -40,12 +40,16 @@ class Settings(Format):
     select: Select = Field("last", description="which looked-at generator is kept: the last, or that of the least KID")
     holdout: float = Field(0.0, ge=0.0, le=0.5, description="share of patients kept back for select = kid")
     patience: int = Field(0, ge=0, description="looks without a better KID before training stops; 0: never")
-    stop_diversity: float = Field(0.0, ge=0.0, le=1.0, description="least share of real diversity; 0: any")
+    stop_diversity: float = Field(
+        0.0, ge=0.0, le=1.0, description="share of the real diversity below which training stops; 0: none"
+    )
     label_smoothing: float = Field(0.0, ge=0.0, le=0.5, description="taken off the discriminator's real labels")
-    spectral_norm: bool = Field(False, description="normalise the discriminator's weights")
+    spectral_norm: bool = Field(False, description="spectrally normalise the discriminator's weights")
     saturating: bool = Field(False, description="G descends log(1 - D(G(z))), as printed, not -log D(G(z))")
     gain: float = Field(1.0, ge=0.0, description="mean of the batch-norm gains at the start")
-    diffaugment: str = Field("none", description="none, or some of color,translation,cutout")
+    diffaugment: str = Field(
+        "none", description="differentiable augmentations: none, or some of color,translation,cutout"
+    )
     seed: int = Field(0, ge=0, description="seed of weights, batches and noise")
 
     @field_validator("diffaugment")
