@@ -42,7 +42,7 @@ def takes_settings(command: Callable) -> Callable:
     A field's type, range, default and description are the option's. Raises ValueError, naming the option, for a value
     that the command line lets through and the field does not, such as nan.
     """
-    signature = inspect.signature(command)
+    signature = inspect.signature(command, eval_str=True)
     model = signature.parameters["settings"].annotation
 
     def parameters() -> Iterator[inspect.Parameter]:
