@@ -40,7 +40,7 @@ def takes_settings(command: Callable) -> Callable:
     """The command with an option for each field of its parameter `settings` in place of it.
 
     A field's type, range, default and description are the option's. Raises ValueError, naming the option, for a value
-    that the command line lets through and the field does not, such as nan.
+    that the command line lets through and the field does not, such as infinity.
     """
     signature = inspect.signature(command, eval_str=True)
     model = signature.parameters["settings"].annotation
