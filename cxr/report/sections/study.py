@@ -69,9 +69,9 @@ def answer(row: Mapping, alpha: float) -> dict:
     else:
         verdict = Verdict.UNCORRECTED if row["p"] < alpha else Verdict.NONE
     change = change_of(row, _no_number(row), TOTALS if repeated else BOUNDS)
-    known = {"name": _row_name(row), "change": change, "repeated": repeated, "verdict": verdict}
-    known |= {"possible": not row["detectable"] >= 1}  # an AUC cannot differ by 1 or more
-    return known | pick(row, "detectable", "p", "p_holm", "positives", "n", "seeds")
+    entry = {"name": _row_name(row), "change": change, "repeated": repeated, "verdict": verdict}
+    entry |= {"possible": not row["detectable"] >= 1}  # an AUC cannot differ by 1 or more
+    return entry | pick(row, "detectable", "p", "p_holm", "positives", "n", "seeds")
 
 
 def _row_name(row: Mapping) -> str:
