@@ -30,7 +30,7 @@ from cxr.training.machine import fabric, seeded
 
 LR, DECAY = 1e-4, 1e-5
 PAPER = {"z_dim": 128, "a_dim": 128, "dropout": 0.2, "likelihood_weight": 0.01}
-GEOMETRY = {"flip": 0.5, "rotate": 15.0, "scale": (0.8, 1.2), "shift": 0.05}
+GEOMETRY = {"flip": 0.5, "rotate": 15.0, "scale_min": 0.8, "scale_max": 1.2, "shift": 0.05}
 TOLERANCE = 1e-3  # of the objective, and of its gradient as a whole, relative
 
 
@@ -111,8 +111,8 @@ def agreement(size: int, classes: int, batch: int) -> str:
 def ours(machine, images: Images, y: np.ndarray, checkpoints, *, classes: int, batch: int):
     settings = Settings(
         variant="corrected", classes=classes, labels=len(y) // classes, draw=0, size=images.size, batch=batch, lr=LR,
-        weight_decay=DECAY, beta=1.0, warmup_epochs=100, average=0.0, predict_samples=1, prior="uniform", seed=0,
-        **PAPER, **GEOMETRY,
+        weight_decay=DECAY, beta=1.0, warmup_epochs=100, epochs=1, average=0.0, predict_samples=1, prior="uniform",
+        seed=0, **PAPER, **GEOMETRY,
     )  # fmt: skip
     data = Data(images, y, images, np.resize(y, len(images)), [1 / classes] * classes)
     training = Generative(settings, machine, data)
@@ -123,7 +123,7 @@ def plainly(paths: list[Path], size: int, batch: int, classes: int) -> Callable[
     """The plain step with its input, to be made again and again."""
     from torchvision import transforms as t
 
-    low, high = GEOMETRY["scale"]
+    low, high = GEOMETRY["scale_min"], GEOMETRY["scale_max"]
     recipe = t.Compose(
         [
             t.Resize((size, size)),

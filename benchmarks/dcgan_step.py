@@ -20,6 +20,7 @@ from benchmarks.steps import Silent, step_line
 from benchmarks.timing import Line, agree, main
 from cxr.gan import nets
 from cxr.gan import train as dcgan_train
+from cxr.gan.settings import Settings
 from cxr.training.batches import Images, affine, order
 from cxr.training.machine import fabric, generator
 
@@ -28,10 +29,10 @@ TOLERANCE = 2e-3  # of two losses, relative; the generator's is after the discri
 
 
 def ours(machine, images: Images, checkpoints, *, batch: int, width: int, channels: int = 3):
-    settings = dcgan_train.Settings(
-        batch=batch, lr=LR, beta1=BETA1, z_dim=Z, width=width, channels=channels, flip=0.0, seed=0, sample_every=1
+    settings = Settings(
+        epochs=1, batch=batch, lr=LR, beta1=BETA1, z_dim=Z, width=width, channels=channels, seed=0, sample_every=1
     )
-    return dcgan_train.fit(machine, images, checkpoints, settings, label="benchmark", epochs=1)
+    return dcgan_train.fit(machine, images, checkpoints, settings, label="benchmark")
 
 
 def plain_nets(size: int, width: int, channels: int) -> tuple[nn.Sequential, nn.Sequential]:

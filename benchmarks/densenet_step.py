@@ -22,6 +22,7 @@ from benchmarks.timing import Line, agree, main
 from cxr.classifier import net as classifier_net
 from cxr.classifier import train as classifier_train
 from cxr.classifier.objectives import CrossEntropy
+from cxr.classifier.settings import Settings
 from cxr.core import findings
 from cxr.core.findings import SLUGS
 from cxr.training.batches import Images
@@ -41,10 +42,10 @@ def labels(n: int) -> pd.DataFrame:
 
 def ours(machine, net, table: pd.DataFrame, images: Images, checkpoints, batch: int, lr: float, **augment):
     options = {"crop_min": 1.0, "flip": 0.0, "rotate": 0.0} | augment
-    settings = classifier_train.Settings(batch=batch, lr=lr, average=0.0, seed=0, select_on=[], **options)
+    settings = Settings(epochs=1, batch=batch, lr=lr, average=0.0, seed=0, **options)
     part = classifier_train.Labelled(table, images)
     return classifier_train.fit(
-        machine, net, part, part, checkpoints, CrossEntropy(), settings, label="benchmark", epochs=1
+        machine, net, part, part, checkpoints, CrossEntropy(), settings, label="benchmark", select_on=[]
     )
 
 

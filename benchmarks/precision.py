@@ -23,6 +23,7 @@ from benchmarks.timing import Line, main
 from cxr.classifier import net as classifier_net
 from cxr.classifier import train
 from cxr.classifier.objectives import CrossEntropy
+from cxr.classifier.settings import Settings
 from cxr.core import findings
 from cxr.training.machine import fabric
 
@@ -60,12 +61,12 @@ def trained(precision: str, folder: Path, size: int, n: int, epochs: int, batch:
     held_out, truth = made_up.findings(folder / "held_out", n, size, 2, machine.device)
     few, few_labels = made_up.findings(folder / "valid", 8, size, 3, machine.device)
     started = time.perf_counter()
-    settings = train.Settings(
-        batch=batch, lr=1e-3, average=0.98, crop_min=0.9, flip=0.0, rotate=0.0, seed=order, select_on=[]
+    settings = Settings(
+        epochs=epochs, batch=batch, lr=1e-3, average=0.98, crop_min=0.9, flip=0.0, rotate=0.0, seed=order
     )
     parts = train.Labelled(labels, images), train.Labelled(few_labels, few)
     start = classifier_net.build("none", 0)
-    net, _, _ = train.fit(machine, start, *parts, Silent(), CrossEntropy(), settings, label=precision, epochs=epochs)
+    net, _, _ = train.fit(machine, start, *parts, Silent(), CrossEntropy(), settings, label=precision, select_on=[])
     took = time.perf_counter() - started
     scores = classifier_net.predict(machine, net, held_out)
     return Trained(float(auc(findings.columns_of(truth, "truth").astype(np.float64), scores).mean()), took)

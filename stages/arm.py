@@ -9,8 +9,10 @@ from typing import Annotated
 
 from typer import Option
 
+from cxr.core.views import View
+
 from .cli import main
-from .options import Generators, Repeat, SplitFolder, Stores, View
+from .options import Generators, Repeat, SplitFolder, Stores
 
 
 def run(
@@ -46,7 +48,7 @@ def run(
     stage = f"balance@{balanced.name}"
     enriched = read_table(balanced / "table.parquet", stage, [*COLUMNS, "synthetic"])
     plan = read_json(balanced / "plan.json", stage, Plan)
-    splits, about = read_split(split, "chexpert")
+    splits, split_info = read_split(split, "chexpert")
 
     def untrained(name: str, n: int):
         folder = gans / generator_of(name, generators)
@@ -58,8 +60,8 @@ def run(
         view=view, gan_view=gan_view, size=size, gan_size=gan_size, seed=seed,
     )  # fmt: skip
     train = inputs.train
-    guard(train, splits, by=about.by, what=str(balanced / "table.parquet"))
-    spec = BASELINE | {"arm": arm, "split_sha256": about.sha256} | arms.training_settings(chosen, inputs)
+    guard(train, splits, by=split_info.by, what=str(balanced / "table.parquet"))
+    spec = BASELINE | {"arm": arm, "split_sha256": split_info.sha256} | arms.training_settings(chosen, inputs)
     # An objective that this arm's training would refuse is refused here, before an hour of other trainings.
     classes = 3 if UNCERTAIN[0] in enriched else 2
     objective(spec, columns_of(train, "target"), columns_of(train, "weight"), classes)

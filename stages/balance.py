@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from cxr.core.views import View
+
 from .cli import main
-from .options import Generators, Precision, Repeat, Seed, SplitFolder, View
+from .options import Generators, Precision, Repeat, Seed, SplitFolder
 
 
 def run(
@@ -54,15 +56,15 @@ def run(
 
     findings = [slug(finding(name)) for name in findings]
     rows = read_table(table, columns=COLUMNS).assign(synthetic=False)
-    splits, about = read_split(split, "chexpert")
+    splits, split_info = read_split(split, "chexpert")
     train = in_view(rows[rows["split"] == "train"], view)
-    guard(train, splits, by=about.by, what=str(table))
+    guard(train, splits, by=split_info.by, what=str(table))
     folders = {name: gans / generator_of(name, generators) for name in findings}
     gan = {name: read(folder) for name, folder in folders.items()}
     for name, meta in gan.items():
         g, path = folders[name], fidelity_folder(fidelity, name, generators) / "fidelity.json"
         instance = f"{g.name}-{g.parent.name}"
-        if meta.split_sha256 != about.sha256:
+        if meta.split_sha256 != split_info.sha256:
             raise ValueError(
                 f"{g}: was trained on another split, so held-out patients may be in it; run gan@{instance} again"
             )
@@ -79,7 +81,7 @@ def run(
     index = enriched.loc[enriched["synthetic"], ["image_id"]].reset_index(drop=True)
     sizes = {name: {"gan_images": meta.images, "gan_epochs": meta.epochs} for name, meta in gan.items()}
     numbers = balance.plan(train, in_view(enriched, view), counts, sizes)
-    plan = Plan(target_prevalence=target_prevalence, labels=labels, split_sha256=about.sha256, **numbers)
+    plan = Plan(target_prevalence=target_prevalence, labels=labels, split_sha256=split_info.sha256, **numbers)
     with atomic(out) as folder:
         folder.mkdir()
         write_table(folder / "table.parquet", enriched)

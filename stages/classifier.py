@@ -1,4 +1,4 @@
-"""classifier: paper 1's DenseNet121 on one label table: weights, history, and predictions of the held-out images.
+"""classifier: paper 1's classifier on one label table: weights, history, and predictions of the held-out images.
 
 Four stages of dvc.yaml run this command: baseline on a policy's labels, selftrain on the labels that relabel wrote,
 final on the table with generated X-rays, and study on the table of a control arm. Only the table differs. selftrain's
@@ -13,11 +13,14 @@ from typing import Annotated
 
 from typer import Option
 
+from cxr.classifier.settings import NEUTRAL, Settings
+
 from .cli import located, main
-from .options import CheckpointMinutes, Precision, Seed, SplitFolder, State, Stores, View
+from .options import CheckpointMinutes, Precision, Repeat, SplitFolder, State, Stores, takes_settings
 from .state import training_state
 
 
+@takes_settings
 def run(
     table: Annotated[Path, Option(help="label table, as the stage label writes it")],
     stores: Stores,
@@ -25,59 +28,43 @@ def run(
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option(help="parquet of the validation and test images' scores")],
     history: Annotated[Path, Option(help="CSV with a row an epoch")],
+    settings: Settings,
     synthetic: Annotated[Path | None, Option(help="store of the table's synthetic images")] = None,
     arm: Annotated[Path | None, Option(help="JSON of a control arm: its objective and length")] = None,
-    size: Annotated[int, Option(min=32, max=1024, help="pixels of an image's side")] = 224,
-    epochs: Annotated[int, Option(min=1)] = 3,
-    batch: Annotated[int, Option(min=2)] = 16,
-    lr: Annotated[float, Option(min=0.0)] = 1e-4,
-    average: Annotated[float, Option(min=0.0, max=0.9999, help="decay of the weights' running average; 0: none")] = 0.0,
-    weights: Annotated[str, Option(help="imagenet | none | a .safetensors path")] = "imagenet",
-    view: Annotated[View, Option(help="projections trained and tested on")] = "all",
-    crop_min: Annotated[float, Option(min=0.05, max=1.0, help="least share of the area that a crop keeps")] = 0.8,
-    flip: Annotated[float, Option(min=0.0, max=1.0, help="probability of a mirror image")] = 0.0,
-    rotate: Annotated[float, Option(min=0.0, max=45.0, help="largest rotation in degrees")] = 5.0,
     precision: Precision = "auto",
-    seed: Seed = 0,
-    trial: Annotated[int | None, Option(min=0, help="replaces the seed; numbers the trainings of one arm")] = None,
+    repeat: Repeat = 0,
+    instance: Annotated[
+        str, Option(help="the stage's name in dvc.yaml, under which the training's state is kept")
+    ] = "classifier",
     checkpoint_minutes: CheckpointMinutes = 5.0,
     state: State = None,
 ) -> None:
     """Train the classifier on one label table and predict its validation and test images."""
-    import dataclasses
-
     from cxr.classifier import objectives
     from cxr.classifier import run as classifier
-    from cxr.classifier.net import build
-    from cxr.classifier.train import Settings
+    from cxr.classifier.net import build, check_size
     from cxr.core.files import atomic, write_table
     from cxr.core.guard import SPLIT
     from cxr.training.machine import fabric
     from cxr.training.weights import save
 
+    settings = settings.model_copy(update={"seed": settings.seed + repeat})
     spec = objectives.read(arm) if arm else objectives.BASELINE
-    inputs = {"table": table, "split": split / SPLIT, "store": stores / str(size)}
+    inputs = {"table": table, "split": split / SPLIT, "store": stores / str(settings.size)}
     inputs |= {"synthetic": synthetic} if synthetic and (spec["images"] or not arm) else {}
     machine = fabric(precision)
     folders = [inputs[name] for name in ("store", "synthetic") if name in inputs]
-    data = classifier.load(table, split, view, folders, machine.device)
-    settings = Settings(
-        batch, lr, average, crop_min, flip, rotate, seed if trial is None else trial, data.split.select_on
-    )
-    start = weights if weights in ("imagenet", "none") else located(weights)
-    net = build(start, settings.seed, data.classes)
+    data = classifier.load(table, split, settings.view, folders, machine.device)
+    start = settings.weights if settings.weights in ("imagenet", "none") else located(settings.weights)
+    net = build(start, settings.seed, data.classes, settings.backbone)
+    check_size(net, settings.size)
     inputs |= {} if start in ("imagenet", "none") else {"weights": Path(start)}
-    label = f"{model.parent.name}@{model.name}" if model.parent.name in ("baseline", "study") else model.name
-    options = {"size": size, "view": view, "weights": weights}
-    params = options | {"arm": spec} | dataclasses.asdict(settings)
-    if spec["lead"] or spec["objective"] == "auc_margin":  # these depend on the training's length
-        params["epochs"] = epochs
-    checkpoints = training_state(
-        __file__, label, machine, inputs, params, checkpoint_minutes, state, classifier.NEUTRAL
-    )
-    result = classifier.run(
-        machine, net, data, checkpoints, settings, spec=spec, options=options, label=label, epochs=epochs
-    )
+    params = settings.model_dump() | {"arm": spec, "select_on": data.split.select_on}
+    if not spec["lead"] and spec["objective"] != "auc_margin":  # the others depend on the training's length
+        del params["epochs"]
+    neutral = NEUTRAL | {"arm": objectives.BASELINE}
+    checkpoints = training_state(__file__, instance, machine, inputs, params, checkpoint_minutes, state, neutral)
+    result = classifier.run(machine, net, data, checkpoints, settings, spec=spec, label=instance)
     if not machine.is_global_zero:
         return
     with atomic(model) as folder, atomic(history) as curve, atomic(predictions) as scores:

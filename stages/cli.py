@@ -6,6 +6,7 @@ and lists as a repeated `--key` (.dvc/config sets both).
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def app_of(command: Callable) -> typer.Typer:
 
 def main(command: Callable, arguments: list[str] | None = None) -> None:
     """Run a stage's function as the command line of its file, and exit. arguments: default this process's."""
-    execute(app_of(command), Path(command.__code__.co_filename).stem, arguments)
+    execute(app_of(command), Path(inspect.unwrap(command).__code__.co_filename).stem, arguments)
 
 
 def execute(app: typer.Typer, name: str, arguments: list[str] | None = None) -> None:

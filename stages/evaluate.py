@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from cxr.core.views import View
+
 from .cli import instances_of, main
 
 RARE = ("pneumonia", "lung_lesion", "consolidation")
@@ -33,7 +35,7 @@ def run(
     arms: Annotated[list[str], Option(help="control arms of the study; none: no study")] = (),
     endpoint: Annotated[str, Option(help="of the primary claim: rare, macro or a rare finding")] = "rare",
     seeds: Annotated[list[int], Option(min=0, help="one training of each classifier and arm for each seed")] = (0,),
-    view: Annotated[Literal["frontal", "lateral", "all"], Option(help="the classifiers' view")] = "all",
+    view: Annotated[View, Option(help="the classifiers' view")] = "all",
     replicates: Annotated[int, Option(min=1, max=100_000, help="replicates of the bootstrap over patients")] = 1000,
     confidence: Annotated[float, Option(min=0.5, max=0.999, help="confidence of every interval")] = 0.95,
     min_positives: Annotated[int, Option(min=2, help="fewest positives, and fewest negatives, for an AUC")] = 10,

@@ -49,23 +49,26 @@ def run(
     from cxr.synthesis import generate
     from cxr.training.machine import device
 
-    findings, (splits, about), meta = generators.members(generator), read_split(split, "chexpert"), generate.read(gan)
+    findings, meta = generators.members(generator), generate.read(gan)
+    splits, split_info = read_split(split, "chexpert")
     trained = [(gan, meta, f"gan@{generator}-{gan.parent.name}")]
     if features == "classifier":
         trainer = instances_of(classifier.name, classifier.parent.name)[1]
         model = read_json(classifier / "model.json", trainer, Model)
         trained.append((classifier, model, trainer))
     for folder, made_with, stage in trained:
-        if made_with.split_sha256 != about.sha256:
+        if made_with.split_sha256 != split_info.sha256:
             raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
     train, held_out = real_rows(load(records, "chexpert"), findings, meta.view, splits)
-    guard(train, splits, by=about.by, what=f"fidelity@{generator}")
+    guard(train, splits, by=split_info.by, what=f"fidelity@{generator}")
     trained_on = ~generators.kept_back(train["patient_id"], meta.holdout, meta.seed)
     store, machine = open_store(stores / str(meta.size)), device()
     parts = {"train": train, "held_out": held_out}
     real = {part: store.images[store.rows(rows["image_id"])] for part, rows in parts.items()}
     if features == "classifier":
-        embed = classifier_features(classifier / "model.safetensors", model.size, model.classes, model.net, machine)
+        embed = classifier_features(
+            classifier / "model.safetensors", model.size, model.classes, model.backbone, machine
+        )
     else:
         embed = inception_features(machine)
     g = generate.generator(gan, meta).to(machine)
@@ -75,7 +78,7 @@ def run(
         return nets.generate(g, len(labels), meta.z_dim, *key, device=machine, labels=y)
 
     origin = {"features": features, "generator_sha256": sha256(gan / "generator.safetensors")}
-    origin |= {"split_sha256": about.sha256, "scales": scales(meta.size)}
+    origin |= {"split_sha256": split_info.sha256, "scales": scales(meta.size)}
     with atomic(report) as folder:
         folder.mkdir()
         for judged in judge_findings(findings, train, held_out, trained_on, real, images, embed, replicates, seed):

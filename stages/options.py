@@ -1,9 +1,19 @@
-"""Options that several stages share, each declared once: `seed: Seed = 0` in a stage's function."""
+"""Options that several stages share, each declared once, and those that a training's Settings declare.
 
+`seed: Seed = 0` in a stage's function is a shared option. `settings: Settings` under @takes_settings is an option for
+each field of Settings.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 # Inputs
 Records = Annotated[Path, Option(help="the data set's records.parquet")]
@@ -12,7 +22,6 @@ SplitFolder = Annotated[Path, Option(help="the split's folder: split.parquet and
 Generators = Annotated[
     list[str], Option(help="one slug for each generator, or several joined by + where findings share one")
 ]
-View = Literal["frontal", "lateral", "all"]  # each stage says what it takes the projections for
 
 # Trainings
 Seed = Annotated[int, Option(min=0)]
@@ -24,3 +33,47 @@ CheckpointMinutes = Annotated[
     float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="minutes between two saves of the training state")
 ]
 State = Annotated[Path | None, Option(help="folder that keeps the training state; default: .checkpoints")]
+
+EDGES = {"ge": "min", "le": "max"}  # of a field's range: pydantic's name and Typer's
+
+
+def takes_settings(command: Callable) -> Callable:
+    """The command with an option for each field of its parameter `settings` in place of it.
+
+    A field's type, range, default and description are the option's. Raises ValueError, naming the option, for a value
+    that the command line lets through and the field does not, such as infinity.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    model = signature.parameters["settings"].annotation
+
+    def parameters() -> Iterator[inspect.Parameter]:
+        for name, parameter in signature.parameters.items():
+            if name == "settings":
+                yield from (_option(field_name, field) for field_name, field in model.model_fields.items())
+            else:
+                yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+    @functools.wraps(command)
+    def run(**values) -> None:
+        from pydantic import ValidationError
+
+        from cxr.core.files import wrong_key
+
+        fields = {name: values.pop(name) for name in model.model_fields.keys() & values.keys()}
+        try:
+            settings = model(**fields)
+        except ValidationError as error:
+            raise ValueError(wrong_key(error.errors(include_url=False)[0])) from None
+        command(settings=settings, **values)
+
+    run.__signature__ = signature.replace(parameters=list(parameters()))  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in parameters()}
+    return run
+
+
+def _option(name: str, field: "FieldInfo") -> inspect.Parameter:
+    """A field as a command's parameter."""
+    bounds = {edge: getattr(rule, key) for rule in field.metadata for key, edge in EDGES.items() if hasattr(rule, key)}
+    kind = Annotated[field.annotation, Option(help=field.description, **bounds)]  # type: ignore[valid-type]
+    default = inspect.Parameter.empty if field.is_required() else field.default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

@@ -50,7 +50,7 @@ def run(
     guard(train, splits, by=split_info.by, what=str(table))
 
     machine = fabric("32-true")
-    net = classifier.build("none", 0, backbone=model.net)
+    net = classifier.build("none", 0, backbone=model.backbone)
     load_into(net, teacher / "model.safetensors")
     net = net.to(machine.device)
     images = Images([open_store(stores / str(model.size))], train["image_id"], machine.device)

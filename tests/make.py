@@ -22,8 +22,13 @@ def write_split(folder: Path, table: pd.DataFrame, by: str = "patient", **info) 
 
 def example(model: type[Format], **values) -> dict:
     """A JSON object of this format: the values given, and plain ones for its other required fields."""
-    required = {name: field.annotation for name, field in model.model_fields.items() if field.is_required()}
-    return {name: values[name] if name in values else _plain(kind) for name, kind in required.items()} | values
+    required = {name: field for name, field in model.model_fields.items() if field.is_required()}
+    return {name: values[name] if name in values else _in_range(field) for name, field in required.items()} | values
+
+
+def _in_range(field):
+    value, least = _plain(field.annotation), [rule.ge for rule in field.metadata if hasattr(rule, "ge")]
+    return max(value, *least) if least and value is not None else value
 
 
 def _plain(kind):

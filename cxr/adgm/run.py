@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cxr.adgm import samples
 from cxr.adgm.controls import MeanTeacher, PseudoLabel, Supervised
-from cxr.adgm.labelled import Draw
-from cxr.adgm.nets import ADGM
+from cxr.adgm.formats import Model, Samples
+from cxr.adgm.labelled import Draw, draw_labels
+from cxr.adgm.nets import ADGM, decoder_maps
 from cxr.adgm.published import PaperCode
 from cxr.adgm.settings import Settings
 from cxr.adgm.train import AdgmTraining, Data, Generative, Paper, WithoutZ
-from cxr.core.store import Store
+from cxr.core.guard import guard, read_split
+from cxr.core.records import load as load_records
+from cxr.core.store import Store, open_store
 from cxr.training import loop
 from cxr.training.batches import Images
 from cxr.training.checkpoints import Checkpoints
@@ -36,33 +41,62 @@ TRAININGS: dict[str, type[AdgmTraining]] = {
 COLUMNS = 8  # of the picture of samples
 
 
+class Cohort(NamedTuple):
+    """The labelled draw, the images, and the sum of the split that the draw is from."""
+
+    draw: Draw
+    store: Store
+    split_sha256: str
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run gives. net: with the running average of the weights. picture, agreement: None for a control arm."""
 
     net: ADGM
-    info: dict  # of model.json
+    info: Model
     history: pd.DataFrame  # a row per epoch
     predictions: pd.DataFrame  # a row per validation image
     picture: np.ndarray | None  # of samples, uint8
-    agreement: dict | None  # of the samples with a classifier of real images
+    agreement: Samples | None  # of the samples with a classifier of real images
     warning: str | None  # one line
 
 
-def run(
-    machine: Fabric, draw: Draw, store: Store, settings: Settings, checkpoints: Checkpoints, *, epochs: int
-) -> Result | None:
+def load(records: Path, split: Path, store: Path, settings: Settings) -> Cohort:
+    """The labelled draw of the training images, and the images. settings: as the variant's `settle` gives them.
+
+    A class with too few images is one line on stderr. Raises ValueError for a size that the decoder cannot make or that
+    is not the store's, for a draw that cannot be made, and for one that would train on held-out patients.
+    """
+    decoder_maps(settings.size)
+    table, info = read_split(split, "rsna")
+    draw = draw_labels(
+        load_records(records, "rsna"), table, classes=settings.classes, labels=settings.labels, seed=settings.seed
+    )
+    guard(draw.train, table, by=info.by, what=str(records))
+    if draw.warning:
+        print(f"{settings.name}: {draw.warning}", file=sys.stderr)
+    images = open_store(store)
+    if images.size != settings.size:
+        raise ValueError(
+            f"{store} holds images of {images.size} px, not of adgm.size = {settings.size}: run the resize stage again"
+        )
+    return Cohort(draw, images, info.sha256)
+
+
+def run(machine: Fabric, cohort: Cohort, settings: Settings, checkpoints: Checkpoints) -> Result | None:
     """Train from the start, or on from the newest checkpoint. None on all but the first of several devices.
 
     settings: as the variant's `settle` gives them. Raises ValueError when a term of the loss is no longer finite, or
     when there is too little to train the variant on.
     """
-    train, valid = (Images([store], part["image_id"], machine.device) for part in (draw.train, draw.valid))
+    draw = cohort.draw
+    train, valid = (Images([cohort.store], part["image_id"], machine.device) for part in (draw.train, draw.valid))
     y_valid = draw.valid["label"].to_numpy()
     data = Data(train, draw.y_labelled, valid, y_valid, draw.shares(settings.prior))
     training = TRAININGS[settings.variant](settings, machine, data)
     trained = loop.run(
-        training, checkpoints, label=settings.name, epochs=epochs, steps=training.steps, batch=settings.batch,
+        training, checkpoints, label=settings.name, epochs=settings.epochs, steps=training.steps, batch=settings.batch,
         images=training.n_u, unit="unlabelled images",
     )  # fmt: skip
     if not machine.is_global_zero:
@@ -70,16 +104,19 @@ def run(
     picture = agreement = None
     if isinstance(training, Generative):
         picture = samples.conditional_means(training.averaged, COLUMNS, settings.seed)
-        agreement = samples.agreement(
+        agreement = Samples(**samples.agreement(
             training.averaged, train, draw.train["label"].to_numpy(), valid, y_valid,
             seed=settings.seed, **settings.geometry,
-        )  # fmt: skip
-    info = {"net": type(training.averaged).__name__, "class_names": list(draw.class_names)}
-    info |= training.shaping(settings) | {"prior": data.prior, "scale": list(settings.scale)}  # prior: class shares
-    info |= {"n_labelled": training.n_l, "drawn": draw.drawn, "n_unlabelled": training.n_u, "n_valid": len(valid)}
-    info |= {"alpha": training.alpha, "epochs": epochs, "best_epoch": training.best["epoch"]}
+        ))  # fmt: skip
+    info = Model(
+        **training.shaping(settings), epochs=settings.epochs, net=type(training.averaged).__name__,
+        class_names=list(draw.class_names), class_shares=data.prior, n_labelled=training.n_l, drawn=draw.drawn,
+        n_unlabelled=training.n_u, n_valid=len(valid), alpha=training.alpha, best_epoch=training.best["epoch"],
+        split_sha256=cohort.split_sha256,
+    )  # fmt: skip
     predictions = draw.valid.drop(columns="role")
     for which, prob in (("last", training.last), ("best", training.best["prob"])):
         predictions[[f"prob_{which}.{k}" for k in range(settings.classes)]] = prob.numpy()
+    predictions["split_sha256"] = cohort.split_sha256
     warning = training.warning(trained.history.iloc[-1])
     return Result(training.averaged, info, trained.history, predictions, picture, agreement, warning)

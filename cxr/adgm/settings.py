@@ -2,50 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
+
 from cxr.adgm.variants import Name, Run
+from cxr.core.formats import Format
 
 # A setting at this value changes nothing: a training's fingerprint leaves it out.
-NEUTRAL: dict[str, object] = {"scale": (1.0, 1.0)}
+NEUTRAL: dict[str, object] = {"scale_min": 1.0, "scale_max": 1.0}
 NEUTRAL |= dict.fromkeys(("weight_decay", "free_bits", "dropout", "average", "flip", "rotate", "shift"), 0.0)
 
+# Settings that only some variants read; a variant lists its own in `reads` (cxr/adgm/train.py).
+OPTIONAL = {"likelihood_weight", "free_bits", "threshold", "pseudo_weight", "consistency_weight", "teacher"}
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What shapes a training, apart from its images and its number of epochs.
 
-    A variant may give some of them values of its own and leave others unread (cxr/adgm/train.py).
-    """
+class Settings(Format):
+    """What shapes a training, apart from its images. A variant may give some of them values of its own."""
 
-    labels: int  # labelled images of each class that are asked for
-    draw: int  # number of the labelled draw, from 0
-    size: int  # side of an image, pixels
-    variant: Name
-    classes: int  # K
-    batch: int  # labelled images in a step, and as many unlabelled ones
-    lr: float
-    weight_decay: float
-    beta: float  # alpha of eq. 10 is beta (N_l + N_u) / N_l
-    warmup_epochs: float  # until KL_z and KL_a count in full
-    likelihood_weight: float  # w of eq. 8, in (0, 1]; 1: the true bound
-    free_bits: float = 0.0  # nats that each unit of z costs at least
-    z_dim: int  # Z
-    a_dim: int  # A
-    dropout: float
-    average: float  # decay of the running average of the weights; 0: the last step's weights
-    predict_samples: int  # draws of a in a prediction
-    prior: Literal["uniform", "training"]  # class shares that predictions assume
-    seed: int  # adgm.seed + draw
-    flip: float  # probability of a mirror image
-    rotate: float  # degrees, both ways
-    scale: tuple[float, float]  # least and largest magnification
-    shift: float  # share of the size, both ways
-    threshold: float = 0.95  # pseudo_label: least probability of a pseudo-label
-    pseudo_weight: float = 1.0  # pseudo_label: weight of its term
-    consistency_weight: float = 10.0  # mean_teacher: weight of its term
-    teacher: float = 0.999  # mean_teacher: decay of the teacher's average
+    variant: Name = Field(description="variant of the model, or control arm; see cxr/adgm/variants.py")
+    classes: int = Field(ge=2, le=3, description="2: Abnormal, Normal; 3: the challenge's classes")
+    labels: int = Field(ge=1, description="labelled training images per class; the others are unlabelled")
+    draw: int = Field(ge=0, description="added to the seed: other labels, initial weights and batches")
+    size: int = Field(
+        225, ge=17, le=1024, description="side of the images, pixels; among others 65, 113 and 225 fit the decoder"
+    )
+    epochs: int = Field(100, ge=1, description="passes over the unlabelled images; the paper: 100, with 3 classes 200")
+    batch: int = Field(15, ge=2, description="labelled images in a step, and as many unlabelled ones")
+    lr: float = Field(1e-4, ge=0.0, description="Adam's learning rate")
+    weight_decay: float = Field(1e-5, ge=0.0, description="Adam's weight decay")
+    beta: float = Field(1.0, ge=0.0, description="classification loss: its weight is alpha = beta (N_l + N_u) / N_l")
+    warmup_epochs: float = Field(100.0, ge=0.0, description="epochs until the divergences count in full")
+    likelihood_weight: float = Field(
+        0.01, ge=0.0, le=1.0, description="weight of the pixels' summed log-likelihood; 1: the true bound"
+    )
+    free_bits: float = Field(0.0, ge=0.0, description="nats that each unit of z costs at least")
+    z_dim: int = Field(128, ge=1, description="size of the latent variable z")
+    a_dim: int = Field(128, ge=1, description="size of the auxiliary variable a")
+    dropout: float = Field(0.2, ge=0.0, le=0.9, description="dropout rate")
+    flip: float = Field(0.5, ge=0.0, le=1.0, description="probability of a mirror image")
+    rotate: float = Field(15.0, ge=0.0, le=45.0, description="largest rotation, degrees, both ways")
+    scale_min: float = Field(0.8, ge=0.25, le=1.0, description="least magnification")
+    scale_max: float = Field(1.2, ge=1.0, le=4.0, description="largest magnification")
+    shift: float = Field(0.05, ge=0.0, le=0.5, description="largest shift, share of the size, both ways")
+    average: float = Field(
+        0.0, ge=0.0, le=0.9999, description="decay of the running average of the weights; 0: no average"
+    )
+    predict_samples: int = Field(8, ge=1, description="draws of a that a prediction averages q(y|a,x) over")
+    prior: Literal["uniform", "training"] = Field(
+        "uniform",
+        description="class shares that predictions assume: equal, as in the labelled draw, or the training images'",
+    )
+    threshold: float = Field(0.95, ge=0.0, le=1.0, description="pseudo_label: least probability of a pseudo-label")
+    pseudo_weight: float = Field(1.0, ge=0.0, description="pseudo_label: weight of the pseudo-label loss")
+    consistency_weight: float = Field(10.0, ge=0.0, description="mean_teacher: weight of the consistency loss")
+    teacher: float = Field(0.999, ge=0.0, le=0.9999, description="mean_teacher: decay of the teacher's average")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of the labelled draw, weights, batches and augmentation; the number of the draw is added",
+    )
 
     @property
     def name(self) -> str:
@@ -60,4 +76,5 @@ class Settings:
     @property
     def geometry(self) -> dict:
         """The random geometry of a training image, as `affine` takes it."""
-        return {"flip": self.flip, "rotate": self.rotate, "scale": self.scale, "shift": self.shift}
+        scale = (self.scale_min, self.scale_max)
+        return {"flip": self.flip, "rotate": self.rotate, "scale": scale, "shift": self.shift}

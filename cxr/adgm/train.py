@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 from cxr.adgm.nets import ADGM, objective
-from cxr.adgm.settings import Settings
+from cxr.adgm.settings import OPTIONAL, Settings
 from cxr.adgm.validate import validate
 from cxr.training.average import copy_of, update_average
 from cxr.training.batches import Images, affine, cycled, order, warp
@@ -34,9 +33,6 @@ from cxr.training.machine import generator, restore, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-# Settings that only some variants read; a variant lists its own in `reads`.
-OPTIONAL = {"likelihood_weight", "free_bits", "threshold", "pseudo_weight", "consistency_weight", "teacher"}
 
 
 class Data(NamedTuple):
@@ -99,13 +95,13 @@ class AdgmTraining(Training):
 
     @classmethod
     def settle(cls, settings: Settings) -> Settings:
-        """The settings that this variant trains under."""
-        return replace(settings, **cls.fixed(settings))
+        """The settings that this variant trains under; the number of the labelled draw is added to the seed."""
+        return settings.model_copy(update={"seed": settings.seed + settings.draw} | cls.fixed(settings))
 
     @classmethod
     def shaping(cls, settings: Settings) -> dict:
-        """The settings by name, without those that this variant does not read."""
-        return {k: v for k, v in asdict(settings).items() if k not in OPTIONAL or k in cls.reads}
+        """The settings by name, without the length and those that this variant does not read."""
+        return settings.model_dump(exclude={"epochs"} | OPTIONAL - cls.reads)
 
     @staticmethod
     @abstractmethod

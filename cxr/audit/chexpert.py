@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import papers
-from cxr.audit.sheet import PERCENT, Found, Sheet, near, percent, rounded
+from cxr.audit.sheet import PERCENT, Recount, Sheet, near, percent, rounded
 from cxr.cohort.describe import STATES, put_right, summary_chexpert, table1
 from cxr.cohort.policies import apply
 from cxr.core.findings import FINDINGS, matrix
@@ -60,55 +60,55 @@ def leaked(patients: pd.Series, drawn: int) -> float:
 
 def sheet(facts: Facts | None, why: str) -> Sheet:
     """The rows of paper 1. why: the reason where there are no facts, else ''."""
-    made = Sheet(1, "chexpert", facts, why)
-    _cohort(made)
-    _table1(made)
-    _policies(made)
-    _rare(made)
-    _test_set(made)
-    return made
+    audit = Sheet(1, "chexpert", facts, why)
+    _cohort(audit)
+    _table1(audit)
+    _policies(audit)
+    _rare(audit)
+    _test_set(audit)
+    return audit
 
 
-def _cohort(made: Sheet) -> None:
+def _cohort(audit: Sheet) -> None:
     sums = {sum(row[::2]) for row in TABLE_1.values()}
     images, patients = COHORT["images"], COHORT["patients"]
-    made.own(
+    audit.own(
         "text, Table 1", "radiographs: each of Table 1\u2019s rows sums to them", f"{images:,}",
         ", ".join(f"{n:,}" for n in sorted(sums)), sums == {images},
         "one more than the rows; the lines of train.csv with its header are as many as the text says",
     )  # fmt: skip
-    made.count("text", "radiographs", images, lambda f: f.summary["images"], "counted with train.csv\u2019s header")
-    made.count("text", "patients", patients, lambda f: f.summary["patients"])
-    made.count(
+    audit.count("text", "radiographs", images, lambda f: f.summary["images"], "counted with train.csv\u2019s header")
+    audit.count("text", "patients", patients, lambda f: f.summary["patients"])
+    audit.count(
         "Table 1\u2019s caption", "studies, which the caption says are counted", sums.pop(),
         lambda f: f.summary["studies"], "Table 1 counts images, not studies", "implied",
     )  # fmt: skip
     total = sum(COHORT[sex] for sex in WORDS)
-    made.own("text", "female, male and unknown patients sum to all", f"{patients:,}", f"{total:,}", total == patients)
+    audit.own("text", "female, male and unknown patients sum to all", f"{patients:,}", f"{total:,}", total == patients)
     for sex, word in WORDS.items():
-        made.count("text", f"patients {word}", COHORT[sex], lambda f, sex=sex: f.summary["per_patient"]["by_sex"][sex])
+        audit.count("text", f"patients {word}", COHORT[sex], lambda f, sex=sex: f.summary["per_patient"]["by_sex"][sex])
     for sex in ("F", "M"):
         printed = str(COHORT[f"age_{sex}"])
 
-        def age(f: Facts, sex=sex, printed=printed) -> Found:
+        def age(f: Facts, sex=sex, printed=printed) -> Recount:
             by_patient, by_image = (f.summary[per]["mean_age"][sex] for per in ("per_patient", "per_image"))
             if by_patient is None:
-                return Found("no age known", False)
+                return Recount("no age known", False)
             reason = f"mean over patients; over images {by_image:.2f}"
-            return Found(f"{by_patient:.2f}", rounded(printed, by_patient), reason)
+            return Recount(f"{by_patient:.2f}", rounded(printed, by_patient), reason)
 
-        def majority(f: Facts, sex=sex) -> Found:
+        def majority(f: Facts, sex=sex) -> Recount:
             by_patient, by_image = (f.summary[per]["share_50_to_75"][sex] for per in ("per_patient", "per_image"))
             if by_patient is None:
-                return Found("no age known", False)
-            return Found(percent(by_patient), by_patient > 0.5, f"of the patients; {percent(by_image)} of the images")
+                return Recount("no age known", False)
+            return Recount(percent(by_patient), by_patient > 0.5, f"of the patients; {percent(by_image)} of the images")
 
-        made.claim("text", f"mean age, {WORDS[sex]}, years", f"around {printed}", age)
-        made.claim("text, Figure 1", f"aged 50 to 75, {WORDS[sex]}", "the majority", majority)
-    made.own("text", "labels", "14", str(len(TABLE_1)), len(TABLE_1) == 14, "two are no pathologies")
-    says, has = len(STATES), len(HEADINGS)
-    made.own(
-        "text, Table 1", "values that a label takes", str(says), str(has), says == has,
+        audit.claim("text", f"mean age, {WORDS[sex]}, years", f"around {printed}", age)
+        audit.claim("text, Figure 1", f"aged 50 to 75, {WORDS[sex]}", "the majority", majority)
+    audit.own("text", "labels", "14", str(len(TABLE_1)), len(TABLE_1) == 14, "two are no pathologies")
+    claimed, has = len(STATES), len(HEADINGS)
+    audit.own(
+        "text, Table 1", "values that a label takes", str(claimed), str(has), claimed == has,
         "the text has positive, negative, uncertain and blank; Table 1 adds negative and blank up without saying so",
     )  # fmt: skip
 
@@ -128,68 +128,70 @@ def what_is(n: int, row: dict[str, int]) -> str:
     return f"none of these: {', '.join(f'{row[state]:,} {state}' for state in STATES)}"
 
 
-def _table1(made: Sheet) -> None:
+def _table1(audit: Sheet) -> None:
     for finding, printed in TABLE_1.items():
         for k, state in enumerate(HEADINGS):
             n, beside = printed[2 * k : 2 * k + 2]
 
-            def counted(f: Facts, finding=finding, state=state, n=n) -> Found:
+            def counted(f: Facts, finding=finding, state=state, n=n) -> Recount:
                 row = states(f, finding)
                 right = n == row[state]
-                return Found(f"{row[state]:,}", right, "" if right else what_is(n, row))
+                return Recount(f"{row[state]:,}", right, "" if right else what_is(n, row))
 
-            made.claim("Table 1", f"{finding}, {state}", f"{n:,}", counted)
+            audit.claim("Table 1", f"{finding}, {state}", f"{n:,}", counted)
             if beside is not None:
-                _percent(made, finding, state, n, beside, sum(printed[::2]))
+                _percent(audit, finding, state, n, beside, sum(printed[::2]))
 
 
-def _percent(made: Sheet, finding: str, state: str, n: int, printed: str, total: int) -> None:
+def _percent(audit: Sheet, finding: str, state: str, n: int, printed: str, total: int) -> None:
     """The percent beside a count of Table 1: against that count, then against the data where there are any."""
     quantity, own = f"{finding}, {state}{PERCENT}", 100 * n / total
-    if not near(printed, own) or made.facts is None:
+    if not near(printed, own) or audit.facts is None:
         reason = f"the count beside it, {n:,}, of {total:,}; the count itself is another row"
-        made.own("Table 1", quantity, f"{printed} %", f"{own:.2f} %", near(printed, own), reason)
+        audit.own("Table 1", quantity, f"{printed} %", f"{own:.2f} %", near(printed, own), reason)
         return
 
-    def share(f: Facts) -> Found:
+    def share(f: Facts) -> Recount:
         value = f.labels.at[finding, f"{state}_percent"]
         right = near(printed, value)
-        return Found(f"{value:.2f} %", right, "" if right else what_is(n, states(f, finding)))
+        return Recount(f"{value:.2f} %", right, "" if right else what_is(n, states(f, finding)))
 
-    made.claim("Table 1", quantity, f"{printed} %", share)
+    audit.claim("Table 1", quantity, f"{printed} %", share)
 
 
-def _policies(made: Sheet) -> None:
+def _policies(audit: Sheet) -> None:
     """The positives of a policy as Table 1's headings would have them: the paper prints none."""
     for policy, name in papers.POLICIES.items():
         for finding, row in TABLE_1.items():
-            says = row.positive + (row.uncertain if policy == "u_ones" else 0)
+            claimed = row.positive + (row.uncertain if policy == "u_ones" else 0)
             reason = "Table 1\u2019s row as headed" + (", positive and uncertain" if policy == "u_ones" else "")
-            made.count(
-                "Table 1", f"{finding}, positives under {name}", says,
+            audit.count(
+                "Table 1", f"{finding}, positives under {name}", claimed,
                 lambda f, policy=policy, finding=finding: f.positives[policy][finding], reason, "implied",
             )  # fmt: skip
 
 
-def _rare(made: Sheet) -> None:
+def _rare(audit: Sheet) -> None:
     right = {finding: put_right(finding)[0] for finding in FINDINGS}
     rarest = sorted(right, key=right.__getitem__)[: len(papers.RARE)]
-    made.own(
+    audit.own(
         "text, Table 1", "the findings with the fewest positives", ", ".join(papers.RARE), ", ".join(rarest),
         set(rarest) == set(papers.RARE), "by its own counts; rarer ones than those chosen are passed over",
     )  # fmt: skip
     for k, finding in enumerate(papers.RARE):
 
-        def frontal(f: Facts, k=k, finding=finding) -> Found:
+        def frontal(f: Facts, k=k, finding=finding) -> Recount:
             every, n = int(f.rare[:, k].sum()), int((f.rare[:, k] & f.frontal).sum())
-            return Found(f"{n:,}", n == right[finding], f"{every - n:,} are lateral, which the paper does not mention")
+            return Recount(
+                f"{n:,}", n == right[finding], f"{every - n:,} are lateral, which the paper does not mention"
+            )
 
-        made.claim(
+        audit.claim(
             "Table 1", f"{finding}, frontal images a GAN can learn from", f"{right[finding]:,}", frontal, "implied"
         )
     total = sum(right[finding] for finding in papers.RARE)
 
-    def pooled(f: Facts) -> Found:
+    def pooled(f: Facts) -> Recount:
         any_ = f.rare.any(axis=1)
         n, views = int(any_.sum()), int((any_ & f.frontal).sum())
         pairs = [
@@ -197,24 +199,24 @@ def _rare(made: Sheet) -> None:
             for i, j in ((0, 1), (0, 2), (1, 2))
         ]
         every = f"{int(f.rare.all(axis=1).sum()):,} all three"
-        return Found(f"{n:,}", n == total, f"they overlap: {', '.join(pairs)}, {every}; {views:,} are frontal")
+        return Recount(f"{n:,}", n == total, f"they overlap: {', '.join(pairs)}, {every}; {views:,} are frontal")
 
-    made.claim("Table 1", "images with one of the three rare findings", f"{total:,}", pooled, "implied")
+    audit.claim("Table 1", "images with one of the three rare findings", f"{total:,}", pooled, "implied")
     n = sum(TABLE_1[papers.RARE[0]][::2])
     needed = (len(papers.RARE) / 2 * n - total) / (1 - len(papers.RARE) / 2)
     alone = ", ".join(f"{finding} {n - 2 * right[finding]:,}" for finding in papers.RARE)
-    made.own(
+    audit.own(
         "text", "images to generate so that all three are balanced", "enough", f"{needed:,.0f}", needed >= 0,
         "an image that shows one of three findings dilutes the others, so half and half for all three has no solution; "
         f"for one finding alone: {alone}",
     )  # fmt: skip
 
 
-def _test_set(made: Sheet) -> None:
+def _test_set(audit: Sheet) -> None:
     drawn = papers.TEST_IMAGES
 
-    def apart(f: Facts) -> Found:
+    def apart(f: Facts) -> Recount:
         reason = f"expected of a draw of images; {f.leaked:.0f} share their patient with a training image"
-        return Found(f"{drawn - f.leaked:.0f}", f.leaked < 0.5, reason)
+        return Recount(f"{drawn - f.leaked:.0f}", f.leaked < 0.5, reason)
 
-    made.claim("text", "test images whose patient is not trained on", f"{drawn:,}", apart, "implied")
+    audit.claim("text", "test images whose patient is not trained on", f"{drawn:,}", apart, "implied")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import papers
-from cxr.audit.sheet import Found, Sheet, percent, rounded
+from cxr.audit.sheet import Recount, Sheet, percent, rounded
 from cxr.cohort.describe import rsna_classes
 from cxr.core.findings import CLASS_NAMES, CLASSES
 
@@ -53,59 +53,59 @@ def count(records: pd.DataFrame) -> Facts:
 
 def sheet(facts: Facts | None, why: str) -> Sheet:
     """The rows of paper 2. why: the reason where there are no facts, else ''."""
-    made = Sheet(2, "rsna", facts, why)
-    _cohort(made)
-    _split(made)
-    _labels(made)
-    _matrices(made)
-    return made
+    audit = Sheet(2, "rsna", facts, why)
+    _cohort(audit)
+    _split(audit)
+    _labels(audit)
+    _matrices(audit)
+    return audit
 
 
-def _cohort(made: Sheet) -> None:
-    def images(f: Facts) -> Found:
+def _cohort(audit: Sheet) -> None:
+    def images(f: Facts) -> Recount:
         reason = f"one image per patient, rounded to thousands by the paper; {len(f.patient):,} rows, one per box"
-        return Found(f"{f.patients:,}", f.patients == IMAGES, reason)
+        return Recount(f"{f.patients:,}", f.patients == IMAGES, reason)
 
-    made.claim("text", "images", f"{IMAGES:,}", images)
+    audit.claim("text", "images", f"{IMAGES:,}", images)
     for unit, what in (("patients", "images, one per patient"), ("rows", "rows, one per box")):
         for name in CLASSES:
 
-            def similar(f: Facts, unit=unit, name=name) -> Found:
+            def similar(f: Facts, unit=unit, name=name) -> Recount:
                 share, n = f.classes.loc[name, f"{unit}_percent"] / 100, f.classes.loc[name, unit]
                 right = abs(share * len(CLASSES) - 1) <= SIMILAR
-                return Found(percent(share), right, f"{n:,}; similar is read as within a fifth of a third")
+                return Recount(percent(share), right, f"{n:,}; similar is read as within a fifth of a third")
 
-            made.claim("text", f"{name}, share of the {what}", "similar size: a third", similar, "implied")
+            audit.claim("text", f"{name}, share of the {what}", "similar size: a third", similar, "implied")
 
-    def bar(f: Facts) -> Found:
+    def bar(f: Facts) -> Recount:
         rows, patients = f.classes.loc[CLASSES[0], ["rows", "patients"]]
-        return Found(f"{rows:,}", abs(rows - papers.OPACITY_BAR) <= 50, f"rows; they are of {patients:,} patients")
+        return Recount(f"{rows:,}", abs(rows - papers.OPACITY_BAR) <= 50, f"rows; they are of {patients:,} patients")
 
-    made.claim("bar chart", f"{CLASSES[0]}, bar read by eye", f"about {papers.OPACITY_BAR:,}", bar)
+    audit.claim("bar chart", f"{CLASSES[0]}, bar read by eye", f"about {papers.OPACITY_BAR:,}", bar)
 
 
-def _split(made: Sheet) -> None:
-    def share(part: slice, says: float, f: Facts) -> Found:
+def _split(audit: Sheet) -> None:
+    def share(part: slice, claimed: float, f: Facts) -> Recount:
         n = len(np.unique(f.patient[part]))
         reason = f"{n:,} patients in {len(f.patient[part]):,} rows: a slice of rows taken for images"
-        return Found(percent(n / f.patients), rounded(f"{100 * says:.0f}", 100 * n / f.patients), reason)
+        return Recount(percent(n / f.patients), rounded(f"{100 * claimed:.0f}", 100 * n / f.patients), reason)
 
     part, rest = papers.TRAIN_SHARE, 1 - papers.TRAIN_SHARE
-    made.claim("text", "images trained on", f"{100 * part:.0f} %", lambda f: share(slice(f.train), part, f))
-    made.claim(
+    audit.claim("text", "images trained on", f"{100 * part:.0f} %", lambda f: share(slice(f.train), part, f))
+    audit.claim(
         "text", "images validated on", f"{100 * rest:.0f} %", lambda f: share(slice(f.train, f.patients), rest, f)
     )
 
-    def unused(f: Facts) -> Found:
+    def unused(f: Facts) -> Recount:
         n = len(np.setdiff1d(f.patient, f.patient[: f.patients]))
-        return Found(f"{n:,}", n == 0, f"the last {len(f.patient) - f.patients:,} rows are in neither part")
+        return Recount(f"{n:,}", n == 0, f"the last {len(f.patient) - f.patients:,} rows are in neither part")
 
-    def both(f: Facts) -> Found:
+    def on_both_sides(f: Facts) -> Recount:
         n = len(np.intersect1d(f.patient[: f.train], f.patient[f.train : f.patients]))
-        return Found(f"{n:,}", n == 0, "their boxes lie on both sides of the cut" if n else "")
+        return Recount(f"{n:,}", n == 0, "their boxes lie on both sides of the cut" if n else "")
 
-    made.claim("text", "patients never used", "0", unused, "implied")
-    made.claim("text", "patients in training and validation", "0", both, "implied")
+    audit.claim("text", "patients never used", "0", unused, "implied")
+    audit.claim("text", "patients in training and validation", "0", on_both_sides, "implied")
     for task, matrix in papers.ADGM_MATRIX.items():
         for k, name in enumerate(papers.ADGM_CLASSES[task]):
 
@@ -114,10 +114,10 @@ def _split(made: Sheet) -> None:
                 return int(((kind == 2) == (k == 1) if task == 2 else kind == k).sum())
 
             reason = "rows of its validation slice: the printed row has lost some"
-            made.count(FIGURE[task], f"{name}, validation images of {task} classes", sum(matrix[k]), rows, reason)
+            audit.count(FIGURE[task], f"{name}, validation images of {task} classes", sum(matrix[k]), rows, reason)
 
 
-def _labels(made: Sheet) -> None:
+def _labels(audit: Sheet) -> None:
     n = max(LABELS)
     for task, names in CLASS_NAMES.items():
         for k, name in enumerate(names):
@@ -126,53 +126,53 @@ def _labels(made: Sheet) -> None:
                 return len(f.labelled(task, k, n))
 
             reason = "patients: the labels are the first rows of the file, one per box"
-            made.count(FIGURE[task], f"{name}, labelled images of {task} classes", n, labelled, reason)
+            audit.count(FIGURE[task], f"{name}, labelled images of {task} classes", n, labelled, reason)
     for task, names in CLASS_NAMES.items():
         for per_class in LABELS:
             labelled, where = len(names) * per_class, f"{task} classes, {per_class:,} labels per class"
             implied = round(papers.TRAIN_SHARE * IMAGES) - labelled
 
-            def alpha(f: Facts, labelled=labelled) -> Found:
-                value, says = f.train / labelled, papers.TRAIN_SHARE * IMAGES / labelled
-                return Found(
-                    f"{value:.3f}", rounded(f"{says:.3f}", value), f"N_l = {labelled:,}; {IMAGES:,} is rounded"
+            def alpha(f: Facts, labelled=labelled) -> Recount:
+                value, claimed = f.train / labelled, papers.TRAIN_SHARE * IMAGES / labelled
+                return Recount(
+                    f"{value:.3f}", rounded(f"{claimed:.3f}", value), f"N_l = {labelled:,}; {IMAGES:,} is rounded"
                 )
 
-            made.count(
+            audit.count(
                 "text", f"N_u, {where}", implied, lambda f, n=labelled: f.train - n,
                 f"nine tenths of the images less N_l = {labelled:,}; {IMAGES:,} is rounded", "implied",
             )  # fmt: skip
-            says = f"{papers.TRAIN_SHARE * IMAGES / labelled:.3f}"
-            made.claim("equation 10", f"alpha = (N_l + N_u) / N_l, {where}", says, alpha, "implied")
+            claimed = f"{papers.TRAIN_SHARE * IMAGES / labelled:.3f}"
+            audit.claim("equation 10", f"alpha = (N_l + N_u) / N_l, {where}", claimed, alpha, "implied")
 
 
-def _matrices(made: Sheet) -> None:
+def _matrices(audit: Sheet) -> None:
     n = papers.ADGM_IMAGES
     tenth = round((1 - papers.TRAIN_SHARE) * IMAGES)
-    made.own(
+    audit.own(
         "text, Figure 3", "validation images: a tenth of all, and the sum of the matrix", f"{tenth:,}",
         f"{sum(map(sum, papers.ADGM_MATRIX[2])):,}", tenth == n, f"{IMAGES:,} is rounded",
     )  # fmt: skip
     for task, matrix in papers.ADGM_MATRIX.items():
         total, names = sum(map(sum, matrix)), papers.ADGM_CLASSES[task]
         if task == 3:
-            made.own(
+            audit.own(
                 "Figure 4", "sum of the matrix, as of Figure 3\u2019s", f"{n:,}", f"{total:,}", total == n,
                 "both validate on the same images; the printed accuracies need the whole number",
             )  # fmt: skip
         hits = [row[k] for k, row in enumerate(matrix)]
         parts = zip(names, papers.ADGM_CLASS_ACCURACY[task], hits, map(sum, matrix), strict=True)
-        for name, says, hit, of in (*parts, ("total", papers.ADGM_ACCURACY[task], sum(hits), total)):
-            printed, value = f"{100 * says:.2f}", 100 * hit / of
+        for name, claimed, hit, of in (*parts, ("total", papers.ADGM_ACCURACY[task], sum(hits), total)):
+            printed, value = f"{100 * claimed:.2f}", 100 * hit / of
             reason = f"{hit:,} of {of:,}"
             if not (right := rounded(printed, value)):
-                reason += f"; {printed} % is {hit:,} of {hit / says:,.0f}"
-            made.own(
+                reason += f"; {printed} % is {hit:,} of {hit / claimed:,.0f}"
+            audit.own(
                 FIGURE[task], f"accuracy, {name}, of {task} classes", f"{printed} %", f"{value:.2f} %", right, reason
             )
         most = max(matrix, key=sum)
         name, share = names[matrix.index(most)], sum(most) / n
-        made.own(
+        audit.own(
             f"text, {FIGURE[task]}", f"commonest of {task} classes, share of the validation images",
             f"no unbalanced dataset problems: {percent(1 / task)}", percent(share), share * task - 1 <= SIMILAR,
             f"{name}; always saying so is right that often",

@@ -23,7 +23,7 @@ PERCENT = ", percent"  # ends the quantity of a percent that stands beside a cou
 
 class Row(NamedTuple):
     """paper: 1 or 2; place: table, figure or text; stated: printed | implied; needs: nothing, CheXpert or RSNA 2018;
-    says: what the paper has; recomputed: '' where nothing could be; all as text, digits as printed.
+    claimed: what the paper has; recomputed: '' where nothing could be; all as text, digits as printed.
     """
 
     paper: int
@@ -31,14 +31,14 @@ class Row(NamedTuple):
     quantity: str
     stated: str
     needs: str
-    says: str
+    claimed: str
     recomputed: str
     verdict: str
     reason: str
 
 
-class Found(NamedTuple):
-    """What the data say of one claim."""
+class Recount(NamedTuple):
+    """One claim counted again in the data. recomputed: as the rows show it."""
 
     recomputed: str
     agrees: bool
@@ -69,28 +69,30 @@ class Sheet:
         self.paper, self.needs, self.facts, self.why = paper, DATASETS[dataset], facts, why
         self.rows: list[Row] = []
 
-    def own(self, place: str, quantity: str, says: str, recomputed: str, agrees: bool, reason: str = "") -> None:
+    def own(self, place: str, quantity: str, claimed: str, recomputed: str, agrees: bool, reason: str = "") -> None:
         """A row that the paper's own numbers decide."""
         verdict = AGREES if agrees else CONTRADICTS
-        self.rows.append(Row(self.paper, place, quantity, "printed", "nothing", says, recomputed, verdict, reason))
+        self.rows.append(Row(self.paper, place, quantity, "printed", "nothing", claimed, recomputed, verdict, reason))
 
-    def claim(self, place: str, quantity: str, says: str, judge: Callable[..., Found], stated: str = "printed") -> None:
+    def claim(
+        self, place: str, quantity: str, claimed: str, judge: Callable[..., Recount], stated: str = "printed"
+    ) -> None:
         """A row that the data decide: judge(facts) is called where there are any."""
-        found = Found("", False, self.why) if self.facts is None else judge(self.facts)
-        verdict = UNCHECKED if self.facts is None else AGREES if found.agrees else DIFFERS
-        head = (self.paper, place, quantity, stated, self.needs, says)
-        self.rows.append(Row(*head, found.recomputed, verdict, found.reason))
+        recount = Recount("", False, self.why) if self.facts is None else judge(self.facts)
+        verdict = UNCHECKED if self.facts is None else AGREES if recount.agrees else DIFFERS
+        head = (self.paper, place, quantity, stated, self.needs, claimed)
+        self.rows.append(Row(*head, recount.recomputed, verdict, recount.reason))
 
     def count(
-        self, place: str, quantity: str, says: int, counted: Callable[..., int], reason: str = "", stated="printed"
+        self, place: str, quantity: str, claimed: int, counted: Callable[..., int], reason: str = "", stated="printed"
     ) -> None:
         """A claim that is a whole number, right only when equal. reason: shown where it differs."""
 
-        def judge(facts) -> Found:
+        def judge(facts) -> Recount:
             n = counted(facts)
-            return Found(f"{n:,}", n == says, "" if n == says else reason)
+            return Recount(f"{n:,}", n == claimed, "" if n == claimed else reason)
 
-        self.claim(place, quantity, f"{says:,}", judge, stated)
+        self.claim(place, quantity, f"{claimed:,}", judge, stated)
 
 
 def percent(share: float) -> str:

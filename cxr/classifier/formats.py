@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from cxr.classifier.settings import Settings
 from cxr.core.findings import SLUGS
-from cxr.core.formats import Format
+from cxr.core.formats import Format, recorded
 from cxr.core.guard import SplitId
 
 
@@ -17,23 +18,11 @@ class SelectionSplit(SplitId):
     select_on: list[str] = Field(description="slugs of the findings whose mean validation AUC selects the best epoch")
 
 
-class Model(Format):
+class Model(recorded(Settings)):
     """model.json: what rebuilds the net, and what it was trained on."""
 
-    net: str = Field(description="backbone: densenet_small, or one of torchvision's models")
     findings: list[str] = Field(description="slugs of the findings, in the order of the net's outputs")
     classes: int = Field(description="outcomes of a finding: 2, or 3 where uncertain is one of its own")
-    size: int = Field(description="side of an image, pixels")
-    view: Literal["frontal", "lateral", "all"] = Field(description="projections trained and tested on")
-    weights: str = Field(description="start: imagenet, none or a file")
-    epochs: int = Field(description="number of epochs")
-    batch: int = Field(description="images a step")
-    lr: float = Field(description="learning rate")
-    average: float = Field(description="decay of the running average of the weights, 0: none")
-    crop_min: float = Field(description="least share of the area that a random crop keeps, 0 to 1")
-    flip: float = Field(description="probability of a mirror image, 0 to 1")
-    rotate: float = Field(description="largest rotation, degrees")
-    seed: int = Field(description="seed of weights, batches and augmentation")
     select_on: list[str] = Field(description="slugs of the findings whose mean validation AUC selects the best epoch")
     best_epoch: int = Field(description="epoch of the kept weights, from 1")
     split_sha256: str = Field(description="SHA-256 of the split's table")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ import pandas as pd
 from cxr.classifier import objectives
 from cxr.classifier.formats import Model, SelectionSplit
 from cxr.classifier.net import Classifier, classes_of, predict, targets_and_weights
-from cxr.classifier.train import Labelled, Settings, fit
+from cxr.classifier.settings import Settings
+from cxr.classifier.train import Labelled, fit
 from cxr.core.files import read_table
 from cxr.core.findings import COLUMNS, SLUGS, in_view
 from cxr.core.guard import guard, read_split
@@ -25,9 +25,6 @@ from cxr.training.checkpoints import Checkpoints
 if TYPE_CHECKING:
     import torch
     from lightning_fabric import Fabric
-
-# Options at the values that change nothing: the fingerprint leaves them out (cxr/training/fingerprint.py).
-NEUTRAL = {"view": "all", "average": 0.0, "crop_min": 1.0, "flip": 0.0, "rotate": 0.0, "arm": objectives.BASELINE}
 
 
 class Data(NamedTuple):
@@ -84,12 +81,11 @@ def run(
     settings: Settings,
     *,
     spec: dict,
-    options: dict,
     label: str,
-    epochs: int,
 ) -> Result:
-    """Train on the training images and predict the others. spec: of a control arm, or objectives.BASELINE. options:
-    size, view and weights, for `meta`. Raises ValueError when the loss is no longer finite.
+    """Train on the training images and predict the others. spec: of a control arm, or objectives.BASELINE.
+
+    Raises ValueError when the loss is no longer finite.
     """
     train = data.parts["train"]
     objective = objectives.objective(spec, *targets_and_weights(train.table), data.classes)
@@ -102,17 +98,22 @@ def run(
         objective,
         settings,
         label=label,
-        epochs=epochs,
+        select_on=data.split.select_on,
         epoch_images=spec["epoch_images"],
         first_rows=np.flatnonzero(train.table["synthetic"]) if spec["lead"] else None,
     )
     predictions = [predicted(fabric, trained.net, data.parts[name]) for name in ("valid", "test")]
-    digest = data.split.sha256
-    meta = {"net": "DenseNet121", "findings": list(SLUGS), "classes": data.classes} | options | {"epochs": epochs}
-    meta |= dataclasses.asdict(settings)
-    meta |= {"best_epoch": trained.best_epoch, "split_sha256": digest, "train_images": len(train.table)}
-    table = pd.concat(predictions, ignore_index=True).assign(split_sha256=digest)
-    return Result(trained.net, trained.history, table, Model(**meta))
+    table = pd.concat(predictions, ignore_index=True).assign(split_sha256=data.split.sha256)
+    meta = Model(
+        **settings.model_dump(),
+        findings=list(SLUGS),
+        classes=data.classes,
+        select_on=data.split.select_on,
+        best_epoch=trained.best_epoch,
+        split_sha256=data.split.sha256,
+        train_images=len(train.table),
+    )
+    return Result(trained.net, trained.history, table, meta)
 
 
 def predicted(fabric: Fabric, net: Classifier, part: Labelled) -> pd.DataFrame:

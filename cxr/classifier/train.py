@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from cxr.classifier.net import Classifier, predict, targets_and_weights
+from cxr.classifier.settings import Settings
 from cxr.core.findings import SLUGS, columns_of
 from cxr.training import loop
 from cxr.training.average import copy_of, update_average
@@ -28,22 +28,6 @@ from cxr.training.machine import generator, restore
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-@dataclass(frozen=True)
-class Settings:
-    """average: decay of the running average. crop_min, flip, rotate: as in batches.affine. select_on: findings whose
-    mean validation AUC chooses the epoch; where there is none, the validation loss does.
-    """
-
-    batch: int
-    lr: float
-    average: float
-    crop_min: float
-    flip: float
-    rotate: float
-    seed: int
-    select_on: Sequence[str]
 
 
 class Labelled(NamedTuple):
@@ -114,6 +98,7 @@ def rows_by_step(
 class ClassifierTraining(loop.Training):
     """Adam on an objective; the epoch with the best validation is kept in `best`.
 
+    select_on: findings whose mean validation AUC chooses the epoch; where there is none, the validation loss does.
     warmup_share: epochs that end within this share of the training are never the best.
     """
 
@@ -128,16 +113,16 @@ class ClassifierTraining(loop.Training):
         objective: nn.Module,
         settings: Settings,
         *,
-        epochs: int,
+        select_on: Sequence[str],
         steps: int,
         first_rows: np.ndarray | None,
     ) -> None:
         self.cure = f"lower classifier.lr (now {settings.lr:g})"
         self.fabric, self.net, self.images, self.valid, self.settings = fabric, net, train.images, valid, settings
-        self.epochs, self.steps = epochs, steps
+        self.select_on, self.epochs, self.steps = select_on, settings.epochs, steps
         n = len(train.table)
         self.warmup_share = max(objective.warmup_share, 0.0 if first_rows is None else len(first_rows) / n)
-        self.rows_at = rows_by_step(n, settings.batch, settings.seed, epochs * steps, first_rows)
+        self.rows_at = rows_by_step(n, settings.batch, settings.seed, self.epochs * steps, first_rows)
         optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, betas=(0.9, 0.999), fused=True)
         self.model, self.optimiser = fabric.setup(net, optimiser)
         self.objective = objective.to(fabric.device)
@@ -185,8 +170,8 @@ class ClassifierTraining(loop.Training):
 
     def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
         scores = predict(self.fabric, self.averaged, self.valid.images, after=keep)
-        loss, mean_auc = validation(scores, self.valid.table, self.settings.select_on)
-        score = mean_auc if self.settings.select_on else -loss
+        loss, mean_auc = validation(scores, self.valid.table, self.select_on)
+        score = mean_auc if self.select_on else -loss
         if score > self.best["score"] and epoch / self.epochs > self.warmup_share:
             self.best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(self.averaged.state_dict())}
         return {"train_loss": means["loss"], "valid_loss": loss, "valid_macro_auc": mean_auc}
@@ -209,17 +194,19 @@ def fit(
     settings: Settings,
     *,
     label: str,
-    epochs: int,
+    select_on: Sequence[str],
     epoch_images: int | None = None,
     first_rows: np.ndarray | None = None,
 ) -> Trained:
-    """Train `net`. epoch_images: length of an epoch, in whole batches; by default all training images. first_rows: rows
-    of `train` that the training begins with, as in rows_by_step. Raises ValueError when the loss is no longer finite.
+    """Train `net`. select_on: as in ClassifierTraining. epoch_images: length of an epoch, in whole batches; by default
+    all training images. first_rows: rows of `train` that the training begins with, as in rows_by_step.
+
+    Raises ValueError when the loss is no longer finite.
     """
     steps = max(1, (epoch_images or len(train.table)) // settings.batch)
     training = ClassifierTraining(
-        fabric, net, train, valid, objective, settings, epochs=epochs, steps=steps, first_rows=first_rows
+        fabric, net, train, valid, objective, settings, select_on=select_on, steps=steps, first_rows=first_rows
     )
-    done = loop.run(training, checkpoints, label=label, epochs=epochs, steps=steps, batch=settings.batch)
+    done = loop.run(training, checkpoints, label=label, epochs=settings.epochs, steps=steps, batch=settings.batch)
     net.load_state_dict(training.best["weights"])
     return Trained(net, done.history, training.best["epoch"])

@@ -185,10 +185,13 @@ def read_json(path: str | os.PathLike, stage: str | None, model: type[Model]) ->
         first = error.errors(include_url=False)[0]
         if first["type"] == "json_invalid":
             raise unreadable(path, "JSON", stage, error) from error
-        raise ValueError(f"{path}: {_wrong_key(first)}; {_cure(stage)}") from error
+        raise ValueError(f"{path}: {wrong_key(first)}; {_cure(stage)}") from error
 
 
-def _wrong_key(error: ErrorDetails) -> str:
+def wrong_key(error: ErrorDetails) -> str:
+    """What is wrong with a value of a Format, with its key."""
+    if error["type"] == "value_error":  # a validator of ours has named the key
+        return str(error["ctx"]["error"])
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "missing":
         return f"{key!r} is missing"

@@ -1,14 +1,30 @@
 """The base of every JSON artefact's model: one class writes a file, reads it and documents it.
 
-A package's own models stand in its formats.py, beside the code that writes the file. No torch there.
+A package's own models stand in its formats.py, beside the code that writes the file. A training's Settings are such a
+model too: they declare its options once, for the command line, the training and the files. No torch there.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Collection
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 
 class Format(BaseModel):
     """One JSON object. Its fields stand in the order of the file. A field with a default may be absent from a file."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def recorded(settings: type[Format], absent: Collection[str] = ()) -> Any:
+    """The base of a file that holds a training's settings: their fields without the defaults of its options.
+
+    So a file from which one is missing is refused. absent: fields that a file may lack.
+    """
+    fields: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        kind, default = (field.annotation | None, None) if name in absent else (field.annotation, ...)  # type: ignore[operator]
+        fields[name] = (Annotated[kind, Field(description=field.description), *field.metadata], default)
+    return create_model(settings.__name__, __base__=Format, **fields)

@@ -12,18 +12,6 @@ from __future__ import annotations
 
 import torch
 
-POLICIES = ("color", "translation", "cutout")
-
-
-def parse(policy: str) -> tuple[str, ...]:
-    """'color,translation' -> its parts, in the order in which they are applied; 'none' -> (). Raises ValueError."""
-    parts = [] if policy == "none" else policy.split(",")
-    if wrong := sorted(set(parts) - set(POLICIES)):
-        raise ValueError(
-            f"gan.diffaugment: {wrong[0]!r} is not one of {', '.join(POLICIES)}; join them by commas, or none"
-        )
-    return tuple(part for part in POLICIES if part in parts)
-
 
 def draw(n: int, size: int, stream: torch.Generator) -> dict[str, torch.Tensor]:
     """The random numbers of n images, N each (shift and corner N x 2, in pixels). The same numbers are drawn whatever

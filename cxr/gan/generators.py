@@ -17,33 +17,31 @@ import pandas as pd
 
 from cxr.core.findings import finding, in_view, slug
 
-MODES = ("per_finding", "pooled", "conditional")
-
 
 def members(generator: str) -> list[str]:
     """The slugs of a generator's findings, in the order of its label vector. Raises ValueError for an unknown finding
     and for one that stands twice.
     """
-    found = [slug(finding(name)) for name in generator.split("+")]
-    if len(set(found)) < len(found):
+    slugs = [slug(finding(name)) for name in generator.split("+")]
+    if len(set(slugs)) < len(slugs):
         raise ValueError(f"gan_runs.generators: {generator} names a finding twice; name each once")
-    return found
+    return slugs
 
 
 def check(generator: str, mode: str) -> list[str]:
     """The generator's findings. Raises ValueError when its name and gan.mode don't fit each other."""
-    found = members(generator)
-    if mode == "per_finding" and len(found) > 1:
+    slugs = members(generator)
+    if mode == "per_finding" and len(slugs) > 1:
         raise ValueError(
             f"gan.mode = per_finding, but gan_runs.generators has {generator}: "
-            f"list {', '.join(found)} one by one, or set gan.mode to pooled or conditional"
+            f"list {', '.join(slugs)} one by one, or set gan.mode to pooled or conditional"
         )
-    if mode != "per_finding" and len(found) == 1:
+    if mode != "per_finding" and len(slugs) == 1:
         raise ValueError(
             f"gan.mode = {mode}, but gan_runs.generators has {generator} alone: join the findings of one generator "
             f"by +, as [pneumonia+lung_lesion], or set gan.mode to per_finding"
         )
-    return found
+    return slugs
 
 
 def generator_of(name: str, generators: Sequence[str]) -> str:
@@ -58,7 +56,7 @@ def generator_of(name: str, generators: Sequence[str]) -> str:
 
 
 def folder(root: Path, name: str, generators: Sequence[str]) -> Path:
-    """Where what was found of a finding's generated X-rays lies: one folder below its generator's where that serves
+    """The folder of a finding's results: one level below its generator's where that serves
     several findings.
     """
     generator = generator_of(name, generators)

@@ -25,9 +25,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from cxr.gan.formats import GRID
 from cxr.training.machine import generator, seeded
-
-GRID = 8  # a sample grid is GRID x GRID images
 
 
 def levels(size: int) -> int:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,7 +24,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from cxr.gan import diffaugment, selection
-from cxr.gan.nets import GRID, beside_image, beside_noise, build, generate, grid
+from cxr.gan.formats import GRID
+from cxr.gan.nets import beside_image, beside_noise, build, generate, grid
+from cxr.gan.settings import Settings, augmentations
 from cxr.training import loop
 from cxr.training.average import copy_of, update_average
 from cxr.training.batches import Images, affine, order, warp
@@ -34,34 +35,6 @@ from cxr.training.machine import generator, restore
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-@dataclass(frozen=True)
-class Settings:
-    """sample_every: epochs between two looks at the generator. average: decay of the generator's running average.
-    patience, stop_diversity: as in selection.stop. gain: as in nets.initialise. diffaugment: as in diffaugment.parse.
-    """
-
-    batch: int
-    lr: float
-    beta1: float
-    z_dim: int
-    width: int
-    channels: int
-    flip: float
-    seed: int
-    sample_every: int
-    average: float = 0.0
-    patience: int = 0
-    stop_diversity: float = 0.0
-    label_smoothing: float = 0.0
-    spectral_norm: bool = False
-    saturating: bool = False
-    gain: float = 1.0
-    diffaugment: str = "none"
-
-    def __post_init__(self) -> None:
-        diffaugment.parse(self.diffaugment)
 
 
 class Trained(NamedTuple):
@@ -115,7 +88,7 @@ class GanTraining(loop.Training):
         s = self.settings = settings
         self.cure = f"lower gan.lr (now {s.lr:g}), or train fewer epochs (gan.epochs)"
         self.fabric, self.images, self.steps, self.select = fabric, images, steps, kept_back is not None
-        self.policy = diffaugment.parse(s.diffaugment)
+        self.policy = augmentations(s.diffaugment)
         labels = 0 if vectors is None else vectors.shape[1]
         self.g, self.d = build(
             images.size, s.z_dim, s.width, s.channels, s.seed, labels=labels, bounded=s.spectral_norm, gain=s.gain
@@ -244,7 +217,6 @@ def fit(
     settings: Settings,
     *,
     label: str,
-    epochs: int,
     vectors: np.ndarray | None = None,
     kept_back: Images | None = None,
 ) -> Trained:
@@ -260,7 +232,7 @@ def fit(
     batch = min(settings.batch, n)
     training = GanTraining(fabric, images, settings, n // batch, vectors, kept_back)
     history, trained, stopped = loop.run(
-        training, checkpoints, label=label, epochs=epochs, steps=n // batch, batch=batch
+        training, checkpoints, label=label, epochs=settings.epochs, steps=n // batch, batch=batch
     )
     if trained not in training.grids:  # the last look is no part of the state: a longer training has none there
         measures = training.look(trained)

@@ -119,16 +119,16 @@ def synthetic_rows(
     projection: str,
     drawn: pd.DataFrame | None = None,
     *,
-    known: bool = True,
+    made_for_finding: bool = True,
 ) -> pd.DataFrame:
     """Label rows for n synthetic images of one finding (a slug), as in the label table, with synthetic = True.
 
     labels: masked - only the finding itself counts in the loss (weight 1, target 1), the other 13 have weight 0;
     one_hot - the other 13 count as absent (the paper's reading; false wherever the image shows more);
-    sampled - targets and weights of `drawn`, n real training rows. known: whether the image is made to show the
-    finding; a pooled generator's is not, and its sampled labels stay as drawn. Where uncertain is a class of its own
-    (columns uncertain.<slug>), only sampled labels may be of it. projection: the view that the generator was trained
-    on, which may be 'all'.
+    sampled - targets and weights of `drawn`, n real training rows. made_for_finding: whether the image is made to show
+    the finding; a pooled generator's is not, and its sampled labels stay as drawn. Where uncertain is a class of its
+    own (columns uncertain.<slug>), only sampled labels may be of it. projection: the view that the generator was
+    trained on, which may be 'all'.
     """
     assert labels in LABELLINGS, labels
     target = np.zeros((n, len(SLUGS)), np.float32)
@@ -139,7 +139,7 @@ def synthetic_rows(
         target = drawn[[f"target.{s}" for s in SLUGS]].to_numpy(np.float32, copy=True)
         weight = drawn[[f"weight.{s}" for s in SLUGS]].to_numpy(np.float32, copy=True)
         uncertain = drawn[third].to_numpy(np.float32, copy=True)
-    if known or labels != "sampled":
+    if made_for_finding or labels != "sampled":
         k = SLUGS.index(finding)
         target[:, k] = weight[:, k] = 1
     name = [f"synthetic/{finding}/{i:06d}" for i in range(n)]

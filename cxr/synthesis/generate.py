@@ -63,7 +63,7 @@ def synthesise(
             many = min(1024, n - start)
             yield from nets.generate(g, many, meta.z_dim, *key, start, device=fabric.device, labels=part)
 
-    return images(), balance.synthetic_rows(name, n, labels, train, meta.view, drawn, known=not pooled)
+    return images(), balance.synthetic_rows(name, n, labels, train, meta.view, drawn, made_for_finding=not pooled)
 
 
 def enrich(

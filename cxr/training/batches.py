@@ -38,9 +38,9 @@ class Images:
         where = np.full(len(ids), -1)
         rows = np.zeros(len(ids), np.int64)
         for number, store in enumerate(self.stores):
-            known = np.isin(ids, store.index["image_id"].to_numpy(object)) & (where < 0)
-            where[known] = number
-            rows[known] = store.rows(ids[known])
+            in_store = np.isin(ids, store.index["image_id"].to_numpy(object)) & (where < 0)
+            where[in_store] = number
+            rows[in_store] = store.rows(ids[in_store])
         if (where < 0).any():
             raise ValueError(
                 f"{(where < 0).sum()} images are in no store, the first is {ids[where < 0][0]!r}; run resize again"
@@ -65,8 +65,8 @@ class Images:
     def _read(self, chosen: np.ndarray) -> np.ndarray:
         images = np.empty((len(chosen), 1, self.size, self.size), np.uint8)
         for number, store in enumerate(self.stores):
-            mine = np.flatnonzero(self.where[chosen] == number)
-            images[mine, 0] = store.images[self.rows[chosen[mine]]]
+            places = np.flatnonzero(self.where[chosen] == number)
+            images[places, 0] = store.images[self.rows[chosen[places]]]
         return images
 
     def gather(self, chosen: torch.Tensor) -> torch.Tensor:

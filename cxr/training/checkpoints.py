@@ -27,8 +27,8 @@ KEPT = 2  # states of a training; the older one is for when the newer is torn
 
 def states(folder: Path) -> dict[int, Path]:
     """The states in a training's folder by position (steps), ascending."""
-    found = {int(m[1]): p for p in folder.glob("state-*") if (m := re.fullmatch(r"state-(\d+)\.safetensors", p.name))}
-    return dict(sorted(found.items()))
+    names = ((re.fullmatch(r"state-(\d+)\.safetensors", path.name), path) for path in folder.glob("state-*"))
+    return dict(sorted((int(match[1]), path) for match, path in names if match))
 
 
 def exclusive(path: Path) -> IO | None:

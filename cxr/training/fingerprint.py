@@ -2,7 +2,7 @@
 
 {"inputs": {name: sum of its content}, "code": {file: digest}, "params": options, "machine": its kind}. The code is what
 a stage may use of this package, as syntax trees. What shapes no result does not count: comments, docstrings, the words
-of errors and descriptions, the names of modules, and options at the values that change nothing.
+of errors and descriptions, the ranges of settings, the names of modules, and options at the values that change nothing.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class _Reduced(ast.NodeTransformer):
         return None if printed else self.generic_visit(node)
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
-        return None if node.arg == "description" else self.generic_visit(node)
+        """Without a setting's words and range: its value counts, among the parameters."""
+        return None if node.arg in ("description", "ge", "le") else self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         """Without the tables of neutral values."""

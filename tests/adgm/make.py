@@ -10,7 +10,7 @@ import torch
 from cxr.adgm import samples
 from cxr.adgm.labelled import Draw, draw_labels
 from cxr.adgm.nets import ADGM
-from cxr.adgm.run import TRAININGS, Result, run
+from cxr.adgm.run import TRAININGS, Cohort, Result, run
 from cxr.adgm.settings import Settings
 from cxr.core.findings import CLASSES
 from cxr.core.store import open_store
@@ -21,7 +21,8 @@ TINY = {"size": 17, "z_dim": 3, "a_dim": 2}
 FIT = {
     "variant": "corrected", "classes": 2, "labels": 8, "draw": 0, "batch": 6, "lr": 1e-3, "weight_decay": 1e-5,
     "beta": 1.0, "warmup_epochs": 2.0, "likelihood_weight": 0.1, "dropout": 0.2, "flip": 0.5, "rotate": 15.0,
-    "scale": (0.8, 1.2), "shift": 0.05, "average": 0.9, "predict_samples": 2, "prior": "uniform", "seed": 3, **TINY,
+    "scale_min": 0.8, "scale_max": 1.2, "shift": 0.05, "average": 0.9, "predict_samples": 2, "prior": "uniform",
+    "seed": 3, **TINY,
 }  # fmt: skip
 
 
@@ -61,11 +62,11 @@ def draw_of(data: Path, chosen: Settings) -> Draw:
 
 def fit(data: Path, checkpoints: Checkpoints, epochs: int, **other) -> Result:
     """A run on the fixture `data`, with a short training of the samples' reader."""
-    chosen = settings(**other)
+    chosen = settings(epochs=epochs, **other)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "READER_STEPS", 1)
         store = open_store(data / "stores" / "17")
-        return run(fabric("32-true"), draw_of(data, chosen), store, chosen, checkpoints, epochs=epochs)
+        return run(fabric("32-true"), Cohort(draw_of(data, chosen), store, ""), chosen, checkpoints)
 
 
 def assert_same(one: Result, other: Result) -> None:

@@ -55,7 +55,7 @@ def test_stage_writes_what_evaluate_reads(data, tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "READER_STEPS", 1)
     paths = {"model": tmp_path / "model", "predictions": tmp_path / "p.parquet", "report": tmp_path / "report"}
     given = {"records": data / "records.parquet", "store": data / "stores" / "17", "split": data}
-    given |= {k: v for k, v in FIT.items() if k != "scale"} | {"classes": 3, "labels": 3, "epochs": 1}
+    given |= FIT | {"classes": 3, "labels": 3, "epochs": 1}
     stage(**given, **paths, state=tmp_path / "state")
     with pytest.raises(ValueError, match="holds images of 17 px, not of adgm.size = 21"):
         stage(**given | {"size": 21}, **paths, state=tmp_path / "state")
@@ -65,7 +65,7 @@ def test_stage_writes_what_evaluate_reads(data, tmp_path, monkeypatch):
     assert Image.open(paths["report"] / "samples.png").size == (8 * 17, 3 * 17)
     assert (paths["model"] / "model.safetensors").is_file()
     info = json.loads((paths["model"] / "model.json").read_text())
-    assert info["n_labelled"] == 9 and info["prior"] == [1 / 3] * 3 and "threshold" not in info
+    assert info["n_labelled"] == 9 and info["class_shares"] == [1 / 3] * 3 and "threshold" not in info
 
 
 def test_agreement_tells_a_decoder_that_knows_the_classes_from_one_that_does_not(data):

@@ -125,8 +125,8 @@ def test_reasons_name_the_true_count(full):
 def test_every_number_of_table_1_is_a_row(full):
     for finding, printed in TABLE_1.items():
         for state, n, percent in zip(audit_chexpert.HEADINGS, printed[::2], printed[1::2], strict=True):
-            assert full[1, f"{finding}, {state}"].says == f"{n:,}"
-            assert percent is None or full[1, f"{finding}, {state}, percent"].says == f"{percent} %"
+            assert full[1, f"{finding}, {state}"].claimed == f"{n:,}"
+            assert percent is None or full[1, f"{finding}, {state}, percent"].claimed == f"{percent} %"
 
 
 def test_rare_findings_against_a_plain_count(published, full):
@@ -134,7 +134,7 @@ def test_rare_findings_against_a_plain_count(published, full):
     rare = frame[list(papers.RARE)] == 1
     either, frontal = rare.any(axis=1), frame["projection"] == "frontal"
     row = full[1, "images with one of the three rare findings"]
-    assert (row.says, row.recomputed) == ("30,008", f"{either.sum():,}")
+    assert (row.claimed, row.recomputed) == ("30,008", f"{either.sum():,}")
     assert f"{(either & frontal).sum():,} are frontal" in row.reason and f"{rare.all(axis=1).sum():,} all" in row.reason
     assert f"{(rare['Pneumonia'] & rare['Lung Lesion']).sum():,} are Pneumonia and Lung Lesion" in row.reason
     n = (rare["Pneumonia"] & frontal).sum()

@@ -2,8 +2,6 @@
 matters.
 """
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +12,8 @@ from torchvision.models import densenet121
 
 from cxr.classifier import net as classifier_net
 from cxr.classifier.objectives import BASELINE, CrossEntropy, MultiClass, objective
-from cxr.classifier.train import Labelled, Settings, Trained, auc, fit, validation
+from cxr.classifier.settings import Settings
+from cxr.classifier.train import Labelled, Trained, auc, fit, validation
 from cxr.core import findings
 from cxr.core.findings import SLUGS
 from cxr.core.store import open_store, write_store
@@ -91,16 +90,15 @@ def data(tmp_path):
     return [Labelled(part, Images([store], part["image_id"])) for part in parts]
 
 
-SETTINGS = Settings(
-    batch=16, lr=1e-2, average=0.5, crop_min=0.8, flip=0.5, rotate=5.0, seed=1, select_on=["no_finding"]
-)
+SETTINGS = Settings(batch=16, lr=1e-2, average=0.5, crop_min=0.8, flip=0.5, rotate=5.0, seed=1)
 
 
 def train(data, folder, epochs, *, objective=None, outputs=14, first_rows=None, **changes) -> Trained:
     torch.manual_seed(0)
     return fit(
         fabric("32-true"), Small(outputs), *data, Checkpoints(folder, {}, 60), objective or CrossEntropy(),
-        dataclasses.replace(SETTINGS, **changes), label="baseline", epochs=epochs, first_rows=first_rows,
+        SETTINGS.model_copy(update=changes | {"epochs": epochs}), label="baseline",
+        select_on=["no_finding"], first_rows=first_rows,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from cxr.core.files import Progress, read_json, write_json
-from cxr.core.formats import Format
+from cxr.core.formats import Format, recorded
 from tests.make import example
 
 PACKAGES = ("adgm", "classifier", "cohort", "data", "evaluation", "fidelity", "gan", "synthesis")
@@ -79,3 +79,31 @@ def test_a_wrong_file_is_one_line_with_its_first_wrong_key_and_the_cure(tmp_path
     with pytest.raises(ValueError) as error:
         read_json(path, "stage", Whole)
     assert str(error.value) == f"{path}: {message}; `dvc repro -f stage` makes it again"
+
+
+class Settings(Format):
+    """A training's settings."""
+
+    lr: float = Field(0.1, ge=0, description="step length")
+    noise: float = Field(0.0, ge=0, description="added")
+
+
+class Recorded(recorded(Settings, absent={"noise"})):
+    """A file that holds them."""
+
+    net: str = Field(description="kind of net")
+
+
+def test_a_file_holds_its_trainings_settings_each_given(tmp_path):
+    path = tmp_path / "x.json"
+    for given in ({"lr": 0.2}, {"lr": 0.2, "noise": 0.5}):
+        write_json(path, Recorded(**given, net="a"))
+        assert json.loads(path.read_text()) == given | {"net": "a"}
+        assert read_json(path, "stage", Recorded).noise == given.get("noise")
+    for wrong, message in (
+        ({}, "'lr' is missing"),
+        ({"lr": -1.0}, "lr is -1.0; it should be greater than or equal to 0"),
+    ):
+        path.write_text(json.dumps(wrong | {"net": "a"}))
+        with pytest.raises(ValueError, match=message):
+            read_json(path, "stage", Recorded)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cxr.gan import diffaugment
+from cxr.gan.settings import AUGMENTATIONS, augmentations
 from cxr.training.machine import generator
 
 
@@ -28,7 +29,7 @@ def looped(image: np.ndarray, drawn: dict, k: int) -> np.ndarray:
 def test_it_is_the_loop(channels):
     images = torch.rand(6, channels, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     drawn = diffaugment.draw(6, 16, generator(1))
-    found = diffaugment.apply(images, drawn, diffaugment.POLICIES).numpy()
+    found = diffaugment.apply(images, drawn, AUGMENTATIONS).numpy()
     for k in range(6):
         assert found[k] == pytest.approx(looped(images[k].numpy(), drawn, k), abs=1e-5)
 
@@ -37,7 +38,7 @@ def test_the_same_key_gives_the_same_transform_and_another_another():
     x = torch.rand(8, 1, 16, 16)
 
     def once(*key: int) -> torch.Tensor:
-        return diffaugment.apply(x, diffaugment.draw(8, 16, generator(*key)), diffaugment.POLICIES)
+        return diffaugment.apply(x, diffaugment.draw(8, 16, generator(*key)), AUGMENTATIONS)
 
     assert torch.equal(once(0, 7, 3, 2), once(0, 7, 3, 2))
     assert not torch.equal(once(0, 7, 3, 2), once(0, 7, 3, 3)) and not torch.equal(once(0, 7, 3, 2), once(0, 7, 4, 2))
@@ -62,7 +63,7 @@ def test_a_pixels_gradient_is_one_where_it_is_seen_and_none_where_it_is_cut():
 
 
 def test_policies():
-    assert diffaugment.parse("none") == ()
-    assert diffaugment.parse("cutout,color") == ("color", "cutout")
+    assert augmentations("none") == ()
+    assert augmentations("cutout,color") == ("color", "cutout")
     with pytest.raises(ValueError, match="gan.diffaugment: 'colour' is not one of color, translation, cutout"):
-        diffaugment.parse("cutout,colour")
+        augmentations("cutout,colour")

@@ -1,6 +1,5 @@
 """The DCGAN's training: the loss, which generator is kept, when it stops, and that it repeats and resumes exactly."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from cxr.core.store import open_store, write_store
 from cxr.gan import nets, selection
 from cxr.gan import train as dcgan_train
+from cxr.gan.settings import Settings
 from cxr.training.average import copy_of
 from cxr.training.batches import Images
 from cxr.training.checkpoints import Checkpoints
@@ -38,15 +38,14 @@ def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
 
 
-SETTINGS = dcgan_train.Settings(
-    batch=8, lr=2e-3, beta1=0.5, z_dim=8, width=8, channels=1, flip=0.5, sample_every=2, seed=3
-)
+SETTINGS = Settings(batch=8, lr=2e-3, beta1=0.5, z_dim=8, width=8, channels=1, flip=0.5, sample_every=2, seed=3)
 
 
 def train(blobs, folder, epochs, minutes=60, **changes) -> dcgan_train.Trained:
     given = {name: changes.pop(name) for name in ("vectors", "kept_back") if name in changes}
-    checkpoints, settings = Checkpoints(folder, {}, minutes=minutes), dataclasses.replace(SETTINGS, **changes)
-    return dcgan_train.fit(fabric("32-true"), blobs, checkpoints, settings, label="gan", epochs=epochs, **given)
+    settings = SETTINGS.model_copy(update=changes | {"epochs": epochs})
+    checkpoints = Checkpoints(folder, {}, minutes=minutes)
+    return dcgan_train.fit(fabric("32-true"), blobs, checkpoints, settings, label="gan", **given)
 
 
 EVERYTHING = {

@@ -60,7 +60,7 @@ def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
             if column != "severity":
                 table[column] = MARKUP
         table.assign(path="a.jpg").to_csv(file, index=False)
-    texts = dict.fromkeys(("place", "quantity", "stated", "says", "recomputed", "reason"), MARKUP)
+    texts = dict.fromkeys(("place", "quantity", "stated", "claimed", "recomputed", "reason"), MARKUP)
     pd.read_csv(run.audit / "audit.csv").assign(**texts).to_csv(run.audit / "audit.csv", index=False)
     pd.read_csv(run.audit / "data.csv").assign(why=MARKUP).to_csv(run.audit / "data.csv", index=False)
     table1 = pd.read_csv(run.explore / "table1.csv").assign(remark=MARKUP)

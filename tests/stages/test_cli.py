@@ -7,10 +7,13 @@ import sys
 from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field, field_validator
 from typer import Option
 
+from cxr.core.formats import Format
 from stages.__main__ import STAGES, TOOLS
 from stages.cli import located, main, state_dir
+from stages.options import takes_settings
 from tests.closure import ROOT
 
 got = {}
@@ -67,6 +70,70 @@ def test_what_is_wrong_is_one_line_and_exit_1(words, message, capsys):
         main(command, words.split())
     error = capsys.readouterr().err
     assert end.value.code == 1 and message in error and error.count("\n") == 1
+
+
+class Settings(Format):
+    """Of every kind that a training has."""
+
+    variant: Literal["plain", "bounded"] = Field(description="which one")
+    channels: Literal[1, 3] = Field(1, description="of an image")
+    lr: float = Field(1e-3, ge=0.0, le=1.0, description="step length")
+    warmup: float = Field(0.0, ge=0.0, description="epochs until it counts")
+    batch_size: int = Field(4, ge=2, description="images in a step")
+    bounded: bool = Field(False, description="bound the weights")
+    parts: str = Field("none", description="none, or some of a,b")
+
+    @field_validator("parts")
+    @classmethod
+    def _check(cls, value: str) -> str:
+        if value == "c":
+            raise ValueError("net.parts: 'c' is not one of a, b")
+        return value
+
+
+@takes_settings
+def training(name: Annotated[str, Option()], settings: Settings, draws: int = 2) -> None:
+    """Train it."""
+    got.update(name=name, settings=settings, draws=draws)
+
+
+def test_each_field_of_settings_is_an_option():
+    words = "--name x --variant bounded --channels 3 --batch_size 8 --bounded --lr 1"
+    with pytest.raises(SystemExit) as end:
+        main(training, words.split())
+    assert not end.value.code and (got["name"], got["draws"]) == ("x", 2)
+    assert got["settings"] == Settings(variant="bounded", channels=3, lr=1.0, batch_size=8, bounded=True, parts="none")
+    training(name="y", variant="plain")  # as from Python
+    assert got["settings"].model_dump() == Settings(variant="plain").model_dump()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--variant other", "'other' is not one of 'plain', 'bounded'"),
+        ("--variant plain --channels 2", "'2' is not one of '1', '3'"),
+        ("--variant plain --lr 1.5", "'--lr': Input should be less than or equal to 1"),
+        ("--variant plain --warmup inf", "error: warmup is inf; it should be a finite number"),
+        ("--variant plain --batch_size 1", "'--batch-size': Input should be greater than or equal to 2"),
+        ("--variant plain --batch_size many", "'--batch-size': Input should be a valid integer"),
+        ("--variant plain --parts c", "error: net.parts: 'c' is not one of a, b"),
+        ("", "--variant"),
+    ],
+)
+def test_a_value_that_a_field_refuses_is_one_line_that_names_the_option(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(training, ["--name", "x", *words.split()])
+    error = capsys.readouterr().err
+    assert end.value.code == 1 and message in error and error.count("\n") == 1, error
+    assert re.split("[ _]", words.rpartition("--")[2])[0] in error
+
+
+def test_help_has_a_fields_words_range_and_default(capsys):
+    with pytest.raises(SystemExit):
+        main(training, ["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "step length [default: 0.001; 0.0<=x<=1.0]" in printed and "--settings" not in printed
+    assert "--bounded / --no-bounded" in printed and "which one [required]" in printed
 
 
 def cxr(*words: str) -> subprocess.CompletedProcess:

@@ -62,7 +62,9 @@ def edit(code: Path, name: str, before: str, after: str) -> None:
 
 def reword(code: Path) -> None:
     edit(code, "cxr/gan/train.py", '"""The DCGAN\'s training,', '"""How the DCGAN trains,')
-    edit(code, "cxr/gan/nets.py", "GRID = 8  # a", "GRID = 8  # One")
+    edit(code, "cxr/gan/formats.py", "GRID = 8  # a", "GRID = 8  # One")
+    edit(code, "cxr/gan/settings.py", "length of the noise vector", "numbers in the noise vector")
+    edit(code, "cxr/gan/settings.py", "ge=0.0, le=0.999,", "ge=0.1, le=0.99,")
 
 
 def rename(code: Path) -> None:
@@ -72,27 +74,15 @@ def rename(code: Path) -> None:
 
 
 def add_an_option(code: Path) -> None:
-    edit(code, "cxr/gan/run.py", "NEUTRAL = {", 'NEUTRAL = {\n    "noise": 0.0,')
-    edit(
-        code,
-        "cxr/gan/train.py",
-        '    diffaugment: str = "none"\n',
-        '    diffaugment: str = "none"\n    noise: float = 0.0\n',
-    )
+    edit(code, "cxr/gan/settings.py", "NEUTRAL = {", 'NEUTRAL = {\n    "noise": 0.0,')
+    field = '    noise: float = Field(0.0, ge=0.0, description="added to the images")\n'
+    edit(code, "cxr/gan/settings.py", "    seed: int", field + "    seed: int")
     edit(
         code,
         "cxr/gan/train.py",
         "        fake = self.model_g",
         "        if s.noise:\n            x = x + s.noise\n        fake = self.model_g",
     )
-    edit(
-        code,
-        "cxr/gan/formats.py",
-        "    images: int = Field",
-        '    noise: float = Field(description="added")\n    images: int = Field',
-    )
-    edit(code, "stages/gan.py", "gain, diffaugment,", "gain, diffaugment, noise,")
-    edit(code, "stages/gan.py", "    precision: ", "    noise: Annotated[float, Option()] = 0.0,\n    precision: ")
 
 
 @pytest.fixture(scope="module")

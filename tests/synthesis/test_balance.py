@@ -97,7 +97,7 @@ def test_labels_are_drawn_from_images_with_one_of_the_findings():
     assert set(balance.sources(["pneumonia"], 50, table, rng)["image_id"]) == {"a"}
     drawn = balance.sources(["pneumonia", "edema"], 50, table, rng)
     assert set(drawn["image_id"]) == {"a", "b"}
-    rows = balance.synthetic_rows("pneumonia", 50, "sampled", drawn, "frontal", drawn, known=False)
+    rows = balance.synthetic_rows("pneumonia", 50, "sampled", drawn, "frontal", drawn, made_for_finding=False)
     assert (rows["target.pneumonia"].to_numpy() == drawn["target.pneumonia"].to_numpy()).all()
     with pytest.raises(ValueError, match="fracture: no real training image of the classifier's view"):
         balance.sources(["fracture"], 5, table, rng)

@@ -26,6 +26,7 @@ SHARE = 0.5
 class Settings:
     """average: decay."""
     lr: float
+    share: float = Field(0.5, ge=0.0, le=1.0, description="a share")
     average: float = 0.0
 
 def fit(s):
@@ -81,6 +82,8 @@ SAME = {
     "a comment": changed(train=("# a word", "# another")),
     "an error's words": changed(train=("too large", "lower it")),
     "a printed word": changed(train=('"loss"', '"mean loss"')),
+    "a setting's range": changed(train=("ge=0.0, le=1.0", "ge=0.1")),
+    "a setting's words": changed(train=("a share", "share of all")),
     "a renamed module": renamed("losses", "aims"),
     "a renamed module of a function": renamed("machine", "box"),
     "a renamed entry": renamed("train", "zoo"),

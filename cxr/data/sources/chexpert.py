@@ -45,10 +45,10 @@ def read(tree: Tree) -> pd.DataFrame:
     in both tables.
     """
     parts = [_read_table(tree, name, name.rsplit("/", 1)[-1][:-4]) for name in tables(tree)]
-    both = set(parts[0]["patient_id"]) & set(parts[1]["patient_id"])
-    if both:
+    shared = set(parts[0]["patient_id"]) & set(parts[1]["patient_id"])
+    if shared:
         raise ValueError(
-            f"{len(both):,} patients are in both train.csv and valid.csv ({first_few(sorted(both))}): "
+            f"{len(shared):,} patients are in both train.csv and valid.csv ({first_few(sorted(shared))}): "
             f"training would leak into validation; remove their rows from one of the two"
         )
     table = pd.concat(parts, ignore_index=True)

@@ -67,11 +67,11 @@ def _fill(address: str, part: Path) -> None:
     note = part.with_suffix(".json")
     # Without an ETag or a date the file may have changed.
     if not (
-        part.exists() and note.exists() and remote.about["version"] and json.loads(note.read_text()) == remote.about
+        part.exists() and note.exists() and remote.facts["version"] and json.loads(note.read_text()) == remote.facts
     ):
         part.unlink(missing_ok=True)
-        write_json(note, remote.about)
-    total, done = remote.about["bytes"], part.stat().st_size if part.exists() else 0
+        write_json(note, remote.facts)
+    total, done = remote.facts["bytes"], part.stat().st_size if part.exists() else 0
     if total and total - done > (free := shutil.disk_usage(part.parent).free):
         raise ValueError(f"{public(address)}: {total - done:,} bytes are missing, but {part.parent} has {free:,} free")
     with Progress(f"download {public(address)}", total or 0, "bytes") as progress:
@@ -114,7 +114,7 @@ def _go_on(remote: _Remote, part: Path, start: int, progress: Progress) -> int:
 
 
 class _Remote:
-    """A remote file. about: its bytes and version, None where the server does not say."""
+    """A remote file. facts: its bytes and version, None where the server does not say."""
 
     def __init__(self, address: str) -> None:
         import fsspec
@@ -136,7 +136,7 @@ class _Remote:
         except Exception as error:  # as above
             raise ValueError(f"{public(address)}: {_reason(error)}; {_final(error) or 'check the address'}") from error
         version = info.get("ETag") or info.get("Last-Modified") or info.get("LastModified")
-        self.about = {"bytes": info.get("size"), "version": version and str(version)}
+        self.facts = {"bytes": info.get("size"), "version": version and str(version)}
 
     def _info(self) -> dict:
         if self.http:
@@ -162,9 +162,9 @@ class _Remote:
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers |= {"Range": f"bytes={start}-"}
-            if not self.about["version"].startswith("W/"):  # weak tags may not be used so (RFC 9110, 13.1.5)
-                headers["If-Range"] = self.about["version"]
-        with self.system.open(self.path, "rb", block_size=0, size=self.about["bytes"], headers=headers) as stream:
+            if not self.facts["version"].startswith("W/"):  # weak tags may not be used so (RFC 9110, 13.1.5)
+                headers["If-Range"] = self.facts["version"]
+        with self.system.open(self.path, "rb", block_size=0, size=self.facts["bytes"], headers=headers) as stream:
             yield stream, start if stream.r.status == 206 else 0
 
 

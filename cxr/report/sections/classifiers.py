@@ -110,12 +110,12 @@ def final(run: Artefacts) -> dict:
 def _point(row: dict, printed: tuple | None) -> dict:
     """What the forest plot draws of one row. printed: the paper's AUCs of baseline and final."""
     value, low, high, why = row["total"] if row["trainings"] > 1 else row["difference"]
-    known = math.isfinite(value)
+    has_value = math.isfinite(value)
     count = f"  ({row['positives']:,.0f} of {row['n']:,.0f})" if row["positives"] == row["positives"] else ""
     paper = printed[1] - printed[0] if printed and printed[0] else np.nan
     return {
         "name": row["finding"] + count,
-        "note": number(value, "difference") if known else f"n/a \u2014 {why}",
+        "note": number(value, "difference") if has_value else f"n/a \u2014 {why}",
         "difference": value,
         "low": low,
         "high": high,

@@ -12,7 +12,7 @@ from PIL import Image
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import finding, slug
 from cxr.gan import generators
-from cxr.gan.formats import Kept
+from cxr.gan.formats import GRID, Kept
 from cxr.report.figures.gan import beside
 from cxr.report.figures.gan import gan as draw_curves
 from cxr.report.inputs import Artefacts, image
@@ -20,7 +20,6 @@ from cxr.report.page import Picture, Table, plot, xray
 from cxr.synthesis.formats import FindingPlan, Plan
 
 COLUMNS = ("epoch", "loss_d", "loss_g", "d_real", "d_fake", "kid", "diversity")
-GRID = 8  # tiles in a row of a sample grid, as cxr/gan/nets.py makes them
 STRIP = 6  # grids in the strip over epochs
 
 

@@ -118,7 +118,7 @@ def test_another_file_is_never_glued_to_an_old_part(server, tmp_path, when):
         server.tag = server.tag and '"v2"'
     if when == "between tries":  # what the server said of the file is older than the file
         old = remote._Remote(f"{server.url}/x.zip")
-        old.about["version"] = '"v1"'
+        old.facts["version"] = '"v1"'
         with remote.Progress("", 0) as progress:
             assert remote._go_on(old, tmp_path / "x.part", 500_000, progress) == len(DATA)
         assert (tmp_path / "x.part").read_bytes() == server.data
@@ -210,10 +210,10 @@ def test_s3(bucket, tmp_path, monkeypatch):
     assert (tmp_path / "x.zip").read_bytes() == DATA
 
     # A part from before, and its note: only the rest is asked for.
-    about = remote._Remote("s3://data/x.zip").about
-    assert about["bytes"] == len(DATA) and about["version"]
+    facts = remote._Remote("s3://data/x.zip").facts
+    assert facts["bytes"] == len(DATA) and facts["version"]
     (tmp_path / "y.part").write_bytes(bytes(1_000_000))
-    remote.write_json(tmp_path / "y.json", about)
+    remote.write_json(tmp_path / "y.json", facts)
     download("s3://data/x.zip", tmp_path / "y.zip", fine)
     assert (tmp_path / "y.zip").read_bytes() == bytes(1_000_000) + DATA[1_000_000:]
 
