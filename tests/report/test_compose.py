@@ -142,7 +142,7 @@ def test_previews(made):
     "section, option, file, cure",
     [
         (baseline, "evaluate", "auc.csv", "dvc repro evaluate"),
-        (baseline, "history", "baseline/0/u_zeroes.csv", "dvc repro baseline@u_zeroes"),
+        (baseline, "history", "baseline/0/u_zeroes.csv", "dvc repro baseline@u_zeroes-0"),
         (labels, "evaluate", "policies.csv", "dvc repro evaluate"),
         (gan, "gan", "pneumonia", "dvc repro -f gan@pneumonia-0"),
         (fidelity, "fidelity", "pneumonia/fidelity.json", "dvc repro fidelity@pneumonia-0"),

@@ -57,7 +57,7 @@ def baseline(run: Artefacts) -> dict:
         if name == "macro":
             answers = [{**by[p, name], "name": policy_name(p), "auc": row[f"auc_{p}"]} for p in run.policies]
     first = run.seeds[0]
-    stages = {p: run.trainers.get(p, "baseline") for p in run.policies}
+    stages = {p: run.trainers.get(p, f"baseline@{p}-{first}") for p in run.policies}
     trained = {policy_name(p): _history(run, f"baseline/{first}/{p}", stage) for p, stage in stages.items()}
     histories = trained | {"final": _history(run, f"final/{first}", f"final@{first}")}
     return {
