@@ -112,12 +112,12 @@ def test_raising_the_right_label_lowers_J():
 def test_J_adds_means_of_both_kinds_by_their_shares():
     net = tiny()
     t = net(*batch(5, 3, 2))
-    J = objective(t, 2.0, (0.25, 0.75)).item()
-    assert J == pytest.approx((0.25 * (t.L.mean() + 2 * t.ce.mean()) + 0.75 * t.U.mean()).item())
+    by_hand = 0.25 * (t.L.mean() + 2 * t.ce.mean()) + 0.75 * t.U.mean()
+    assert objective(t, 2.0, (0.25, 0.75)).item() == pytest.approx(by_hand.item())
 
 
 def test_eq_11_sums_over_images():
-    """Over all images at once, J times their number is the sum of eq. 11; means weigh a labelled one N_u / N_l too much."""
+    """Over all images at once, J times their number is the sum; means weigh a labelled one N_u / N_l too much."""
     net = tiny()
     t = net(*batch(5, 3, 2))
     n_l, n_u = len(t.L), len(t.U)
