@@ -41,7 +41,7 @@ def check(arms: Sequence[str], seeds: Sequence[int], endpoint: str, findings: Se
     if not seeds:
         raise ValueError("repeats.seeds is empty: give it at least one seed, such as [0]")
     if endpoint not in (*MEANS, *findings):
-        raise ValueError(f"study.endpoint = {endpoint!r}: choose rare, macro or one of rare.findings")
+        raise ValueError(f"evaluate.endpoint = {endpoint!r}: choose rare, macro or one of rare.findings")
 
 
 class Scores(NamedTuple):

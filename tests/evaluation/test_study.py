@@ -164,7 +164,7 @@ def test_what_is_no_study_is_refused(arms, seeds, message):
 
 def test_the_primary_question_is_named_beforehand():
     check([], [0], "pneumonia", ["pneumonia"])
-    with pytest.raises(ValueError, match="study.endpoint = 'edema': choose rare, macro or one of rare.findings"):
+    with pytest.raises(ValueError, match="evaluate.endpoint = 'edema': choose rare, macro or one of rare.findings"):
         check([], [0], "edema", ["pneumonia"])
 
 
