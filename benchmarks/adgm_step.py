@@ -98,7 +98,7 @@ def agreement(size: int, classes: int, batch: int) -> str:
         noise_a, noise_z = torch.randn(2 * batch, net.a_dim), torch.randn(2 * batch, net.z_dim)
     found = []
     for J in (
-        objective(net(x, y, noise_a, noise_z, 0.5), 10.0),
+        objective(net(x, y, noise_a, noise_z, 0.5), 10.0, (1.0, 1.0)),
         Plain(net).objective(x[:batch], y, x[batch:], noise_a, noise_z, 0.5, 10.0),
     ):
         net.zero_grad()

@@ -1,7 +1,7 @@
 """arm: the training table, the added images and the objective of one control arm (cxr/synthesis/arms.py).
 
-python -m stages.arm --arm oversampling --balanced data/balanced --gans models/gan --stores data/stores/chexpert --split
-data/splits/chexpert --out data/arms/oversampling ...
+python -m stages.arm --arm oversampling --balanced data/balanced/0 --gans models/gan/0 --stores data/stores/chexpert
+--split data/splits/chexpert --out data/arms/0/oversampling ...
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from typer import Option
 from cxr.core.views import View
 
 from .cli import main
-from .options import Generators, SplitFolder, Stores
+from .options import Generators, Repeat, SplitFolder, Stores
 
 
 def run(
@@ -28,6 +28,7 @@ def run(
     gan_view: Annotated[View, Option(help="views that the GAN was trained on")],
     view: Annotated[View, Option(help="the classifier's view")] = "all",
     seed: Annotated[int, Option(min=0, help="the seed of balance")] = 0,
+    repeat: Repeat = 0,
 ) -> None:
     """Make the training table and the images of one control arm."""
     from cxr.classifier.formats import Arm
@@ -43,9 +44,10 @@ def run(
     from cxr.synthesis.generate import synthesise
     from cxr.training.machine import fabric
 
-    chosen = arms.check_arm(arm)
-    enriched = read_table(balanced / "table.parquet", "balance", [*COLUMNS, "synthetic"])
-    plan = read_json(balanced / "plan.json", "balance", Plan)
+    chosen, seed = arms.check_arm(arm), seed + repeat
+    stage = f"balance@{balanced.name}"
+    enriched = read_table(balanced / "table.parquet", stage, [*COLUMNS, "synthetic"])
+    plan = read_json(balanced / "plan.json", stage, Plan)
     splits, split_info = read_split(split, "chexpert")
 
     def untrained(name: str, n: int):

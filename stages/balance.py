@@ -2,7 +2,7 @@
 training table.
 
 python -m stages.balance --findings pneumonia --findings lung_lesion --table data/labels/u_zeroes.parquet --gans
-models/gan --out data/balanced ...
+models/gan/0 --out data/balanced/0 ...
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from typer import Option
 from cxr.core.views import View
 
 from .cli import main
-from .options import Generators, Precision, Seed, SplitFolder
+from .options import Generators, Precision, Repeat, Seed, SplitFolder
 
 
 def run(
@@ -39,6 +39,7 @@ def run(
     ] = 0.05,
     precision: Precision = "32-true",
     seed: Seed = 0,
+    repeat: Repeat = 0,
 ) -> None:
     """Plan, generate and write the enriched training table."""
     from cxr.core.files import atomic, read_json, read_table, sha256, write_json, write_table
@@ -62,20 +63,21 @@ def run(
     gan = {name: read(folder) for name, folder in folders.items()}
     for name, meta in gan.items():
         g, path = folders[name], fidelity_folder(fidelity, name, generators) / "fidelity.json"
+        instance = f"{g.name}-{g.parent.name}"
         if meta.split_sha256 != split_info.sha256:
             raise ValueError(
-                f"{g}: was trained on another split, so held-out patients may be in it; run gan@{g.name} again"
+                f"{g}: was trained on another split, so held-out patients may be in it; run gan@{instance} again"
             )
         balance.check(labels, view, meta.mode, meta.view, g.name)
-        judged, weights = read_json(path, f"fidelity@{g.name}", Fidelity), g / "generator.safetensors"
+        judged, weights = read_json(path, f"fidelity@{instance}", Fidelity), g / "generator.safetensors"
         if judged.generator_sha256 != sha256(weights):
-            cure = f"`dvc repro -f fidelity@{g.name}` judges this one"
+            cure = f"`dvc repro -f fidelity@{instance}` judges this one"
             raise ValueError(f"{path}: judges another generator than {weights}; {cure}")
         balance.check_copies(name, judged.memorisation.duplicates, judged.generated, path.parent, max_duplicates)
 
     counts = balance.wanted(train, findings, target_prevalence)
     generated = {name: n for name, (_, n) in counts.items()}
-    enriched, images = enrich(fabric(precision), rows, train, folders, generated, labels, size, seed)
+    enriched, images = enrich(fabric(precision), rows, train, folders, generated, labels, size, seed + repeat)
     index = enriched.loc[enriched["synthetic"], ["image_id"]].reset_index(drop=True)
     sizes = {name: {"gan_images": meta.images, "gan_epochs": meta.epochs} for name, meta in gan.items()}
     numbers = balance.plan(train, in_view(enriched, view), counts, sizes)

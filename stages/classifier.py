@@ -1,4 +1,4 @@
-"""classifier: paper 1's DenseNet121 on one label table: weights, history, and predictions of the held-out images.
+"""classifier: paper 1's classifier on one label table: weights, history, and predictions of the held-out images.
 
 Four stages of dvc.yaml run this command: baseline on a policy's labels, selftrain on the labels that relabel wrote,
 final on the table with generated X-rays, and study on the table of a control arm. Only the table differs. selftrain's
@@ -16,7 +16,7 @@ from typer import Option
 from cxr.classifier.settings import NEUTRAL, Settings
 
 from .cli import located, main
-from .options import CheckpointMinutes, Precision, SplitFolder, State, Stores, takes_settings
+from .options import CheckpointMinutes, Precision, Repeat, SplitFolder, State, Stores, takes_settings
 from .state import training_state
 
 
@@ -32,20 +32,23 @@ def run(
     synthetic: Annotated[Path | None, Option(help="store of the table's synthetic images")] = None,
     arm: Annotated[Path | None, Option(help="JSON of a control arm: its objective and length")] = None,
     precision: Precision = "auto",
-    trial: Annotated[int | None, Option(min=0, help="replaces the seed; numbers the trainings of one arm")] = None,
+    repeat: Repeat = 0,
+    instance: Annotated[
+        str, Option(help="the stage's name in dvc.yaml, under which the training's state is kept")
+    ] = "classifier",
     checkpoint_minutes: CheckpointMinutes = 5.0,
     state: State = None,
 ) -> None:
     """Train the classifier on one label table and predict its validation and test images."""
     from cxr.classifier import objectives
     from cxr.classifier import run as classifier
-    from cxr.classifier.net import build
+    from cxr.classifier.net import build, check_size
     from cxr.core.files import atomic, write_table
     from cxr.core.guard import SPLIT
     from cxr.training.machine import fabric
     from cxr.training.weights import save
 
-    settings = settings if trial is None else settings.model_copy(update={"seed": trial})
+    settings = settings.model_copy(update={"seed": settings.seed + repeat})
     spec = objectives.read(arm) if arm else objectives.BASELINE
     inputs = {"table": table, "split": split / SPLIT, "store": stores / str(settings.size)}
     inputs |= {"synthetic": synthetic} if synthetic and (spec["images"] or not arm) else {}
@@ -53,15 +56,15 @@ def run(
     folders = [inputs[name] for name in ("store", "synthetic") if name in inputs]
     data = classifier.load(table, split, settings.view, folders, machine.device)
     start = settings.weights if settings.weights in ("imagenet", "none") else located(settings.weights)
-    net = build(start, settings.seed, data.classes)
+    net = build(start, settings.seed, data.classes, settings.backbone)
+    check_size(net, settings.size)
     inputs |= {} if start in ("imagenet", "none") else {"weights": Path(start)}
-    label = f"{model.parent.name}@{model.name}" if model.parent.name in ("baseline", "study") else model.name
     params = settings.model_dump() | {"arm": spec, "select_on": data.split.select_on}
     if not spec["lead"] and spec["objective"] != "auc_margin":  # the others depend on the training's length
         del params["epochs"]
     neutral = NEUTRAL | {"arm": objectives.BASELINE}
-    checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state, neutral)
-    result = classifier.run(machine, net, data, checkpoints, settings, spec=spec, label=label)
+    checkpoints = training_state(__file__, instance, machine, inputs, params, checkpoint_minutes, state, neutral)
+    result = classifier.run(machine, net, data, checkpoints, settings, spec=spec, label=instance)
     if not machine.is_global_zero:
         return
     with atomic(model) as folder, atomic(history) as curve, atomic(predictions) as scores:

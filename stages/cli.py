@@ -42,10 +42,10 @@ def located(path: str) -> str:
     return str(file) if here != Path.cwd() and ":" not in path and file.exists() else path
 
 
-def instances_of(policy: str) -> tuple[str, str]:
-    """The stage instances that make a policy's label table and its model."""
+def instances_of(policy: str, seed: int | str) -> tuple[str, str]:
+    """The stage instances that make a policy's label table and its model of one seed."""
     label, baseline = ("relabel", "selftrain") if policy == "u_selftrained" else ("label", "baseline")
-    return f"{label}@{policy}", f"{baseline}@{policy}"
+    return f"{label}@{policy}", f"{baseline}@{policy}-{seed}"
 
 
 class StageCommand(TyperCommand):

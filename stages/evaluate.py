@@ -19,7 +19,7 @@ def run(
     predictions: Annotated[Path, Option(help="folder of predictions")],
     records: Annotated[Path, Option(help="CheXpert's records.parquet")],
     label_tables: Annotated[Path, Option(help="folder of the label tables that the baselines were trained on")],
-    balanced: Annotated[Path, Option(help="the table that final was trained on")],
+    balanced: Annotated[Path, Option(help="folder with a folder a seed, whose table final was trained on")],
     rsna_records: Annotated[Path, Option(help="RSNA's records.parquet")],
     rsna_split: Annotated[Path, Option(help="folder of RSNA's split")],
     metrics: Annotated[Path, Option(help="JSON file for `dvc metrics`")],
@@ -33,7 +33,8 @@ def run(
     labels: Annotated[list[int], Option(min=1, help="labels per class of the ADGM")] = (),
     draws: Annotated[list[int], Option(min=0, help="draws of the ADGM's labels")] = (),
     arms: Annotated[list[str], Option(help="control arms of the study; none: no study")] = (),
-    seeds: Annotated[list[int], Option(min=0, help="seeds of the study, one training for each arm and seed")] = (0,),
+    endpoint: Annotated[str, Option(help="of the primary claim: rare, macro or a rare finding")] = "rare",
+    seeds: Annotated[list[int], Option(min=0, help="one training of each classifier and arm for each seed")] = (0,),
     view: Annotated[View, Option(help="the classifiers' view")] = "all",
     replicates: Annotated[int, Option(min=1, max=100_000, help="replicates of the bootstrap over patients")] = 1000,
     confidence: Annotated[float, Option(min=0.5, max=0.999, help="confidence of every interval")] = 0.95,
@@ -49,36 +50,44 @@ def run(
     from cxr.adgm.variants import runs
     from cxr.cohort.policies import all_policies
     from cxr.core.files import atomic, write_json, write_table
-    from cxr.core.findings import finding
+    from cxr.core.findings import finding, slug
     from cxr.core.guard import read_split
     from cxr.core.records import load
     from cxr.evaluation import run as steps
     from cxr.evaluation.classifiers import Settings
     from cxr.evaluation.formats import Metrics
     from cxr.evaluation.predictions import read_classifiers, read_runs
-    from cxr.evaluation.study import check
+    from cxr.evaluation.study import BASELINE, GAN, check
 
     findings, policies = [finding(name) for name in findings], all_policies(policies, selftrained)
     if final_policy not in policies:
         raise ValueError(f"no baseline under final_policy {final_policy!r} to compare with: add it to policies")
-    check(arms, seeds)
-    files = {p: (predictions / "baseline" / f"{p}.parquet", instances_of(p)[1]) for p in policies}
-    files["final"] = predictions / "final.parquet", "final"
-    study = [(arm, s) for arm in arms for s in seeds]
-    files |= {(a, s): (predictions / "study" / f"{a}-{s}.parquet", f"study@{a}-{s}") for a, s in study}
-    models = read_classifiers(files)
-    trainings = {key: models.pop(key) for key in study}
+    check(arms, seeds, endpoint, [slug(name) for name in findings])
+    files = {}
+    for s in seeds:
+        folder = predictions / "baseline" / str(s)
+        files |= {(p, s): (folder / f"{p}.parquet", instances_of(p, s)[1]) for p in policies}
+        files["final", s] = predictions / "final" / f"{s}.parquet", f"final@{s}"
+        files |= {(a, s): (predictions / "study" / str(s) / f"{a}.parquet", f"study@{a}-{s}") for a in arms}
+    read = read_classifiers(files)
+    models = {name: [read[name, s] for s in seeds] for name in (*policies, "final", *arms)}
+    trainings = {(a, s): read[a, s] for a in arms for s in seeds}
+    for arm, name in ((BASELINE, final_policy), (GAN, "final")):
+        trainings |= {(arm, s): read[name, s] for s in seeds}
     adgms = read_runs(predictions / "adgm", runs(variants, classes, labels, draws))
-    sources = {p: (label_tables / f"{p}.parquet", instances_of(p)[0]) for p in policies}
-    train = _training_rows(sources | {"final": (balanced, "balance")}, view)
+    sources = {p: (label_tables / f"{p}.parquet", instances_of(p, seeds[0])[0]) for p in policies}
+    enriched = balanced / str(seeds[0]) / "table.parquet", f"balance@{seeds[0]}"
+    train = _training_rows(sources | {"final": enriched}, view)
 
     settings = Settings(
         replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power
     )
     people = steps.Records(records, load(records, "chexpert"))
     mix, policy_result = steps.policies({p: models[p] for p in policies}, final_policy, settings)
-    results = [steps.classifiers(models, mix, train, people, final_policy, findings, settings), policy_result]
-    results.append(steps.study(trainings, findings, settings))
+    classifiers = {name: models[name] for name in (*policies, "final")}
+    results = [steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings), policy_result]
+    if arms:
+        results.append(steps.study(trainings, findings, settings, endpoint))
     if adgms:
         rsna = steps.Records(rsna_records, load(rsna_records, "rsna"))
         results.append(steps.adgm(adgms, rsna, read_split(rsna_split, "rsna")[0], settings))

@@ -1,8 +1,8 @@
 """fidelity: how good the X-rays of one generator are, finding by finding, and whether they replay training images.
 
 python -m stages.fidelity --generator lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert
---split data/splits/chexpert --gan models/gan/lung_lesion --classifier models/baseline/u_zeroes --report
-reports/fidelity/lung_lesion
+--split data/splits/chexpert --gan models/gan/0/lung_lesion --classifier models/baseline/0/u_zeroes --report
+reports/fidelity/0/lung_lesion
 """
 
 from pathlib import Path
@@ -51,9 +51,9 @@ def run(
 
     findings, meta = generators.members(generator), generate.read(gan)
     splits, split_info = read_split(split, "chexpert")
-    trained = [(gan, meta, f"gan@{generator}")]
+    trained = [(gan, meta, f"gan@{generator}-{gan.parent.name}")]
     if features == "classifier":
-        trainer = instances_of(classifier.name)[1]
+        trainer = instances_of(classifier.name, classifier.parent.name)[1]
         model = read_json(classifier / "model.json", trainer, Model)
         trained.append((classifier, model, trainer))
     for folder, made_with, stage in trained:
@@ -66,7 +66,9 @@ def run(
     parts = {"train": train, "held_out": held_out}
     real = {part: store.images[store.rows(rows["image_id"])] for part, rows in parts.items()}
     if features == "classifier":
-        embed = classifier_features(classifier / "model.safetensors", model.size, model.classes, machine)
+        embed = classifier_features(
+            classifier / "model.safetensors", model.size, model.classes, model.backbone, machine
+        )
     else:
         embed = inception_features(machine)
     g = generate.generator(gan, meta).to(machine)

@@ -12,7 +12,7 @@ from typer import Option
 from cxr.gan.settings import NEUTRAL, Settings
 
 from .cli import main
-from .options import CheckpointMinutes, Precision, Records, SplitFolder, State, Stores, takes_settings
+from .options import CheckpointMinutes, Precision, Records, Repeat, SplitFolder, State, Stores, takes_settings
 from .state import training_state
 
 
@@ -26,6 +26,7 @@ def run(
     report: Annotated[Path, Option(help="folder for history.csv, kept.json and the pictures")],
     settings: Settings,
     precision: Precision = "auto",
+    repeat: Repeat = 0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
     state: State = None,
 ) -> None:
@@ -39,8 +40,9 @@ def run(
     from cxr.training.machine import fabric
     from cxr.training.weights import save
 
+    settings = settings.model_copy(update={"seed": settings.seed + repeat})
     data = gan.choose(records, split, settings, generator)
-    machine, label, store = fabric(precision), f"gan@{generator}", stores / str(settings.size)
+    machine, label, store = fabric(precision), f"gan@{generator}-{repeat}", stores / str(settings.size)
     inputs = {"records": records, "split": split / SPLIT, "store": store}
     params = data.settings.model_dump(exclude={"epochs"}) | {"findings": generators.members(generator)}
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)

@@ -25,6 +25,7 @@ Generators = Annotated[
 
 # Trainings
 Seed = Annotated[int, Option(min=0)]
+Repeat = Annotated[int, Option(min=0, help="added to the seed: number of the training among its repeats")]
 Precision = Annotated[
     Literal["auto", "32-true", "bf16-mixed"], Option(help="auto: bf16-mixed where the device computes it natively")
 ]

@@ -3,8 +3,9 @@
 Irvin et al. 2019 (CheXpert, section 3): each uncertain label of the training images becomes the probability that the
 U-Ignore model gives it; no certain label changes, and validation and test images keep theirs.
 
-python -m stages.relabel --policy u_selftrained --table data/labels/u_ignore.parquet --teacher models/baseline/u_ignore
---stores data/stores/chexpert --split data/splits/chexpert --out data/labels/u_selftrained.parquet
+python -m stages.relabel --policy u_selftrained --table data/labels/u_ignore.parquet
+--teacher models/baseline/0/u_ignore --stores data/stores/chexpert --split data/splits/chexpert
+--out data/labels/u_selftrained.parquet
 """
 
 from pathlib import Path
@@ -37,7 +38,7 @@ def run(
     from cxr.training.weights import load_into
 
     all_policies([TEACHER], [policy])
-    label, baseline = instances_of(TEACHER)
+    label, baseline = instances_of(TEACHER, teacher.parent.name)
     rows = read_table(table, label, COLUMNS)
     model = read_json(teacher / "model.json", baseline, Model)
     splits, split_info = read_split(split, "chexpert")
@@ -49,7 +50,7 @@ def run(
     guard(train, splits, by=split_info.by, what=str(table))
 
     machine = fabric("32-true")
-    net = classifier.build("none", 0)
+    net = classifier.build("none", 0, backbone=model.backbone)
     load_into(net, teacher / "model.safetensors")
     net = net.to(machine.device)
     images = Images([open_store(stores / str(model.size))], train["image_id"], machine.device)

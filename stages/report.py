@@ -19,9 +19,9 @@ def run(
     splits: Annotated[Path, Option(help="folder of the splits")],
     stores: Annotated[Path, Option(help="folder of the stores, with rejected.csv for each data set")],
     history: Annotated[Path, Option(help="folder of the classifiers' training curves")],
-    gan: Annotated[Path, Option(help="folder of the GANs' grids and losses, one per generator")],
-    fidelity: Annotated[Path, Option(help="folder of fidelity's results, one per generator")],
-    balanced: Annotated[Path, Option(help="plan.json of balance")],
+    gan: Annotated[Path, Option(help="folder of the GANs' grids and losses: a folder a seed, in it one a generator")],
+    fidelity: Annotated[Path, Option(help="folder of fidelity's results: a folder a seed, in it one a generator")],
+    balanced: Annotated[Path, Option(help="folder of balance's results, one a seed")],
     adgm: Annotated[Path, Option(help="folder of the ADGMs' curves and samples")],
     models: Annotated[Path, Option(help="folder of the models")],
     evaluate: Annotated[Path, Option(help="folder of evaluate's tables")],
@@ -42,7 +42,9 @@ def run(
         "consolidation",
     ),
     arms: Annotated[list[str], Option(help="the study's arms; none: no study")] = (),
-    seeds: Annotated[list[int], Option(min=0, help="of the study: one training for each arm and seed")] = (0,),
+    seeds: Annotated[list[int], Option(min=0, help="one training of each classifier, GAN and arm for each seed")] = (
+        0,
+    ),
     variants: Annotated[list[str], Option(help="the ADGM's variants and control arms; none: no ADGM")] = (),
     classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (),
     labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (),
@@ -59,14 +61,16 @@ def run(
         shown = yaml.safe_load(params.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{params}: no readable YAML ({error}); `git checkout {params}` restores it") from error
+    first = str(seeds[0])
     context = gather(
         Artefacts(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
-            gan=gan, fidelity=fidelity, balanced=balanced, adgm=adgm, models=models, evaluate=evaluate,
+            gan=gan / first, fidelity=fidelity / first, balanced=balanced / first / "plan.json",
+            adgm=adgm, models=models, evaluate=evaluate,
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,
-            trainers={policy: instances_of(policy)[1] for policy in (*policies, *selftrained)},
+            trainers={policy: instances_of(policy, first)[1] for policy in (*policies, *selftrained)},
         )
     )  # fmt: skip
     write(context, out, tables, previews)

@@ -1,8 +1,8 @@
 """The ADGM's control arms: its classifier, q(y|a,x) over q(a|x), from the same initial weights, without the rest.
 
-A control arm minimises J = alpha (ce + T w extra): ce is the classification loss of the labelled images, T the
-temperature, w the weight of a term on the unlabelled images. The factor alpha is that of eq. 10, so that Adam's weight
-decay counts as much as it does in the ADGM.
+A control arm minimises J = s alpha (ce + T w extra): ce is the classification loss of the labelled images, T the
+temperature, w the weight of a term on the unlabelled images. The factors alpha (eq. 10) and s (the labelled images'
+share in eq. 11) are the ADGM's, so that Adam's weight decay counts as much as it does there.
 
 Shapes: N images (N_l labelled first, N_u unlabelled), K classes, A auxiliary.
 """
@@ -61,7 +61,7 @@ class Control(AdgmTraining):
         labelled = log_q[: len(batch.y)]
         ce = F.nll_loss(labelled, batch.y)
         weight, extra = self.unlabelled(log_q, batch)
-        J = self.alpha * (ce + batch.temperature * weight * extra)
+        J = self.shares[0] * self.alpha * (ce + batch.temperature * weight * extra)
         right = labelled.argmax(1) == batch.y
         return J, {"ce": ce, "unlabelled": extra, "J": J, "acc": right.float()}
 

@@ -298,10 +298,23 @@ class ADGM(nn.Module):
         return torch.stack([self.q_y(f["q_y"], q_a.sample(n)).exp() for n in noise]).mean(0)
 
 
-def objective(terms: Terms, alpha: float) -> Tensor:
-    """J of eq. 11: the mean over the batch's labelled images plus the mean over its unlabelled ones."""
+def objective(terms: Terms, alpha: float, shares: tuple[float, float]) -> Tensor:
+    """J of eq. 11 from a batch: the means over its labelled and over its unlabelled images, each times its share.
+
+    shares: as `shares_of` gives them.
+    """
     L_l = terms.L + alpha * terms.ce  # eq. 10 with the right sign: - alpha log q(y|a,x)
-    return L_l.mean() + terms.U.mean()  # eq. 11
+    return shares[0] * L_l.mean() + shares[1] * terms.U.mean()  # eq. 11
+
+
+def shares_of(weighting: str, n_l: int, n_u: int) -> tuple[float, float]:
+    """What the labelled and the unlabelled images' means count in J.
+
+    sum: eq. 11 sums over all images, so each mean counts by its number of images; the sum is divided by all images,
+    N_l + N_u. mean: as the paper's published code, where a mean over labelled images counts as much as one over
+    unlabelled ones; each labelled image then weighs N_u / N_l too much (docs/papers.md, E71).
+    """
+    return (n_l / (n_l + n_u), n_u / (n_l + n_u)) if weighting == "sum" else (1.0, 1.0)
 
 
 def active_units(mu: Tensor, threshold: float = 0.01) -> int:

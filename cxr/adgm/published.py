@@ -113,7 +113,11 @@ class PaperCode(Paper):
 
     @classmethod
     def fixed(cls, settings: Settings) -> dict:
-        return super().fixed(settings) | {"likelihood_weight": 1 / settings.size**2, "predict_samples": 1}
+        return super().fixed(settings) | {
+            "likelihood_weight": 1 / settings.size**2,
+            "predict_samples": 1,
+            "weighting": "mean",
+        }
 
     @staticmethod
     def build(settings: Settings) -> Published:

@@ -10,7 +10,7 @@ from cxr.adgm.variants import Name, Run
 from cxr.core.formats import Format
 
 # A setting at this value changes nothing: a training's fingerprint leaves it out.
-NEUTRAL: dict[str, object] = {"scale_min": 1.0, "scale_max": 1.0}
+NEUTRAL: dict[str, object] = {"scale_min": 1.0, "scale_max": 1.0, "weighting": "mean"}
 NEUTRAL |= dict.fromkeys(("weight_decay", "free_bits", "dropout", "average", "flip", "rotate", "shift"), 0.0)
 
 # Settings that only some variants read; a variant lists its own in `reads` (cxr/adgm/train.py).
@@ -32,6 +32,9 @@ class Settings(Format):
     lr: float = Field(1e-4, ge=0.0, description="Adam's learning rate")
     weight_decay: float = Field(1e-5, ge=0.0, description="Adam's weight decay")
     beta: float = Field(1.0, ge=0.0, description="classification loss: its weight is alpha = beta (N_l + N_u) / N_l")
+    weighting: Literal["sum", "mean"] = Field(
+        "sum", description="of labelled and unlabelled images in J: sum as eq. 11; mean as the published code"
+    )
     warmup_epochs: float = Field(100.0, ge=0.0, description="epochs until the divergences count in full")
     likelihood_weight: float = Field(
         0.01, ge=0.0, le=1.0, description="weight of the pixels' summed log-likelihood; 1: the true bound"

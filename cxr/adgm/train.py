@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cxr.adgm.nets import ADGM, objective
+from cxr.adgm.nets import ADGM, objective, shares_of
 from cxr.adgm.settings import OPTIONAL, Settings
 from cxr.adgm.validate import validate
 from cxr.training.average import copy_of, update_average
@@ -73,6 +73,7 @@ class AdgmTraining(Training):
         self.settings, self.machine, self.data = settings, machine, data
         self.n_l, self.n_u = len(data.y_labelled), len(data.train) - len(data.y_labelled)
         self.alpha = settings.beta * (self.n_l + self.n_u) / self.n_l  # of eq. 10
+        self.shares = shares_of(settings.weighting, self.n_l, self.n_u)  # of eq. 11
         self.steps = self.steps_per_epoch()
         self.cure = f"lower adgm.lr (now {settings.lr:g}) or raise adgm.warmup_epochs (now {settings.warmup_epochs:g})"
         with seeded(settings.seed, 0):
@@ -156,7 +157,7 @@ class AdgmTraining(Training):
         temperature = self.temperature(epoch, 0)
         row, self.last = validate(
             self.machine, self.averaged, self.data.valid, self.y_valid, self.settings,
-            alpha=self.alpha, temperature=temperature, prior=self.data.prior, after=keep,
+            alpha=self.alpha, shares=self.shares, temperature=temperature, prior=self.data.prior, after=keep,
         )  # fmt: skip
         if row["valid_acc"] > self.best["acc"]:
             self.best = {"epoch": epoch, "acc": row["valid_acc"], "prob": self.last}
@@ -199,7 +200,7 @@ class Generative(AdgmTraining):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         terms = self.model(batch.x, batch.y, batch.noise_a, batch.noise_z, batch.temperature)  # eq. 8 and 9
-        J = objective(terms, self.alpha)  # eq. 10 and 11
+        J = objective(terms, self.alpha, self.shares)  # eq. 10 and 11
         right = terms.log_q_y.argmax(1) == batch.y
         return J, {"L": terms.L, "U": terms.U, "ce": terms.ce, "J": J, "acc": right.float()}
 
@@ -225,7 +226,7 @@ class Paper(Generative):
 
     @classmethod
     def fixed(cls, settings: Settings) -> dict:
-        return {"likelihood_weight": 1.0, "free_bits": 0.0, "average": 0.0, "prior": "uniform"}
+        return {"likelihood_weight": 1.0, "free_bits": 0.0, "average": 0.0, "prior": "uniform", "weighting": "sum"}
 
 
 class WithoutZ(Generative):

@@ -28,6 +28,7 @@ def validate(
     settings: Settings,
     *,
     alpha: float,
+    shares: tuple[float, float],
     temperature: float | tuple[float, float],
     prior: Sequence[float],
     after: Callable[[], None] = lambda: None,
@@ -58,7 +59,7 @@ def validate(
     means = {name: float(v.mean()) for name, v in terms.items() if v.dim() == 1}
     row = {f"valid_{name}": means[name] for name in ("L", "U", "ce") if name in means}
     if "L" in means:
-        row["valid_J"] = means["L"] + alpha * means["ce"] + means["U"]  # eq. 10 and 11
+        row["valid_J"] = shares[0] * (means["L"] + alpha * means["ce"]) + shares[1] * means["U"]  # eq. 10 and 11
     row["valid_acc"] = float((prob.argmax(1) == y.cpu()).double().mean())
     row |= {name: means[name] for name in ("KL_z", "KL_a") if name in means}
     return row | {f"active_{v}": active_units(terms[f"mu_{v}"]) for v in "za" if f"mu_{v}" in terms}, prob

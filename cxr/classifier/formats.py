@@ -21,7 +21,6 @@ class SelectionSplit(SplitId):
 class Model(recorded(Settings)):
     """model.json: what rebuilds the net, and what it was trained on."""
 
-    net: str = Field(description="architecture: DenseNet121")
     findings: list[str] = Field(description="slugs of the findings, in the order of the net's outputs")
     classes: int = Field(description="outcomes of a finding: 2, or 3 where uncertain is one of its own")
     select_on: list[str] = Field(description="slugs of the findings whose mean validation AUC selects the best epoch")

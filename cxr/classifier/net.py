@@ -1,4 +1,5 @@
-"""Paper 1's classifier: DenseNet121 (Huang et al. 2017) with a sigmoid output per finding, from a gray X-ray.
+"""Paper 1's classifier: DenseNet121 (Huang et al. 2017) with a sigmoid output per finding, from a gray X-ray, or
+the same with another backbone.
 
 Under U-MultiClass, where uncertain is a class of its own, it has three outputs per finding. cxr/classifier/train.py
 trains it.
@@ -8,6 +9,7 @@ Shapes: N batch, S image size, K = 14 findings, O outputs: K, or 3K (per finding
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torchvision.models import DenseNet121_Weights, densenet121
+from torchvision import models
 
 from cxr.core.findings import SLUGS, UNCERTAIN, columns_of
 from cxr.training import weights
@@ -30,35 +32,68 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
+# DenseNet121's family with few weights (0.2 million), which trains in a minute on a CPU at 64 px.
+SMALL = "densenet_small"
+
+
+# Without the second output that these train with.
+OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
+
+
+def backbone_net(backbone: str, outputs: int) -> nn.Module:
+    """A network of images N x 3 x S x S with this number of outputs and random weights.
+
+    backbone: densenet_small, or the name of one of torchvision's image classifiers. Raises ValueError for another name.
+    """
+    if backbone == SMALL:
+        return models.DenseNet(12, (2, 4, 8, 6), 24, num_classes=outputs)
+    names = [name for name in models.list_models(module=models) if not name.startswith("squeezenet")]  # no linear head
+    if backbone not in names:
+        close = difflib.get_close_matches(backbone, [SMALL, *names], 3) or [SMALL, "densenet121", "resnet50"]
+        raise ValueError(
+            f"classifier.backbone = {backbone!r}: torchvision has no such model; near it: {', '.join(close)}"
+        )
+    return models.get_model(backbone, num_classes=outputs, **OPTIONS.get(backbone, {}))
+
+
 class Classifier(nn.Module):
-    """Gray images N x 1 x S x S in [0, 1] -> N x O logits: DenseNet121 on three equal, normalised channels.
+    """Gray images N x 1 x S x S in [0, 1] -> N x O logits: the backbone on three equal, normalised channels.
 
     S: at least 32. classes: 2 gives one output per finding, 3 gives three. The paper's sigmoid layer is in the loss and
     in the prediction.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], classes: int = 2) -> None:
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], classes: int = 2, backbone: str = "densenet121"
+    ) -> None:
         super().__init__()
-        self.net = densenet121(num_classes=len(SLUGS) * (3 if classes == 3 else 1))
+        self.net = backbone_net(backbone, len(SLUGS) * (3 if classes == 3 else 1))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer, whose inputs are the features of an image."""
+        return [layer for layer in self.net.modules() if isinstance(layer, nn.Linear)][-1]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.expand(-1, 3, -1, -1).sub(self.mean).div_(self.std)  # a second large tensor costs more than the sums
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
-def build(start: str, seed: int, classes: int = 2) -> Classifier:
+def build(start: str, seed: int, classes: int = 2, backbone: str = "densenet121") -> Classifier:
     """A classifier with the weights that `start` names: imagenet | none | the path of an earlier model.safetensors.
 
     ImageNet's weights come with ImageNet's normalisation. Raises ValueError when the weights are missing or do not fit.
     """
     imagenet = start == "imagenet"
+    normalisation = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)
     with seeded(seed, 0):
-        net = Classifier(*((IMAGENET_MEAN, IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)), classes)
+        net = Classifier(*normalisation, classes, backbone)
     if imagenet:
-        features = {k: v for k, v in _imagenet().items() if not k.startswith("classifier.")}
-        net.net.load_state_dict(features, strict=False)
+        own = net.net.state_dict()
+        fits = {k: v for k, v in _imagenet(backbone).items() if k in own and v.shape == own[k].shape}
+        net.net.load_state_dict(fits, strict=False)
     elif start != "none":
         if not Path(start).is_file():
             raise ValueError(
@@ -68,10 +103,27 @@ def build(start: str, seed: int, classes: int = 2) -> Classifier:
     return net.to(memory_format=torch.channels_last)
 
 
-def _imagenet() -> dict[str, torch.Tensor]:
-    chosen = DenseNet121_Weights.IMAGENET1K_V1
+@torch.no_grad()
+def check_size(net: Classifier, size: int) -> None:
+    """Raises ValueError where the backbone can't take images of this size: some take one size alone, others need a
+    least one.
+    """
+    net.eval()
     try:
-        return densenet121(weights=chosen).state_dict()  # torchvision also renames the old file's keys
+        net(torch.zeros(2, 1, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise ValueError(f"classifier.size = {size} does not fit classifier.backbone ({why}); try 224") from None
+
+
+def _imagenet(backbone: str) -> dict[str, torch.Tensor]:
+    """torchvision's weights of a backbone trained on ImageNet; only the last layer's do not fit."""
+    if backbone == SMALL:
+        raise ValueError(f"classifier.weights = imagenet: {SMALL} has no such weights; set classifier.weights to none")
+    chosen = models.get_model_weights(backbone).IMAGENET1K_V1
+    try:
+        # The constructor also renames an old file's keys.
+        return models.get_model(backbone, weights=chosen).state_dict()
     except OSError as error:
         name = chosen.url.rsplit("/", 1)[-1]
         raise ValueError(

@@ -109,7 +109,8 @@ class AucMargin(nn.Module):
 
 def read(path: str | os.PathLike) -> dict:
     """The spec in an arm's JSON. Raises ValueError with the file's name when it is none."""
-    return read_json(path, f"arm@{Path(path).parent.name}", Arm).model_dump()
+    folder = Path(path).parent
+    return read_json(path, f"arm@{folder.name}-{folder.parent.name}", Arm).model_dump()
 
 
 def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int = 2) -> nn.Module:

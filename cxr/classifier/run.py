@@ -106,7 +106,6 @@ def run(
     table = pd.concat(predictions, ignore_index=True).assign(split_sha256=data.split.sha256)
     meta = Model(
         **settings.model_dump(),
-        net="DenseNet121",
         findings=list(SLUGS),
         classes=data.classes,
         select_on=data.split.select_on,

@@ -8,12 +8,13 @@ from cxr.core.formats import Format
 from cxr.core.views import View
 
 # Settings at the values that change nothing: a training's fingerprint leaves them out.
-NEUTRAL = {"view": "all", "average": 0.0, "crop_min": 1.0, "flip": 0.0, "rotate": 0.0}
+NEUTRAL = {"backbone": "densenet121", "view": "all", "average": 0.0, "crop_min": 1.0, "flip": 0.0, "rotate": 0.0}
 
 
 class Settings(Format):
     """What shapes a training, apart from its labels, its images and its control arm."""
 
+    backbone: str = Field("densenet121", description="densenet121, densenet_small or another of torchvision's models")
     size: int = Field(224, ge=32, le=1024, description="side of an image, pixels")
     epochs: int = Field(3, ge=1, description="passes over the training images")
     batch: int = Field(16, ge=2, description="images in a step")

@@ -1,22 +1,24 @@
 """Tables of how well the classifiers do, made from their predictions alone.
 
-AUC per finding with a percentile interval over resampled patients, the same draws for every model; the mean over the
-findings (macro) with the interval of the mean; final against the baseline of its policy by DeLong's test,
-Holm-corrected over all findings, next to the patient bootstrap's interval of the difference; ROC curves. A finding with
-too few positives or negatives has no AUC: its row keeps n, and the mean leaves it out.
+A model is trained once for each seed of `repeats`. Its AUC is the mean over these trainings, with an interval over
+resampled patients, the same draws for every model, and the standard deviation over trainings; the mean over the
+findings (macro) has the interval of the mean. final is compared with the baseline of its policy, paired by seed, over
+patients and trainings together (cxr/evaluation/repeated.py), Holm-corrected over all findings. One training of each has
+no p. ROC curves are of the first training. A finding with too few positives or negatives has no AUC: its row keeps n,
+and the mean leaves it out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of, slug
-from cxr.evaluation import metrics
-from cxr.evaluation.names import frame
+from cxr.evaluation import metrics, repeated
+from cxr.evaluation.names import DIFFERENCE, frame
 
 
 class Settings(NamedTuple):
@@ -79,69 +81,91 @@ def change(replicates: np.ndarray, settings: Settings) -> dict[str, float]:
     }  # fmt: skip
 
 
-def judge(
-    models: Mapping[str, pd.DataFrame], baseline: str, settings: Settings, floor: str | None = None
-) -> dict[str, pd.DataFrame]:
+Models = Mapping[str, Sequence[pd.DataFrame]]  # name -> one table of predictions for each training
+
+
+def judge(models: Models, baseline: str, settings: Settings, floor: str | None = None) -> dict[str, pd.DataFrame]:
     """The tables auc, compare and roc (cxr/evaluation/names.py) of models on the same images, and with `floor` the
-    table floor.
+    table floor, which is of first trainings.
 
     baseline: the model that 'final' is compared with; floor: the metadata baseline that both are compared with. auc is
     of test and validation patients, the others of test patients. missing: replicates that lacked a class and count in
     no interval; findings: number of findings that a mean is over.
     """
-    final = models["final"]
+    final = models["final"][0]
     test = (final["split"] == "test").to_numpy()
-    areas, rows, curves = {}, [], []
+    areas: dict[tuple[str, str], list[Areas]] = {}
+    rows, curves = [], []
     for split in ("test", "valid"):
         selected = (final["split"] == split).to_numpy()
         if not selected.any():
             continue
         draws = metrics.draw_patients(final.loc[selected, "patient_id"], settings.replicates, settings.seed)
-        for model, table in models.items():
-            areas[model, split] = model_areas(table[selected], draws, settings)
+        for model, trainings in models.items():
+            areas[model, split] = [model_areas(table[selected], draws, settings) for table in trainings]
             head = {"model": model, "split": split, "patients": len(draws.counts)}
-            rows += [head | row for row in _auc_rows(table[selected], areas[model, split], settings)]
+            rows += [head | row for row in _auc_rows(trainings[0][selected], areas[model, split], settings)]
             if split == "test":
-                curves += _curves(model, table[selected], areas[model, split].known)
+                curves += _curves(model, trainings[0][selected], areas[model, split][0].known)
 
-    def compare(first: str, second: str) -> list[dict]:
-        pair = models[first][test], models[second][test], areas[first, "test"], areas[second, "test"]
-        return _compare(*pair, settings)
-
+    pairs = differences(final[test], areas[baseline, "test"], areas["final", "test"], settings)
     names = {"first": "baseline", "second": "final"}
     tables = {
         "auc": frame("auc", rows),
-        "compare": frame("compare", [_renamed(row, names) for row in compare(baseline, "final")]),
+        "compare": frame("compare", [renamed(row, names) for row in pairs]),
         "roc": pd.concat(curves, ignore_index=True) if curves else frame("roc", []),
     }
     if floor is not None:
-        names = {"first": "floor", "second": "auc"}
-        above = [_renamed(row, names) | {"model": m} for m in (baseline, "final") for row in compare(floor, m)]
+        names, first = {"first": "floor", "second": "auc"}, {m: models[m][0][test] for m in (floor, baseline, "final")}
+        above = []
+        for model in (baseline, "final"):
+            pair = first[floor], first[model], areas[floor, "test"][0], areas[model, "test"][0]
+            above += [renamed(row, names) | {"model": model} for row in _compare(*pair, settings)]
         tables["floor"] = frame("floor", above)
     return tables
 
 
-def _renamed(row: dict, names: Mapping[str, str]) -> dict:
+def differences(test: pd.DataFrame, first: Sequence[Areas], second: Sequence[Areas], settings: Settings) -> list[dict]:
+    """Rows per finding and macro of the second model less the first, paired by training: finding, positives, first and
+    second (mean AUCs), trainings, DIFFERENCE and p_holm over the findings. test: predictions with the truth.
+    """
+    truth, known = columns_of(test, "truth"), first[0].known
+    pairs = list(zip(first, second, strict=False))
+
+    def row(name: str, values: Callable[[np.ndarray], np.ndarray]) -> dict:
+        area = [[float(values(one.area)) for one in pair] for pair in pairs]
+        gain = np.array([values(b.replicates) - values(a.replicates) for a, b in pairs])
+        before, after = np.mean(area, axis=0)
+        both = repeated.difference(np.diff(area, axis=1)[:, 0], gain, settings.confidence, settings.power)
+        return {"finding": name, "first": before, "second": after, "trainings": len(pairs)} | both
+
+    rows = []
+    for k, finding in enumerate(FINDINGS):
+        rows.append(row(finding, lambda values, k=k: values[k]) | {"positives": int((truth[:, k] == 1).sum())})
+    metrics.add_holm(rows)
+    return [*rows, row("macro", lambda values: mean_known(values, known))]
+
+
+def renamed(row: dict, names: Mapping[str, str]) -> dict:
     return {names.get(key, key): value for key, value in row.items()}
 
 
-def _auc_rows(table: pd.DataFrame, areas: Areas, settings: Settings) -> list[dict]:
-    truth = columns_of(table, "truth")
+def _auc_rows(table: pd.DataFrame, trainings: Sequence[Areas], settings: Settings) -> list[dict]:
+    truth, known = columns_of(table, "truth"), trainings[0].known
+    area = np.array([one.area for one in trainings])
+    replicates = np.mean([one.replicates for one in trainings], axis=0)
     rows = []
     for k, finding in enumerate(FINDINGS):
-        low, high, missing = metrics.interval(areas.replicates[k], settings.confidence)
-        row = {"finding": finding, "auc": areas.area[k], "low": low, "high": high, **metrics.counts(truth[:, k])}
-        rows.append(row | {"missing": missing if areas.known[k] else None})
-    low, high, missing = metrics.interval(mean_known(areas.replicates, areas.known), settings.confidence)
-    row = {
-        "finding": "macro",
-        "n": len(table),
-        "auc": float(mean_known(areas.area, areas.known)),
-        "low": low,
-        "high": high,
-    }
-    known = int(areas.known.sum())
-    return [*rows, row | {"missing": missing if known else None, "findings": known}]
+        low, high, missing = metrics.interval(replicates[k], settings.confidence)
+        row = {"finding": finding, "auc": area[:, k].mean(), "low": low, "high": high, **metrics.counts(truth[:, k])}
+        row |= {"trainings": len(trainings), "sd": repeated.spread(area[:, k])}
+        rows.append(row | {"missing": missing if known[k] else None})
+    low, high, missing = metrics.interval(mean_known(replicates, known), settings.confidence)
+    means = mean_known(area.T, known)
+    row = {"finding": "macro", "n": len(table), "auc": float(means.mean()), "low": low, "high": high}
+    row |= {"trainings": len(trainings), "sd": repeated.spread(means)}
+    count = int(known.sum())
+    return [*rows, row | {"missing": missing if count else None, "findings": count}]
 
 
 def _curves(model: str, table: pd.DataFrame, known: np.ndarray) -> list[pd.DataFrame]:
@@ -184,7 +208,7 @@ def summary(tables: Mapping[str, pd.DataFrame], policies: Sequence[str], policy:
     auc = tables["auc"].query("split == 'test'").set_index(["model", "finding"])
     compare = tables["compare"].set_index("finding")
     named = {"macro_auc": "macro"} | {slug(name): name for name in findings}
-    parts, gains = ("auc", "low", "high"), ("difference", "low", "high", "detectable", "p_holm")
+    parts, gains = ("auc", "low", "high", "sd"), (*DIFFERENCE, "p_holm")
 
     def model(name: str, keys: Mapping[str, str]) -> dict:
         return {key: numbers(auc.loc[(name, finding)], parts) for key, finding in keys.items()}

@@ -15,6 +15,7 @@ class Area(Format):
     auc: float = Field(description="AUC, 0 to 1")
     low: float | None = Field(None, description="low end of its interval over patients")
     high: float | None = Field(None, description="high end of its interval over patients")
+    sd: float | None = Field(None, description="standard deviation over trainings, where there are several")
 
 
 Areas = dict[str, Area]

@@ -27,10 +27,8 @@ SCORES = {
     "macro_auc": "AUC",  # one class against the rest, mean over the classes
 }
 GROUP_NUMBERS = ("auc", "fnr", "offset")
-# What the study's arms are compared with.
-REFERENCES = ("baseline", "best control")
 # A paired difference over patients (low, high) and over patients and trainings (cxr/evaluation/repeated.py).
-DIFFERENCE = ("difference", "low", "high", "sd", "total_low", "total_high", "df", "p", "detectable")
+DIFFERENCE = ("difference", "low", "high", "sd", "total_low", "total_high", "df", "p", "p_greater", "detectable")
 
 
 def with_bounds(names: Iterable[str], ends: Sequence[str] = ("", "_low", "_high")) -> tuple[str, ...]:
@@ -45,9 +43,9 @@ RUN = ("variant", "classes", "labels", "draw", "which")
 COMPARED = ("difference", "low", "high", "detectable")
 
 TABLES = {
-    "auc": ("model", "finding", "split", "n", "positives", "negatives", "auc", "low", "high", "patients", "missing",
-            "findings"),
-    "compare": ("finding", "positives", "baseline", "final", *COMPARED, "z", "p", "p_holm"),
+    "auc": ("model", "finding", "split", "n", "positives", "negatives", "trainings", "auc", "low", "high", "sd",
+            "patients", "missing", "findings"),
+    "compare": ("finding", "positives", "baseline", "final", "trainings", *DIFFERENCE, "p_holm"),
     "floor": ("finding", "positives", "floor", "auc", *COMPARED, "z", "p", "p_holm", "model"),
     "roc": ("model", "finding", "fpr", "tpr"),
     "calibration": (*VALIDATED, "trained_share", "true_share", *ERRORS, "findings"),
@@ -56,12 +54,12 @@ TABLES = {
     "subgroups": ("model", "attribute", "group", "n", "positives", "negatives", "finding", "patients",
                   *with_bounds(f"{number}{kind}" for number in GROUP_NUMBERS for kind in ("", "_gap")), "findings"),
     "best_of": ("finding", "positives", "negatives", "policy"),  # then auc.<policy>
-    "policies": ("policy", "finding", "positives", "findings", "patients", "reference", "auc", *COMPARED, "p",
+    "policies": ("policy", "finding", "positives", "findings", "patients", "reference", "auc", "trainings", *DIFFERENCE,
                  "p_holm"),
-    "study": ("arm", "finding", "seeds", "auc", "low", "high", "sd", "valid_auc", "positives", "n", "patients",
-              "findings", "valid_findings"),
-    "study_differences": ("arm", "reference", "control", "finding", "findings", "seeds", "positives", "n", *DIFFERENCE,
-                          "p_holm"),
+    "study": ("arm", "finding", "seeds", "auc", "low", "high", "sd", "positives", "n", "patients", "findings"),
+    "study_differences": ("arm", "control", "finding", "findings", "seeds", "positives", "n", *DIFFERENCE, "p_holm"),
+    "study_claims": ("finding", "primary", "control", "controls", "findings", "seeds", "positives", "n", *DIFFERENCE,
+                     "p_every", "p_holm"),
     "adgm": (*RUN, "n", "patients", *with_bounds(SCORES), "wilson_low", "wilson_high", "majority_share"),  # recall.<i>
     "confusion": (*RUN, "true", "predicted", "n"),
     "adgm_arms": ("variant", "classes", "labels", "draws", *with_bounds(SCORES, ("", "_low", "_high", "_sd"))),
@@ -69,7 +67,7 @@ TABLES = {
     "adgm_floor": ("classes", "labels", "view", "n", "patients", "auc", "low", "high"),
 }  # fmt: skip
 # Whole numbers that may be blank.
-COUNTS = ("positives", "negatives", "findings", "missing", "valid_positives", "valid_negatives", "valid_findings")
+COUNTS = ("positives", "negatives", "findings", "missing", "valid_positives", "valid_negatives")
 
 
 def frame(table: str, rows: Sequence[dict], *more: str) -> pd.DataFrame:

@@ -5,17 +5,24 @@ all.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of
 from cxr.evaluation import metrics
-from cxr.evaluation.classifiers import Settings, change, enough, numbers, without_empty
-from cxr.evaluation.names import BEST_OF, frame
+from cxr.evaluation.classifiers import (
+    Models,
+    Settings,
+    differences,
+    enough,
+    model_areas,
+    numbers,
+    renamed,
+    without_empty,
+)
+from cxr.evaluation.names import BEST_OF, DIFFERENCE, frame
 
 
 def best_of(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Settings) -> tuple[pd.DataFrame, ...]:
@@ -39,64 +46,41 @@ def best_of(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Set
     return mix, frame("best_of", rows, *(f"auc.{p}" for p in models))
 
 
-def against(models: Mapping[str, pd.DataFrame], final_policy: str, settings: Settings) -> pd.DataFrame:
-    """The table policies: every other model minus final_policy's, on test patients.
+def against(models: Models, final_policy: str, settings: Settings) -> pd.DataFrame:
+    """The table policies: every other model minus final_policy's, on test patients, paired by training.
 
-    Intervals are of the bootstrap over patients, with the same draws for all. p of a finding is DeLong's, with Holm's
-    correction over all findings of all policies. p of the mean is normal, with the bootstrap's standard error, and
-    Holm's correction over the policies.
+    low and high are over patients; p and the total interval are over patients and trainings, for two trainings or more
+    (cxr/evaluation/repeated.py). Holm's correction is over all findings of all policies, and over the policies' means.
     """
-    selected = (models[final_policy]["split"] == "test").to_numpy()
-    test = {name: table[selected] for name, table in models.items()}
-    truth = columns_of(test[final_policy], "truth")
-    known = enough(truth, settings)
-    draws = metrics.draw_patients(test[final_policy]["patient_id"], settings.replicates, settings.seed)
-    score = {name: columns_of(table, "score")[:, known] for name, table in test.items()}
-    truth = truth[:, known]
-    area = {name: metrics.auc(truth, scores) for name, scores in score.items()}
-    replicates = {name: metrics.bootstrap_auc(truth, scores, draws) for name, scores in score.items()}
-
-    def row(policy: str, finding: str, reference: float, auc: float, gain: np.ndarray) -> dict:
-        head = {"policy": policy, "finding": finding, "patients": len(draws.counts), "reference": reference, "auc": auc}
-        return head | {"difference": auc - reference} | change(gain, settings)
-
-    single, means = [], []
+    reference = models[final_policy][0]
+    selected = (reference["split"] == "test").to_numpy()
+    draws = metrics.draw_patients(reference.loc[selected, "patient_id"], settings.replicates, settings.seed)
+    areas = {name: [model_areas(t[selected], draws, settings) for t in trainings] for name, trainings in models.items()}
+    names = {"first": "reference", "second": "auc"}
+    lines = []
     for policy in (name for name in models if name != final_policy):
-        auc, reference, gains = area[policy], area[final_policy], replicates[policy] - replicates[final_policy]
-        for k, finding in enumerate(np.array(FINDINGS)[known]):
-            p = metrics.delong_test(truth[:, k], score[final_policy][:, k], score[policy][:, k]).p
-            single.append(row(policy, finding, reference[k], auc[k], gains[k]))
-            single[-1] |= {"positives": int((truth[:, k] == 1).sum()), "p": p}
-        gain = gains.mean(axis=0) if known.any() else np.full(settings.replicates, np.nan)
-        mean, mean_reference = (float(a.mean()) if known.any() else math.nan for a in (auc, reference))
-        means.append(row(policy, "macro", mean_reference, mean, gain))
-        means[-1] |= {"findings": known.sum(), "p": _normal_p(means[-1]["difference"], gain)}
-    metrics.add_holm(single)
-    metrics.add_holm(means)
-    order = list(models)
-    return frame("policies", sorted([*single, *means], key=lambda line: order.index(line["policy"])))
-
-
-def _normal_p(difference: float, replicates: np.ndarray) -> float:
-    """Two-sided p of a difference, with the standard deviation of its replicates as standard error. 1 where the
-    difference is always 0; NaN where it can't be tested.
-    """
-    known = replicates[~np.isnan(replicates)]
-    error = float(known.std(ddof=1)) if len(known) > 1 else math.nan
-    if error > 1e-12:
-        return 2 * NormalDist().cdf(-abs(difference) / error)
-    return 1.0 if difference == 0 and not math.isnan(error) else math.nan
+        rows = differences(reference[selected], areas[final_policy], areas[policy], settings)
+        known = areas[policy][0].known
+        rows = [row for row, kept in zip(rows, (*known, True), strict=True) if kept]
+        rows[-1]["findings"] = int(known.sum())
+        lines += [renamed(row, names) | {"policy": policy, "patients": len(draws.counts)} for row in rows]
+    for means in (True, False):
+        metrics.add_holm([line for line in lines if (line["finding"] == "macro") == means])
+    return frame("policies", lines)
 
 
 def tables(
-    models: Mapping[str, pd.DataFrame], final_policy: str, settings: Settings
-) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """(BEST_OF -> the mix's predictions, the tables best_of and policies); both empty for a single policy."""
+    models: Models, final_policy: str, settings: Settings
+) -> tuple[dict[str, list[pd.DataFrame]], dict[str, pd.DataFrame]]:
+    """(BEST_OF -> the mixes' predictions, one a training, the tables best_of and policies); both empty for a single
+    policy. best_of is of the first training.
+    """
     if len(models) < 2:
         return {}, {}
-    mix, choice = best_of(models, final_policy, settings)
-    mixed = {BEST_OF: mix}
-    return mixed, {"best_of": choice, "policies": against({**models, **mixed}, final_policy, settings)}
+    trainings = range(len(models[final_policy]))
+    mixes = [best_of({p: tables[t] for p, tables in models.items()}, final_policy, settings) for t in trainings]
+    mixed = {BEST_OF: [mix for mix, _ in mixes]}
+    return mixed, {"best_of": mixes[0][1], "policies": against({**models, **mixed}, final_policy, settings)}
 
 
 def summary(tables: Mapping[str, pd.DataFrame]) -> dict:
@@ -104,5 +88,5 @@ def summary(tables: Mapping[str, pd.DataFrame]) -> dict:
     if "policies" not in tables:
         return {}
     means = tables["policies"].query("finding == 'macro'").set_index("policy")
-    columns = ("auc", "difference", "low", "high", "detectable", "p_holm")
+    columns = ("auc", *DIFFERENCE, "p_holm")
     return without_empty({"policies": {policy: numbers(row, columns) for policy, row in means.iterrows()}})

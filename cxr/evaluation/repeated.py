@@ -44,6 +44,12 @@ class Combined(NamedTuple):
             return float(2 * stdtr(self.df, -abs(mean) / self.error))
         return 1.0 if mean == 0 == self.error else math.nan
 
+    def p_greater(self, mean: float) -> float:
+        """One-sided p of a difference at or below 0; NaN for a difference that does not vary."""
+        if self.error > 0:
+            return float(stdtr(self.df, -mean / self.error))
+        return 0.5 if mean == 0 == self.error else math.nan
+
     def detectable(self, confidence: float, power: float) -> float:
         """The smallest true difference that the test detects with this probability; NaN where nothing varies."""
         quantiles = stdtrit(self.df, (1 + confidence) / 2) + stdtrit(self.df, power)
@@ -72,8 +78,8 @@ def difference(differences: np.ndarray, replicates: np.ndarray, confidence: floa
     """The columns DIFFERENCE of S paired differences and their replicates S x B.
 
     difference: their mean; low, high: its interval over patients; sd: standard deviation over trainings; over patients
-    and trainings together: total_low, total_high, df, p and detectable, the smallest difference that one test of this
-    power detects, uncorrected. These are NaN for one training.
+    and trainings together: total_low, total_high, df, p (two-sided), p_greater (one-sided) and detectable, the smallest
+    difference that one test of this power detects, uncorrected. These are NaN for one training.
     """
     mean, over_patients = float(differences.mean()), replicates.mean(axis=0)
     low, high, _ = metrics.interval(over_patients, confidence)
@@ -88,4 +94,5 @@ def difference(differences: np.ndarray, replicates: np.ndarray, confidence: floa
     both = combine(differences, replicates)
     total_low, total_high = both.interval(mean, confidence)
     row |= {"total_low": total_low, "total_high": total_high, "df": both.df if math.isfinite(both.df) else math.nan}
-    return row | {"p": both.p(mean), "detectable": both.detectable(confidence, power)}
+    row |= {"p": both.p(mean), "p_greater": both.p_greater(mean)}
+    return row | {"detectable": both.detectable(confidence, power)}

@@ -13,9 +13,7 @@ from cxr.evaluation import adgm as adgm_tables
 from cxr.evaluation import metadata, operating, subgroups
 from cxr.evaluation import policies as policy_tables
 from cxr.evaluation import study as study_tables
-from cxr.evaluation.classifiers import Settings, judge, summary
-
-Models = Mapping[str, pd.DataFrame]  # name -> predictions, all of the same images
+from cxr.evaluation.classifiers import Models, Settings, judge, summary
 
 
 class Result(NamedTuple):
@@ -32,8 +30,10 @@ class Records(NamedTuple):
     table: pd.DataFrame
 
 
-def policies(models: Models, final_policy: str, settings: Settings) -> tuple[dict[str, pd.DataFrame], Result]:
-    """Does the policy matter? models: policy -> predictions. Also gives the predictions of the best of all policies."""
+def policies(models: Models, final_policy: str, settings: Settings) -> tuple[Models, Result]:
+    """Does the policy matter? models: policy -> predictions, one table a training. Also gives the predictions of the
+    best of all policies.
+    """
     mix, tables = policy_tables.tables(models, final_policy, settings)
     return mix, Result(tables, policy_tables.summary(tables))
 
@@ -49,29 +49,28 @@ def classifiers(
 ) -> Result:
     """How good are the baselines and final, against the metadata baseline, calibrated, and by subgroup?
 
-    models: each policy's predictions and 'final'; mix: of `policies`; train: model -> training rows of its label table;
-    findings: the rare ones' names.
+    models: each policy's predictions and 'final', one table a training; mix: of `policies`; train: model -> training
+    rows of its label table; findings: the rare ones' names. AUCs are means over the trainings; calibration, operating
+    points and subgroups are of the first training.
     """
     names = [name for name in models if name != "final"]
-    floors = {f"floor_{p}": metadata.replace_scores(models[p], train[p], *records) for p in names}
+    floors = {f"floor_{p}": [metadata.replace_scores(models[p][0], train[p], *records)] for p in names}
     floor = f"floor_{final_policy}"
     tables = judge({**models, **mix, **floors}, final_policy, settings, floor)
-    pair = {name: models[name] for name in (final_policy, "final")}
+    pair = {name: models[name][0] for name in (final_policy, "final")}
     trained = {name: operating.trained_share(train[name]) for name in pair}
     true = operating.true_share(train[final_policy])
     judged = {name: operating.fit(table, trained[name], true, settings) for name, table in pair.items()}
     tables |= operating.tables(pair, judged, trained, true, settings)
-    people = metadata.people(*records, models["final"]["image_id"])
-    tables["subgroups"] = subgroups.table(pair | {floor: floors[floor]}, judged, people, settings)
+    people = metadata.people(*records, models["final"][0]["image_id"])
+    tables["subgroups"] = subgroups.table(pair | {floor: floors[floor][0]}, judged, people, settings)
     metrics = summary(tables, names, final_policy, findings)
     return Result(tables, metrics | operating.summary(tables, floor, final_policy))
 
 
-def study(models: study_tables.Models, findings: Sequence[str], settings: Settings) -> Result:
-    """Does the GAN help? models: (arm, seed) -> predictions; none: no study."""
-    if not models:
-        return Result({}, {})
-    tables = study_tables.judge_study(models, findings, settings)
+def study(models: study_tables.Models, findings: Sequence[str], settings: Settings, endpoint: str) -> Result:
+    """Does the GAN help? models: (arm, seed) -> predictions, the baseline and the GAN arm among them."""
+    tables = study_tables.judge_study(models, findings, settings, endpoint)
     return Result(tables, study_tables.summary(tables))
 
 

@@ -1,4 +1,4 @@
-"""Features of images: the inputs of the last layer of the classifier (DenseNet121, 1,024 features) or of Inception v3
+"""Features of images: the inputs of the last layer of the classifier (1,024 of a DenseNet121) or of Inception v3
 trained on ImageNet's photographs (2,048 pooled features; Szegedy et al. 2016).
 
 FID as published (Heusel et al. 2017) uses TensorFlow's Inception. These are torchvision's weights, so compare values
@@ -59,7 +59,7 @@ def _imagenet() -> nn.Module:
 def penultimate(net: Classifier | Inception, images: np.ndarray, size: int, batch: int) -> np.ndarray:
     """uint8 N x S x S, resized to the net's `size` as `balance` does -> float32 N x D, `batch` images at a time."""
     net.eval()
-    head = net.net.classifier if isinstance(net, Classifier) else net.net.fc
+    head = net.head if isinstance(net, Classifier) else net.net.fc
     found = [np.zeros((0, head.in_features), np.float32)]
     # The last layer's inputs, so that the net's own normalisation applies.
     hook = head.register_forward_pre_hook(lambda _, given: found.append(given[0].float().cpu().numpy()))
@@ -72,9 +72,9 @@ def penultimate(net: Classifier | Inception, images: np.ndarray, size: int, batc
     return np.concatenate(found)
 
 
-def classifier_features(weights: Path, size: int, classes: int, device: torch.device) -> Callable:
-    """Images uint8 N x S x S -> N x 1024: `penultimate` of the classifier with these weights."""
-    net = build("none", 0, classes)
+def classifier_features(weights: Path, size: int, classes: int, backbone: str, device: torch.device) -> Callable:
+    """Images uint8 N x S x S -> N x D: `penultimate` of the classifier with these weights."""
+    net = build("none", 0, classes, backbone)
     load_into(net, weights)
     net = net.to(device)
     return lambda images: penultimate(net, images, size, 64)

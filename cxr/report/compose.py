@@ -40,6 +40,7 @@ def gather(run: Artefacts) -> dict:
     return {
         "level": run.level,
         "power": run.power,
+        "alpha": run.alpha,
         "sensitivity": run.sensitivity,
         "data": data(run),
         "baseline": baseline(run),

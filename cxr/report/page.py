@@ -165,7 +165,7 @@ def interval(estimate: Estimate, kind: str) -> str:
 def cell(value, kind: str) -> Markup:
     """A table cell's content, escaped. kind: as for `number`, text, or bounds: the interval of a difference alone."""
     if kind == "bounds":
-        return cell(interval(value, "difference") or None, "text")
+        return cell((value and interval(value, "difference")) or None, "text")
     if isinstance(value, Estimate):
         if missing(value.value):
             return Markup('<span class="na">n/a{}</span>').format(f" \u2014 {value.why}" if value.why else "")

@@ -124,15 +124,15 @@ def blurred_images(inputs: Inputs) -> Iterator[np.ndarray]:
 class Arm:
     """One control arm.
 
-    title and description: as the report names it; generated: whether it trains on images of a trained or untrained
-    generator; objective: its name in cxr/classifier/formats.py; rows: its training table; images: those of the
-    table's synthetic rows, in their order, or None; synthetic_first: whether the synthetic rows come first, alone;
+    title and description: as the report names it; control: whether it must be beaten before anyone may claim that
+    generated images help; objective: its name in cxr/classifier/formats.py; rows: its training table; images: those of
+    the table's synthetic rows, in their order, or None; synthetic_first: whether the synthetic rows come first, alone;
     enriched_steps: whether an epoch counts as many images as the enriched table has.
     """
 
     title: str
     description: str
-    generated: bool = False
+    control: bool = True
     objective: str = "cross_entropy"
     rows: Callable[[Inputs], pd.DataFrame] = real_rows
     images: Callable[[Inputs], Iterator[np.ndarray]] | None = None
@@ -161,11 +161,11 @@ ARMS = {
     ),
     "gan": Arm(
         "GAN", "generated positives of the rare findings added, as in the final classifier",
-        generated=True, rows=enriched_rows, images=generated_images,
+        control=False, rows=enriched_rows, images=generated_images,
     ),
     "gan_untrained": Arm(
         "untrained GAN", "as many images of a generator with its first weights: does any image do it?",
-        generated=True, rows=enriched_rows, images=untrained_images,
+        rows=enriched_rows, images=untrained_images,
     ),
     "blurred": Arm(
         "blurred", "real positives brought to the GAN\u2019s size and back: its loss of resolution alone",
@@ -174,7 +174,7 @@ ARMS = {
     # As the authors of RoentGen-v2 do (arXiv 2508.16783).
     "pretrained": Arm(
         "pretrained", "trained on generated images first, then on the real ones alone",
-        generated=True, rows=pretraining_rows, images=generated_images, synthetic_first=True,
+        control=False, rows=pretraining_rows, images=generated_images, synthetic_first=True,
     ),
 }  # fmt: skip
 

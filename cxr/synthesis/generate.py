@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def read(folder: Path) -> Generator:
     """A generator's generator.json. Raises ValueError, with the file and the cure, when it can't be read."""
-    return read_json(folder / "generator.json", f"gan@{folder.name}", Generator)
+    return read_json(folder / "generator.json", f"gan@{folder.name}-{folder.parent.name}", Generator)
 
 
 def generator(folder: Path, meta: Generator, trained: bool = True) -> nets.Generator:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from cxr.adgm.nets import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective
+from cxr.adgm.nets import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective, shares_of
 from tests.adgm.make import TINY, batch, tiny
 
 
@@ -103,16 +103,28 @@ def test_raising_the_right_label_lowers_J():
     outputs = []
     net.q_y.register_forward_hook(lambda *args: (args[-1].retain_grad(), outputs.append(args[-1]))[0])
     x, y, noise_a, noise_z = batch(4, 3, 2)
-    objective(net(x, y, noise_a, noise_z), alpha=5.0).backward()
+    objective(net(x, y, noise_a, noise_z), alpha=5.0, shares=(1.0, 1.0)).backward()
     expected = torch.zeros(2, 3, dtype=torch.float64)
     expected[[0, 1], y] = -5.0 / 2
     assert torch.allclose(outputs[0].grad[:2], expected)
 
 
-def test_J_adds_means_of_both_kinds():
+def test_J_adds_means_of_both_kinds_by_their_shares():
     net = tiny()
     t = net(*batch(5, 3, 2))
-    assert objective(t, 2.0).item() == pytest.approx((t.L.mean() + 2 * t.ce.mean() + t.U.mean()).item())
+    by_hand = 0.25 * (t.L.mean() + 2 * t.ce.mean()) + 0.75 * t.U.mean()
+    assert objective(t, 2.0, (0.25, 0.75)).item() == pytest.approx(by_hand.item())
+
+
+def test_eq_11_sums_over_images():
+    """Over all images at once, J times their number is the sum; means weigh a labelled one N_u / N_l too much."""
+    net = tiny()
+    t = net(*batch(5, 3, 2))
+    n_l, n_u = len(t.L), len(t.U)
+    total = (t.L + 2 * t.ce).sum() + t.U.sum()
+    assert objective(t, 2.0, shares_of("sum", n_l, n_u)).item() * (n_l + n_u) == pytest.approx(total.item())
+    summed, mean = shares_of("sum", 200, 23_815), shares_of("mean", 200, 23_815)
+    assert (mean[0] / mean[1]) / (summed[0] / summed[1]) == pytest.approx(23_815 / 200)  # 119 at 100 labels a class
 
 
 def test_parameter_counts_are_the_published_codes():

@@ -64,7 +64,7 @@ def test_paper_codes_bound_is_a_transcription_of_its_equations():
         p = q(i)[0]
         U.append((p * torch.cat(each)).sum() - (p * torch.log(p + 1e-8)).sum())
     J = -L.mean() + 7.0 * ce.mean() - torch.stack(U).mean()
-    assert torch.allclose(objective(terms, 7.0), J, rtol=1e-9)
+    assert torch.allclose(objective(terms, 7.0, (1.0, 1.0)), J, rtol=1e-9)
     assert torch.allclose(terms.L, -L, rtol=1e-9) and torch.allclose(terms.U, -torch.stack(U), rtol=1e-9)
 
 

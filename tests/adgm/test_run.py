@@ -26,7 +26,9 @@ def test_prediction_depends_on_the_prior_and_not_on_the_batch(data):
 
     def judge(batch=2, prior=(0.5, 0.5)):
         chosen = settings(batch=batch)
-        return validate(fabric("32-true"), net, images, y, chosen, alpha=1.0, temperature=1.0, prior=prior)
+        return validate(
+            fabric("32-true"), net, images, y, chosen, alpha=1.0, shares=(1.0, 1.0), temperature=1.0, prior=prior
+        )
 
     rows = [judge(2), judge(6)]
     assert torch.allclose(rows[0][1], rows[1][1], atol=1e-6)

@@ -14,7 +14,7 @@ def models():
 def folder(tmp_path, models):
     root = tmp_path / "predictions"
     for name, table in models.items():
-        path = root / ("final.parquet" if name == "final" else f"baseline/{name}.parquet")
+        path = root / ("final/0.parquet" if name == "final" else f"baseline/0/{name}.parquet")
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(path, index=False)
     (root / "adgm").mkdir()

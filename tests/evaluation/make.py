@@ -49,7 +49,9 @@ def write_learnt(root, predicted):
         target = (rng.random(len(train)) < 0.3).astype(np.float32)
         train = train.assign(**{f"target.{name}": target, f"weight.{name}": np.float32(1), f"truth.{name}": target})
     for name in ("u_zeroes", "u_ones", "balanced"):
-        train.to_parquet(root / f"{name}.parquet", index=False)
+        path = root / (f"{name}/0/table.parquet" if name == "balanced" else f"{name}.parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        train.to_parquet(path, index=False)
 
     def people(ids, patients):
         n = len(ids)
@@ -70,7 +72,7 @@ def learnt(folder):
     """The stage's options for them."""
     root = folder.parent / "learnt"
     return {
-        "records": root / "records.parquet", "label_tables": root, "balanced": root / "balanced.parquet",
+        "records": root / "records.parquet", "label_tables": root, "balanced": root / "balanced",
         "rsna_records": root / "rsna.parquet", "rsna_split": root / "split",
     }  # fmt: skip
 
@@ -96,6 +98,11 @@ def stage(folder, out, **options):
         **learnt(folder) | {"policies": ["u_zeroes", "u_ones"]} | options,
     )  # fmt: skip
     return out
+
+
+def once(models):
+    """Models of one training each."""
+    return {name: [table] for name, table in models.items()}
 
 
 def one(table, **where):

@@ -8,13 +8,13 @@ from cxr.adgm.variants import Run
 from cxr.core.findings import FINDINGS
 from cxr.evaluation import adgm, metrics
 from cxr.evaluation.classifiers import judge, summary
-from tests.evaluation.make import SETTINGS, one
+from tests.evaluation.make import SETTINGS, once, one, predictions
 
 RARE = ["Pneumonia", "Lung Lesion"]
 
 
 def test_auc_rows_carry_their_n_and_the_interval_of_resampled_patients(models):
-    auc = judge(models, "u_zeroes", SETTINGS)["auc"]
+    auc = judge(once(models), "u_zeroes", SETTINGS)["auc"]
     assert len(auc) == 3 * 2 * (len(FINDINGS) + 1)
     row = one(auc, model="final", finding="Pneumonia", split="test")
     test = models["final"].query("split == 'test'")
@@ -31,7 +31,11 @@ def test_auc_rows_carry_their_n_and_the_interval_of_resampled_patients(models):
 
 
 def test_a_finding_with_too_few_positives_keeps_its_row_and_leaves_the_mean(models):
-    auc = judge(models, "u_zeroes", SETTINGS)["auc"].query("model == 'final' and split == 'test'").set_index("finding")
+    auc = (
+        judge(once(models), "u_zeroes", SETTINGS)["auc"]
+        .query("model == 'final' and split == 'test'")
+        .set_index("finding")
+    )
     assert np.isnan(auc.loc["Fracture", ["auc", "low", "high"]].astype(float)).all()
     assert auc.loc["Fracture", "positives"] == 3 and auc.loc["Fracture", "n"] == 180
     others = auc.drop(index=["Fracture", "macro"])["auc"]
@@ -43,7 +47,7 @@ def test_a_finding_with_too_few_positives_keeps_its_row_and_leaves_the_mean(mode
 
 
 def test_no_finding_with_enough_positives(models):
-    tables = judge(models, "u_zeroes", SETTINGS._replace(min_positives=10_000))
+    tables = judge(once(models), "u_zeroes", SETTINGS._replace(min_positives=10_000))
     assert tables["auc"]["auc"].isna().all() and tables["compare"]["difference"].isna().all()
     assert list(tables["roc"]) == ["model", "finding", "fpr", "tpr"] and not len(tables["roc"])
     shown = summary(tables, ["u_zeroes"], "u_zeroes", RARE)
@@ -51,29 +55,43 @@ def test_no_finding_with_enough_positives(models):
 
 
 def test_compare_pairs_the_two_models_on_the_same_patients(models):
-    compare = judge(models, "u_zeroes", SETTINGS)["compare"]
+    compare = judge(once(models), "u_zeroes", SETTINGS)["compare"]
     row = one(compare, finding="Edema")
     before, after = (models[name].query("split == 'test'") for name in ("u_zeroes", "final"))
-    test = metrics.delong_test(
-        *(t[c].to_numpy() for t, c in ((before, "truth.edema"), (before, "score.edema"), (after, "score.edema")))
-    )
-    assert (row["difference"], row["z"], row["p"]) == test
     assert row["final"] - row["baseline"] == pytest.approx(row["difference"])
     draws = metrics.draw_patients(before["patient_id"], 60, seed=0)
     first, second = (metrics.bootstrap_auc(t[["truth.edema"]].to_numpy(), t[["score.edema"]].to_numpy(), draws)[0]
                      for t in (before, after))  # fmt: skip
     assert (row["low"], row["high"]) == metrics.interval(second - first, 0.95)[:2]
-    assert compare["p_holm"].equals(pd.Series(metrics.holm(compare["p"].to_numpy())))
-    assert one(compare, finding="macro")["difference"] > 0 and np.isnan(one(compare, finding="macro")["p"])
-    assert np.isnan(one(compare, finding="Fracture")["p"]) and one(compare, finding="Fracture")["positives"] == 3
+    assert one(compare, finding="macro")["difference"] > 0 and one(compare, finding="Fracture")["positives"] == 3
 
 
-def test_a_model_compared_with_itself_differs_by_nothing(models):
-    compare = judge(models | {"final": models["u_zeroes"]}, "u_zeroes", SETTINGS)["compare"].query(
-        "finding != 'Fracture'"
-    )
-    assert (compare[["difference", "low", "high"]] == 0).all(axis=None)
-    assert (compare.query("finding != 'macro'")[["p", "p_holm"]] == 1).all(axis=None)
+def test_one_training_of_each_has_no_p(models):
+    compare = judge(once(models), "u_zeroes", SETTINGS)["compare"]
+    assert compare[["p", "p_holm", "sd", "total_low", "total_high", "detectable"]].isna().all(axis=None)
+    assert (compare["trainings"] == 1).all()
+
+
+def test_several_trainings_are_averaged_and_paired_by_seed():
+    seeds = range(3)
+    before, after = ([predictions(10 * k + s, signal) for s in seeds] for k, signal in ((1, 0.5), (2, 1.5)))
+    tables = judge({"u_zeroes": before, "final": after}, "u_zeroes", SETTINGS)
+    row = one(tables["compare"], finding="Edema")
+    single = [[judge(once({"final": t}), "final", SETTINGS)["auc"] for t in trainings] for trainings in (before, after)]
+    areas = [[one(auc, finding="Edema", split="test")["auc"] for auc in tables] for tables in single]
+    gains = np.subtract(areas[1], areas[0])
+    assert (row["difference"], row["sd"]) == (pytest.approx(gains.mean()), pytest.approx(gains.std(ddof=1)))
+    assert row["total_low"] < row["difference"] < row["total_high"] and row["p"] < 0.05
+    assert tables["compare"]["p_holm"].iloc[:-1].equals(pd.Series(metrics.holm(tables["compare"]["p"].to_numpy()[:-1])))
+    auc = one(tables["auc"], model="final", finding="Edema", split="test")
+    assert (auc["auc"], auc["sd"], auc["trainings"]) == (np.mean(areas[1]), pytest.approx(np.std(areas[1], ddof=1)), 3)
+
+
+def test_a_model_compared_with_itself_differs_by_nothing():
+    trainings = [predictions(s, 0.5) for s in (0, 1)]
+    compare = judge({"u_zeroes": trainings, "final": trainings}, "u_zeroes", SETTINGS)["compare"]
+    compare = compare.query("finding != 'Fracture'")
+    assert (compare[["difference", "low", "high"]] == 0).all(axis=None) and (compare["p"] == 1).all()
 
 
 def test_adgm_tables_by_hand():

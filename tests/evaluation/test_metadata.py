@@ -6,6 +6,7 @@ import pytest
 
 from cxr.core.findings import CLASSES, SLUGS, columns_of
 from cxr.evaluation import classifiers, metadata, subgroups
+from tests.evaluation.make import once
 
 SETTINGS = classifiers.Settings(replicates=100, min_positives=10)
 
@@ -34,7 +35,7 @@ def test_a_finding_set_by_the_view_alone_is_caught():
     truth = (rows["view"] == "AP").to_numpy() ^ (rng.random(len(rows)) < 0.1)
     train, predicted = tables(rows, truth, (rows["view"] == "AP").to_numpy() * 0.5 + 0.2 * rng.random(len(rows)))
     below = metadata.replace_scores(predicted, train, "records.parquet", rows)
-    found = classifiers.judge({"u": predicted, "final": predicted, "floor_u": below}, "u", SETTINGS, "floor_u")
+    found = classifiers.judge(once({"u": predicted, "final": predicted, "floor_u": below}), "u", SETTINGS, "floor_u")
     mean = found["auc"].set_index(["model", "finding"])["auc"]
     assert mean["final", "macro"] > 0.85 and mean["floor_u", "macro"] > 0.85
     above = found["floor"].query("model == 'final'").set_index("finding")
@@ -51,7 +52,7 @@ def test_a_classifier_that_reads_the_image_is_above_the_floor():
     truth = rng.random(len(rows)) < 0.4
     train, predicted = tables(rows, truth, 0.4 * truth + 0.5 * rng.random(len(rows)))
     below = metadata.replace_scores(predicted, train, "records.parquet", rows)
-    found = classifiers.judge({"u": predicted, "final": predicted, "floor_u": below}, "u", SETTINGS, "floor_u")
+    found = classifiers.judge(once({"u": predicted, "final": predicted, "floor_u": below}), "u", SETTINGS, "floor_u")
     assert (found["floor"]["low"] > 0.2).all() and (found["floor"]["floor"] < 0.65).all()
     assert (found["floor"]["detectable"] < found["floor"]["difference"]).all()
 

@@ -242,12 +242,12 @@ def edited(**changes):
         ),
         (
             edited(duplicates=1.5),
-            "duplicates is 1.5; it should be less than or equal to 1; `dvc repro -f fidelity@pneumonia`",
+            "duplicates is 1.5; it should be less than or equal to 1; `dvc repro -f fidelity@pneumonia-",
         ),
-        (edited(duplicates="0"), "duplicates is '0'; it should be a valid number; `dvc repro -f fidelity@pneumonia`"),
+        (edited(duplicates="0"), "duplicates is '0'; it should be a valid number; `dvc repro -f fidelity@pneumonia-"),
         (
             lambda f: shutil.rmtree(f / "fidelity"),
-            "fidelity.json: no such file; `dvc repro fidelity@pneumonia` makes it",
+            "fidelity.json: no such file; `dvc repro fidelity@pneumonia-",
         ),
     ],
 )
@@ -279,7 +279,7 @@ def no_positives(folder):
         ),
         (
             another_split("u_zeroes/model.json"),
-            "u_zeroes: was trained on another split; `dvc repro -f baseline@u_zeroes`",
+            "u_zeroes: was trained on another split; `dvc repro -f baseline@u_zeroes-",
         ),
         (no_positives, "pneumonia: 0 real training images; take it out of rare.findings"),
     ],

@@ -90,9 +90,9 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     runs = _evaluate(root / "evaluate", rng, xpert, pneumonia, split, labels)
     _histories(root / "history")
     for name in rare:
-        _generator(root / "gan" / name, rng)
-        _fidelity(root / "fidelity" / name, rng)
-    _plan(root / "balanced/plan.json", rare)
+        _generator(root / "gan/0" / name, rng)
+        _fidelity(root / "fidelity/0" / name, rng)
+    _plan(root / "balanced/0/plan.json", rare)
     for one in runs:
         _adgm(root, rng, one)
     params = {"policies": POLICIES, "evaluate": {"confidence": 0.95, "replicates": 60}, "gan": {"x": "<b>&"}}
@@ -101,7 +101,17 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     options = {name: root / name for name in (*folders, "models", "evaluate")}
     lists = {"policies": POLICIES, "findings": rare, "generators": rare, "arms": [], "seeds": [0]}
     lists |= {"classes": [2, 3] if labels else [], "labels": labels, "variants": VARIANTS, "draws": [0, 1]}
-    return options | lists | {"balanced": root / "balanced/plan.json", "final_policy": "u_zeroes", "params": params}
+    return (
+        options
+        | lists
+        | {
+            "balanced": root / "balanced/0/plan.json",
+            "gan": root / "gan/0",
+            "fidelity": root / "fidelity/0",
+            "final_policy": "u_zeroes",
+            "params": params,
+        }
+    )
 
 
 def _explore(folder: Path, xpert: pd.DataFrame, pneumonia: pd.DataFrame) -> None:
@@ -143,7 +153,7 @@ def _evaluate(folder, rng, xpert, pneumonia, split, labels) -> dict[Run, pd.Data
     truth = label_table(xpert, split["chexpert"], "u_zeroes")
     held_out = split["rsna"].query("split == 'valid'").merge(pneumonia[["image_id", "class_name"]], on="image_id")
     settings = classifiers.Settings(replicates=60, min_positives=5)
-    models = {p: predictions(truth, rng, 1.2) for p in POLICIES} | {"final": predictions(truth, rng, 1.5)}
+    models = {p: [predictions(truth, rng, 1.2)] for p in POLICIES} | {"final": [predictions(truth, rng, 1.5)]}
     runs = adgm_runs(held_out, rng, labels)
     train = truth[truth["split"] == "train"]
     mix, question = steps.policies({p: models[p] for p in POLICIES}, "u_zeroes", settings)
@@ -157,7 +167,7 @@ def _evaluate(folder, rng, xpert, pneumonia, split, labels) -> dict[Run, pd.Data
 
 def _histories(folder: Path) -> None:
     e = np.arange(1, 4)
-    for k, name in enumerate([*(f"baseline/{p}" for p in POLICIES), "final"]):
+    for k, name in enumerate([*(f"baseline/0/{p}" for p in POLICIES), "final/0"]):
         history = {"epoch": e, "train_loss": 0.5 / e + 0.02 * k, "valid_loss": 0.55 / e**0.8 + 0.02 * k}
         history |= {"valid_macro_auc": 0.6 + 0.06 * e - 0.01 * k}
         write_table(folder / f"{name}.csv", pd.DataFrame(history))
@@ -243,6 +253,7 @@ def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
     options |= {"findings": ["pneumonia"], "generators": ["pneumonia"], "classes": [2], "labels": [50]}
     options |= {"variants": ["corrected"], "draws": [0], "params": run.evaluate.with_name("params.yaml")}
     options |= {"out": root / "report.html", "tables": root / "tables", "previews": root / "figures"} | changed
+    options |= {name: options[name].parent for name in ("gan", "fidelity")} | {"balanced": run.balanced.parents[1]}
     words = []
     for key, value in options.items():
         for one in value if isinstance(value, list) else [value]:

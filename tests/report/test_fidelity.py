@@ -57,7 +57,7 @@ def test_what_could_not_be_judged_is_stated(made, whole, tmp_path):
     assert "2,048 pooled ones of Inception v3" in text and "1,024 before" not in text
     judged["memorisation"]["duplicates"] = "few"
     write_json(path, judged)
-    with pytest.raises(ValueError, match=r"memorisation.duplicates is .*; `dvc repro -f fidelity@pneumonia`"):
+    with pytest.raises(ValueError, match=r"memorisation.duplicates is .*; `dvc repro -f fidelity@pneumonia-0`"):
         fidelity(run)
 
 
@@ -78,10 +78,10 @@ def test_which_state_was_kept_and_why(made, whole, tmp_path):
     assert "nobody knows the finding of a generated X-ray" in text and "epoch 30 of 40 is kept." in text
     assert "lowest KID" not in text and "Training stopped" not in text
     write_json(path, kept | {"epoch": 77})
-    with pytest.raises(ValueError, match="history.csv has no epoch 77; `dvc repro -f gan@pneumonia` makes both again"):
+    with pytest.raises(ValueError, match="no epoch 77; `dvc repro -f gan@pneumonia-0` makes both again"):
         gan(run)
 
 
 def test_a_plan_of_other_findings_is_refused(made):
-    with pytest.raises(ValueError, match=r"'findings.edema' is missing; `dvc repro -f balance` makes it again"):
+    with pytest.raises(ValueError, match=r"'findings.edema' is missing; `dvc repro -f balance@0` makes it again"):
         plan_of(dataclasses.replace(made[0], findings=["edema"]))

@@ -79,14 +79,14 @@ def test_every_result_is_there_and_says_what_it_should(repository):
     assert {"accuracy", "over_supervised"} <= set(metrics["adgm"]["2-4"])
     page = (repository / "reports" / "report.html").read_text(encoding="utf-8")
     assert "phantom" in page and len(page) > 100_000
-    table = pd.read_parquet(repository / "data" / "balanced" / "table.parquet")
-    plan = json.loads((repository / "data" / "balanced" / "plan.json").read_text())
+    table = pd.read_parquet(repository / "data" / "balanced" / "0" / "table.parquet")
+    plan = json.loads((repository / "data" / "balanced" / "0" / "plan.json").read_text())
     assert table["synthetic"].sum() == plan["synthetic_images"] > 0
     held_out = pd.read_parquet(repository / "data" / "splits" / "chexpert" / "split.parquet").query("split != 'train'")
     train = table[table["split"] == "train"]
     assert not set(train["patient_id"]) & set(held_out["patient_id"])
-    baseline = pd.read_parquet(repository / "models" / "predictions" / "baseline" / "u_zeroes.parquet")
-    final = pd.read_parquet(repository / "models" / "predictions" / "final.parquet")
+    baseline = pd.read_parquet(repository / "models" / "predictions" / "baseline" / "0" / "u_zeroes.parquet")
+    final = pd.read_parquet(repository / "models" / "predictions" / "final" / "0.parquet")
     assert baseline["image_id"].equals(final["image_id"])
 
 
@@ -135,7 +135,7 @@ def test_a_clone_that_pulls_runs_nothing(repository, remote, tmp_path):
     assert "up to date" in dvc(clone, "status")
     assert ran(dvc(clone, "repro")) == set()
     assert git(clone, "status", "--porcelain") == "" and not (clone / ".checkpoints").exists()
-    assert (clone / "models" / "final" / "model.safetensors").is_file()
+    assert (clone / "models" / "final" / "0" / "model.safetensors").is_file()
 
 
 def test_everything_repeats_in_another_folder_with_another_number_of_processes(repository, tmp_path):
@@ -146,14 +146,14 @@ def test_everything_repeats_in_another_folder_with_another_number_of_processes(r
     git(tmp_path, "clone", "-q", str(repository), str(clone))
     assert len(ran(dvc(clone, "repro", "--force", CXR_PROCESSES="1"))) == STAGES
     assert git(clone, "status", "--porcelain") == ""
-    dvc(clone, "repro", "--force", "--single-item", "gan@pneumonia", CXR_CHECKPOINT_MINUTES="0")
+    dvc(clone, "repro", "--force", "--single-item", "gan@pneumonia-0", CXR_CHECKPOINT_MINUTES="0")
     assert git(clone, "status", "--porcelain") == ""
 
 
 def test_queued_experiments_run_at_once_and_continue_the_repositorys_training(repository):
     before = git(repository, "status", "--porcelain")
     for epochs in (3, 4):
-        dvc(repository, "exp", "run", "--queue", "-n", f"e{epochs}", "-S", f"gan.epochs={epochs}", "gan@pneumonia")
+        dvc(repository, "exp", "run", "--queue", "-n", f"e{epochs}", "-S", f"gan.epochs={epochs}", "gan@pneumonia-0")
     dvc(repository, "queue", "start", "-j", "2")
     until = time.monotonic() + 240
     while "Running" in (status := dvc(repository, "queue", "status")) or "Queued" in status:
@@ -163,7 +163,7 @@ def test_queued_experiments_run_at_once_and_continue_the_repositorys_training(re
     for epochs in (3, 4):
         assert "continues from step" in dvc(repository, "queue", "logs", f"e{epochs}")
         assert of_experiment(repository, f"e{epochs}", "params.yaml")["gan"]["epochs"] == epochs
-    (training,) = (repository / ".checkpoints" / "gan@pneumonia").iterdir()
+    (training,) = (repository / ".checkpoints" / "gan@pneumonia-0").iterdir()
     assert list(training.glob("state-*.safetensors"))
     assert git(repository, "status", "--porcelain") == before
 
@@ -192,9 +192,9 @@ def test_dvc_shows_something_useful(repository):
 
 def test_gan_epochs_touch_the_gan_and_what_follows(repository):
     output = dvc(repository, "exp", "run", "-S", "gan.epochs=2")
-    rare = {f"{stage}@{name}" for stage in ("gan", "fidelity") for name in ("pneumonia", "lung_lesion")}
-    arms = {"arm@baseline", "arm@gan", "study@gan-0"}  # baseline's table stays as it was: no study@baseline-0
-    assert ran(output) == rare | arms | {"balance", "final", "evaluate", "report"}
+    rare = {f"{stage}@{name}-0" for stage in ("gan", "fidelity") for name in ("pneumonia", "lung_lesion")}
+    arms = {"arm@oversampling-0"}  # its table stays as it was: no study@oversampling-0
+    assert ran(output) == rare | arms | {"balance@0", "final@0", "evaluate", "report"}
     assert "gan.epochs" in dvc(repository, "params", "diff", "HEAD")
     dvc(repository, "metrics", "diff")
 
@@ -222,7 +222,10 @@ def test_another_rare_finding_trains_one_gan_more(repository):
         assert ran(dvc(repository, "repro", "label@u_zeroes")) == {"label@u_zeroes"}  # writes the same bytes
         names = set(json.loads(dvc(repository, "status", "--json")))  # a dry repro stops at what is not made yet
     (repository / "dvc.lock").write_bytes(lock)
-    assert {n for n in names if n.startswith(("gan@", "fidelity@"))} == {"gan@consolidation", "fidelity@consolidation"}
+    assert {n for n in names if n.startswith(("gan@", "fidelity@"))} == {
+        "gan@consolidation-0",
+        "fidelity@consolidation-0",
+    }
     assert not {name for name in names if name.startswith(("baseline", "adgm", "resize", "label"))}
 
 
@@ -231,12 +234,12 @@ def test_another_rare_finding_trains_one_gan_more(repository):
     [
         ({"data__chexpert": "/no/such/place"}, "download@chexpert", "/no/such/place"),
         ({"arms__policies": ["u_zeroes", "u_maybe"]}, "label@u_maybe", "unknown policy 'u_maybe': choose from"),
-        ({"gan_runs__generators": ["pneumonia", "dragon"]}, "gan@dragon", "unknown finding 'dragon': choose from"),
-        ({"gan__mode": "pooled"}, "gan@pneumonia", "gan.mode = pooled, but gan_runs.generators has pneumonia alone"),
-        ({"rare__findings": ["edema"]}, "balance", "edema, of which gan_runs.generators has no generator"),
-        ({"balance__target_prevalence": 0.6}, "balance", "can't be reached for 2 findings at once"),
-        ({"balance__max_duplicates": 2}, "balance", "'--max-duplicates'"),
-        ({"balance__labels": "guess"}, "balance", "'guess' is not one of"),
+        ({"gan_runs__generators": ["pneumonia", "dragon"]}, "gan@dragon-0", "unknown finding 'dragon': choose from"),
+        ({"gan__mode": "pooled"}, "gan@pneumonia-0", "gan.mode = pooled, but gan_runs.generators has pneumonia alone"),
+        ({"rare__findings": ["edema"]}, "balance@0", "edema, of which gan_runs.generators has no generator"),
+        ({"balance__target_prevalence": 0.6}, "balance@0", "can't be reached for 2 findings at once"),
+        ({"balance__max_duplicates": 2}, "balance@0", "'--max-duplicates'"),
+        ({"balance__labels": "guess"}, "balance@0", "'guess' is not one of"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line_and_leaves_earlier_results(repository, setting, target, message):

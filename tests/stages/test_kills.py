@@ -252,4 +252,4 @@ def test_two_at_once_under_one_fingerprint_do_not_disturb_each_other(processes, 
         child.join(240)
         assert child.exitcode == 0, (tmp_path / name / "log").read_text()
         assert hashes(tmp_path / name) == expected
-    assert len(list((tmp_path / "state" / "gan@pneumonia").iterdir())) == 1
+    assert len(list((tmp_path / "state" / "gan@pneumonia-0").iterdir())) == 1

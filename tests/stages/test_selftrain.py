@@ -45,7 +45,7 @@ def made(tmp_path_factory):
 
 
 def train(at, policy, **options):
-    paths = {name: at / name / policy for name in ("baseline", "predictions", "history")}
+    paths = {name: at / name / "0" / policy for name in ("baseline", "predictions", "history")}
     classifier_stage.run(
         table=at / f"labels/{policy}.parquet", stores=at / "stores", split=at,
         model=paths["baseline"], predictions=paths["predictions"].with_suffix(".parquet"),
@@ -57,7 +57,7 @@ def train(at, policy, **options):
 
 def words(at, **changes):
     given = {
-        "policy": "u_selftrained", "table": at / "labels/u_ignore.parquet", "teacher": at / "baseline/u_ignore",
+        "policy": "u_selftrained", "table": at / "labels/u_ignore.parquet", "teacher": at / "baseline/0/u_ignore",
         "stores": at / "stores", "split": at, "out": at / "labels/u_selftrained.parquet",
     }  # fmt: skip
     return given | changes
@@ -68,7 +68,7 @@ def test_the_teachers_probabilities_replace_the_uncertain_training_labels_and_no
     table = pd.read_parquet(made / "labels/u_ignore.parquet")
     found = pd.read_parquet(made / "labels/u_selftrained.parquet")
     net = classifier.build("none", 1)
-    weights.load_into(net, made / "baseline/u_ignore/model.safetensors")
+    weights.load_into(net, made / "baseline/0/u_ignore/model.safetensors")
     machine = fabric("32-true")
     images = Images([open_store(made / "stores/32")], table["image_id"], machine.device)
     scores = classifier.predict(machine, net, images)
@@ -87,7 +87,7 @@ def test_the_teachers_probabilities_replace_the_uncertain_training_labels_and_no
     assert sha256(made / "labels/u_selftrained.parquet") == first
     meta = train(made, "u_selftrained")
     assert meta["classes"] == 2
-    predicted = pd.read_parquet(made / "predictions/u_selftrained.parquet")
+    predicted = pd.read_parquet(made / "predictions/0/u_selftrained.parquet")
     assert set(predicted["split"]) == {"valid", "test"}
 
 
@@ -108,10 +108,13 @@ def test_labels_of_held_out_images_do_not_change_what_the_teacher_says(made, tmp
     ("change", "message"),
     [
         ({"policy": "u_zeroes"}, "unknown policy 'u_zeroes' in arms.selftrained: it is [] or [u_selftrained]"),
-        ({"teacher": "baseline/u_multiclass"}, "its model.json is not u_ignore's; `dvc repro -f baseline@u_ignore`"),
-        ({"teacher": "baseline/gone"}, "model.json: no such file; `dvc repro baseline@u_ignore` makes it"),
+        (
+            {"teacher": "baseline/0/u_multiclass"},
+            "its model.json is not u_ignore's; `dvc repro -f baseline@u_ignore-0`",
+        ),
+        ({"teacher": "baseline/0/gone"}, "model.json: no such file; `dvc repro baseline@u_ignore-0` makes it"),
         ({"table": "labels/gone.parquet"}, "gone.parquet: no such file; `dvc repro label@u_ignore` makes it"),
-        ({"split": "other"}, "was trained on another split; `dvc repro -f baseline@u_ignore` makes it again"),
+        ({"split": "other"}, "was trained on another split; `dvc repro -f baseline@u_ignore-0` makes it again"),
     ],
 )
 def test_what_is_wrong_is_one_line(made, capsys, change, message):
@@ -125,11 +128,11 @@ def test_what_is_wrong_is_one_line(made, capsys, change, message):
 
 
 def test_a_model_of_three_classes_says_so_and_predicts_probabilities(made, tmp_path):
-    meta = json.loads((made / "baseline/u_multiclass/model.json").read_text())
+    meta = json.loads((made / "baseline/0/u_multiclass/model.json").read_text())
     assert meta["classes"] == 3
-    tensors, _ = weights.read(made / "baseline/u_multiclass/model.safetensors")
+    tensors, _ = weights.read(made / "baseline/0/u_multiclass/model.safetensors")
     assert tensors["net.classifier.weight"].shape[0] == 3 * len(SLUGS)
-    scores = pd.read_parquet(made / "predictions/u_multiclass.parquet")[[f"score.{s}" for s in SLUGS]].to_numpy()
+    scores = pd.read_parquet(made / "predictions/0/u_multiclass.parquet")[[f"score.{s}" for s in SLUGS]].to_numpy()
     assert scores.shape[1] == len(SLUGS) and (scores > 0).all() and (scores < 1).all()
     table = pd.read_parquet(made / "labels/u_multiclass.parquet").drop(columns="uncertain.edema")
     (tmp_path / "labels").mkdir()
@@ -144,7 +147,7 @@ def test_features_of_a_model_of_three_classes(made):
     from cxr.fidelity.features import penultimate
 
     net = classifier.build("none", 0, classes=3)
-    weights.load_into(net, made / "baseline/u_multiclass/model.safetensors")
+    weights.load_into(net, made / "baseline/0/u_multiclass/model.safetensors")
     images = np.random.default_rng(0).integers(0, 255, (3, 16, 16), np.uint8)
     assert penultimate(net, images, 32, 2).shape == (3, 1024)
 
@@ -209,11 +212,12 @@ def test_only_the_self_trained_stages_depend_on_the_teacher(tmp_path):
         graph = {s.name: s for s in repo.index.stages if getattr(s, "name", None)}
         before = {name: {str(d) for d in stage.deps} for name, stage in graph.items()}
     teacher = {
-        name for name, deps in before.items() if deps & {"models/baseline/u_ignore", "data/labels/u_ignore.parquet"}
+        name for name, deps in before.items() if deps & {"models/baseline/0/u_ignore", "data/labels/u_ignore.parquet"}
     }
-    assert teacher == {"relabel@u_selftrained", "baseline@u_ignore"}
+    assert teacher == {"relabel@u_selftrained", *(f"baseline@u_ignore-{s}" for s in params["repeats"]["seeds"])}
     assert {name for name, deps in before.items() if "data/labels/u_selftrained.parquet" in deps} == {
-        "selftrain@u_selftrained"
+        f"selftrain@u_selftrained-{s}" for s in params["repeats"]["seeds"]
     }
-    assert graph["selftrain@u_selftrained"].cmd.replace("u_selftrained", "u_ones") == graph["baseline@u_ones"].cmd
+    cmd = graph["selftrain@u_selftrained-0"].cmd.replace("selftrain@u_selftrained", "baseline@u_ones")
+    assert cmd.replace("u_selftrained", "u_ones") == graph["baseline@u_ones-0"].cmd
     assert {f"label@{p}" for p in policies.POLICIES} == {n for n in graph if n.startswith("label@")}

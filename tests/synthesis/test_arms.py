@@ -293,7 +293,9 @@ def test_a_held_out_patient_among_the_real_rows_is_refused(made, tmp_path):
 def test_trainings_of_two_arms_differ_in_one_dependency(tmp_path):
     """In the pipeline as DVC resolves it: deps, params and, but for names, the command."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["study"] = {"arms": list(arms.ARMS), "seeds": [0, 1]}
+    controls = [name for name in arms.ARMS if name not in ("baseline", "gan")]
+    params["study"] |= {"arms": controls}
+    params["repeats"] = {"seeds": [0, 1]}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -302,15 +304,13 @@ def test_trainings_of_two_arms_differ_in_one_dependency(tmp_path):
             (tmp_path / ".dvc/config").write_bytes(config.read_bytes())
     with Repo(str(tmp_path)) as repo:
         stages = {s.name: s for s in repo.index.stages if getattr(s, "name", "").startswith("study@")}
-    assert len(stages) == 2 * len(arms.ARMS)
+    assert len(stages) == 2 * len(controls)
 
     def deps(name):
         return {str(d) for d in stages[name].deps}
 
-    for name in list(arms.ARMS)[1:]:
-        assert deps(f"study@{name}-0") ^ deps("study@baseline-0") == {f"data/arms/{name}", "data/arms/baseline"}
-        assert stages[f"study@{name}-0"].cmd.replace(name, "baseline") == stages["study@baseline-0"].cmd
-    assert deps("study@gan-0") == deps("study@gan-1")
-    assert stages["study@gan-1"].cmd == stages["study@gan-0"].cmd.replace("gan-0", "gan-1").replace(
-        "trial 0", "trial 1"
-    )
+    first, *others = controls
+    for name in others:
+        assert deps(f"study@{name}-0") ^ deps(f"study@{first}-0") == {f"data/arms/0/{name}", f"data/arms/0/{first}"}
+        assert stages[f"study@{name}-0"].cmd.replace(name, first) == stages[f"study@{first}-0"].cmd
+    assert deps(f"study@{first}-0") ^ deps(f"study@{first}-1") == {f"data/arms/{s}/{first}" for s in (0, 1)}

@@ -38,33 +38,30 @@ def forest(rows: pd.DataFrame, label: str) -> Figure:
 
 
 @style.styled
-def study(rows: pd.DataFrame, arms: Mapping[str, str], control: str) -> Figure:
-    """Differences of a study's arms from the best control, a panel per finding, a line per arm.
+def study(rows: pd.DataFrame, controls: Mapping[str, str]) -> Figure:
+    """Differences of the GAN arm from each control, a panel per finding, a line per control.
 
-    rows: panel, arm, difference, low, high (over patients: thick), total_low, total_high (over trainings as well:
-    thin; NaN: none); arms: arm -> its name on the figure. The control is hollow at zero, the baseline a dotted line.
+    rows: panel, control, difference, low, high (over patients: thick), total_low, total_high (over trainings as well:
+    thin; NaN: none); controls: arm -> its name on the figure.
     """
     names = list(dict.fromkeys(rows["panel"]))
-    figure, _, axes = style.panels(len(names), 4, 0.75 + 0.17 * len(arms), sharex=True, sharey=True)
+    figure, _, axes = style.panels(len(names), 4, 0.75 + 0.17 * len(controls), sharex=True, sharey=True)
     ends = ["low", "high", "total_low", "total_high"]
     reach = np.nanmax(np.abs(rows[ends].to_numpy(float)), initial=0.02) * 1.06
-    y = dict(zip(arms, range(len(arms))[::-1], strict=True))
+    y = dict(zip(controls, range(len(controls))[::-1], strict=True))
     for ax, name in zip(axes, names, strict=True):
         ax.axvline(0, color=style.INK, linewidth=0.8)
         for row in rows[rows["panel"] == name].itertuples():
             colour = style.COLOURS[0] if row.total_low > 0 or row.total_high < 0 else style.GREY
-            if row.arm == "baseline" and control != "baseline" and np.isfinite(row.difference):
-                ax.axvline(row.difference, color=style.COLOURS[1], linewidth=0.9, linestyle=":")
-            ax.hlines(y[row.arm], row.total_low, row.total_high, color=colour, linewidth=0.8)
-            ax.hlines(y[row.arm], row.low, row.high, color=colour, linewidth=2.6)
-            if row.arm == control:
-                ax.plot(0, y[row.arm], "o", markersize=4, markerfacecolor="white", markeredgecolor=style.INK)
-            else:
-                ax.plot(row.difference, y[row.arm], "|", color=colour, markersize=7, markeredgewidth=1.3)
+            ax.hlines(y[row.control], row.total_low, row.total_high, color=colour, linewidth=0.8)
+            ax.hlines(y[row.control], row.low, row.high, color=colour, linewidth=2.6)
+            ax.plot(row.difference, y[row.control], "|", color=colour, markersize=7, markeredgewidth=1.3)
             if not np.isfinite(row.difference):
-                ax.annotate("n/a", (0, y[row.arm]), (4, 0), textcoords="offset points", va="center", color=style.GREY)
-        ax.set(title=name, xlim=(-reach, reach), ylim=(-0.7, len(arms) - 0.3))
+                ax.annotate(
+                    "n/a", (0, y[row.control]), (4, 0), textcoords="offset points", va="center", color=style.GREY
+                )
+        ax.set(title=name, xlim=(-reach, reach), ylim=(-0.7, len(controls) - 0.3))
         ax.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
-        style.bare_rows(ax, list(y.values()), list(arms.values()))
-    figure.supxlabel("difference in AUC, arm \u2212 best control", fontsize=7.5)
+        style.bare_rows(ax, list(y.values()), list(controls.values()))
+    figure.supxlabel("difference in AUC, GAN arm \u2212 control", fontsize=7.5)
     return figure

@@ -14,7 +14,19 @@ from cxr.report.figures import classifiers as figures
 from cxr.report.figures.forest import forest
 from cxr.report.inputs import Artefacts
 from cxr.report.page import Picture, Table, number, plot
-from cxr.report.sections.common import areas, auc_of, change_of, no_number, pick, policy_name, row_name, source_kind
+from cxr.report.sections.common import (
+    TOTALS,
+    areas,
+    auc_of,
+    backbone_name,
+    change_of,
+    no_number,
+    pick,
+    policy_name,
+    row_name,
+    source_kind,
+    verdict,
+)
 from cxr.report.sections.generators import plan_of
 
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_macro_auc")
@@ -44,9 +56,12 @@ def baseline(run: Artefacts) -> dict:
         rows.append(row)
         if name == "macro":
             answers = [{**by[p, name], "name": policy_name(p), "auc": row[f"auc_{p}"]} for p in run.policies]
-    histories = {policy_name(p): _history(run, f"baseline/{p}") for p in run.policies}
-    histories["final"] = _history(run, "final")
+    first = run.seeds[0]
+    stages = {p: run.trainers.get(p, f"baseline@{p}-{first}") for p in run.policies}
+    trained = {policy_name(p): _history(run, f"baseline/{first}/{p}", stage) for p, stage in stages.items()}
+    histories = trained | {"final": _history(run, f"final/{first}", f"final@{first}")}
     return {
+        "net": backbone_name(run),
         "table": Table("table2", rows, [*map(finding, run.findings), rows[-1]["finding"]]),
         "columns": [(f"auc_{p}", policy_name(p), "auc") for p in run.policies],
         "metadata": f"floor_{run.final_policy}",
@@ -57,8 +72,7 @@ def baseline(run: Artefacts) -> dict:
     }
 
 
-def _history(run: Artefacts, name: str) -> pd.DataFrame:
-    stage = run.trainers.get(name.removeprefix("baseline/"), name.replace("/", "@"))
+def _history(run: Artefacts, name: str, stage: str) -> pd.DataFrame:
     return read_table(run.history / f"{name}.csv", stage, HISTORY)
 
 
@@ -71,13 +85,14 @@ def final(run: Artefacts) -> dict:
         printed = papers.TABLE_3.get(name, (None, None))
         row = {"finding": row_name(after)} | pick(after, "positives", "n")
         row |= {"baseline": auc_of(by[run.final_policy, name]), "final": auc_of(after)}
-        row |= {"difference": change_of(pair, no_number(after)), **pick(pair, "detectable")}
-        row |= {"floor": auc_of(by[metadata, name]), **pick(pair, "p", "p_holm")}
+        row |= {"difference": change_of(pair, no_number(after)), "total": change_of(pair, no_number(after), TOTALS)}
+        row |= {"floor": auc_of(by[metadata, name]), **pick(pair, "trainings", "sd", "detectable", "p", "p_holm")}
+        row["verdict"] = verdict(pair, run.alpha)
         rows.append(row | dict(zip(("paper_baseline", "paper_final"), printed, strict=True)))
         points.append(_point(row, None if source_kind(run, "chexpert") == "phantom" else printed))
     plan = plan_of(run).findings
     answers = [
-        {"name": name, "generated": plan[slug(name)].generated, "change": row["difference"], **row}
+        {"name": name, "generated": plan[slug(name)].generated, **row}
         for name in map(finding, run.findings)
         for row in rows
         if row["finding"] == name
@@ -85,6 +100,7 @@ def final(run: Artefacts) -> dict:
     return {
         "policy": policy_name(run.final_policy),
         "answers": answers,
+        "trainings": len(run.seeds),
         "forest": plot(forest(pd.DataFrame(points), "difference in AUC, final \u2212 baseline")),
         "table": Table("table3", rows, [finding(name) for name in run.findings]),
         "roc": _roc(run, {run.final_policy: "baseline", "final": "final", metadata: "metadata"}),
@@ -93,7 +109,7 @@ def final(run: Artefacts) -> dict:
 
 def _point(row: dict, printed: tuple | None) -> dict:
     """What the forest plot draws of one row. printed: the paper's AUCs of baseline and final."""
-    value, low, high, why = row["difference"]
+    value, low, high, why = row["total"] if row["trainings"] > 1 else row["difference"]
     has_value = math.isfinite(value)
     count = f"  ({row['positives']:,.0f} of {row['n']:,.0f})" if row["positives"] == row["positives"] else ""
     paper = printed[1] - printed[0] if printed and printed[0] else np.nan

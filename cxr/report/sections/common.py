@@ -35,6 +35,19 @@ def from_interval(low: float, high: float) -> Verdict:
     return Verdict.GAIN if low > 0 else Verdict.LOSS if high < 0 else Verdict.NONE
 
 
+def verdict(row: Mapping, alpha: float) -> Verdict:
+    """The verdict of a difference over patients and trainings; one training of each allows none. alpha: of the test."""
+    if not math.isfinite(row["difference"]):
+        return Verdict.UNTESTED
+    if row["trainings"] < 2:
+        return Verdict.ONE_TRAINING
+    if not math.isfinite(row["p"]):
+        return Verdict.UNTESTED
+    if row["p_holm"] < alpha:
+        return Verdict.GAIN if row["difference"] > 0 else Verdict.LOSS
+    return Verdict.UNCORRECTED if row["p"] < alpha else Verdict.NONE
+
+
 def policy_name(policy: str) -> str:
     """A label policy's name on the page."""
     return POLICIES.get(policy, policy)
@@ -75,6 +88,16 @@ def change_of(row: Mapping, why: str = FEW, ends: tuple[str, str] = BOUNDS) -> E
 def pick(row: Mapping, *keys: str) -> dict:
     """Some of a row's values."""
     return {key: row[key] for key in keys}
+
+
+def backbone_name(run: Artefacts) -> str:
+    """The classifier's network on the page."""
+    backbone = run.params.get("classifier", {}).get("backbone", "densenet121")
+    names = {
+        "densenet121": "DenseNet121",
+        "densenet_small": "small DenseNet (0.2 million weights, not the paper\u2019s DenseNet121)",
+    }
+    return names.get(backbone, f"{backbone} (not the paper\u2019s DenseNet121)")
 
 
 def source_kind(run: Artefacts, name: str) -> str:

@@ -31,7 +31,7 @@ def fidelity(run: Artefacts) -> dict:
     """One answer a finding, the tables of measures and of duplicates, the nearest pairs. Empty without findings."""
     answers, quality, memory, pairs, features = [], [], [], [], set()
     for key in run.findings:
-        name, stage = finding(key), f"fidelity@{generators.generator_of(key, run.generators)}"
+        name, stage = finding(key), f"fidelity@{generators.generator_of(key, run.generators)}-{run.seeds[0]}"
         folder = generators.folder(run.fidelity, key, run.generators)
         judged = read_json(folder / "fidelity.json", stage, Fidelity)
         features.add(judged.features)

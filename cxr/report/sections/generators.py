@@ -27,7 +27,7 @@ def gan(run: Artefacts) -> dict:
     """Figures 6 and 7 of the paper, and the plan of the balancing. pair: of the first generator, as images."""
     entries, histories, epochs, pair = [], {}, {}, None
     for generator in dict.fromkeys(generators.generator_of(name, run.generators) for name in run.findings):
-        stage, folder = f"gan@{generator}", run.gan / generator
+        stage, folder = f"gan@{generator}-{run.seeds[0]}", run.gan / generator
         name = ", ".join(map(finding, generators.members(generator)))
         grids = dict(_grids(folder, stage))
         state, histories[name] = kept(folder, stage)
@@ -84,9 +84,10 @@ def _strip(grids: list[tuple[int, Path]], stage: str) -> tuple[Picture, list[int
 
 def plan_of(run: Artefacts) -> Plan:
     """What balance planned. Raises ValueError when a finding of the run is not in it."""
-    plan = read_json(run.balanced, "balance", Plan)
+    stage = f"balance@{run.seeds[0]}"
+    plan = read_json(run.balanced, stage, Plan)
     if absent := [name for name in run.findings if slug(finding(name)) not in plan.findings]:
-        raise ValueError(f"{run.balanced}: 'findings.{absent[0]}' is missing; `dvc repro -f balance` makes it again")
+        raise ValueError(f"{run.balanced}: 'findings.{absent[0]}' is missing; `dvc repro -f {stage}` makes it again")
     return plan
 
 

@@ -7,7 +7,7 @@ import math
 from cxr.core.findings import FINDINGS, finding
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table
-from cxr.report.sections.common import areas, auc_of, change_of, pick, policy_name, row_name
+from cxr.report.sections.common import TOTALS, areas, auc_of, change_of, pick, policy_name, row_name, verdict
 
 
 def labels(run: Artefacts) -> dict | None:
@@ -22,11 +22,14 @@ def labels(run: Artefacts) -> dict | None:
         area = by[policy, "macro"]
         row = {"policy": policy_name(policy), **pick(area, "findings", "n", "patients"), "auc": auc_of(area)}
         if policy != run.final_policy:
-            row |= {"difference": change_of(pairs[policy]), **pick(pairs[policy], "detectable", "p", "p_holm")}
+            pair = pairs[policy]
+            row |= {"difference": change_of(pair), "total": change_of(pair, ends=TOTALS)}
+            row |= {**pick(pair, "trainings", "sd", "detectable", "p", "p_holm"), "verdict": verdict(pair, run.alpha)}
         rows.append(row)
     return {
         "reference": rows[0]["policy"],
         "answers": rows[1:],
+        "trainings": len(run.seeds),
         "patients": by["final", "macro"]["patients"],
         "table": Table("policies", rows, [rows[0]["policy"]]),
         "columns": [(policy, policy_name(policy), "auc") for policy in run.policies],

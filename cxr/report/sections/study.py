@@ -1,4 +1,4 @@
-"""The GAN question: every arm of the study beside the baseline and the best control."""
+"""The GAN question: the GAN arm beside every control arm, and every arm beside the baseline."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import finding
-from cxr.report.figures.forest import study as draw_arms
+from cxr.report.figures.forest import study as draw_controls
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Picture, Table, plot
 from cxr.report.sections.common import BOUNDS, FEW, TOTALS, Verdict, change_of, pick, too_few
 from cxr.synthesis.arms import ARMS
 
 MEANS = {"rare": "Mean of {} rare findings", "macro": "Mean of {} findings"}
-OVER_BOTH = ("sd", "p", "p_holm", "detectable")
+OVER_BOTH = ("sd", "p", "p_greater", "p_holm", "detectable")
 
 
 def arm_name(arm: str) -> str:
@@ -25,53 +25,55 @@ def arm_name(arm: str) -> str:
 
 
 def study(run: Artefacts) -> dict:
-    """answers (the first is the rare findings' mean), arms (name, description), control, picture and tables.
+    """answers (the first is the primary claim), arms (name, description), the picture and the tables.
 
-    What this study does not have is None or empty.
+    What this run does not have is None or empty: without control arms there is no study.
     """
-    empty = {"answers": [], "arms": [], "seeds": 0, "control": None, "chosen": None, "forest": None}
-    empty |= dict.fromkeys(("table", "against_baseline", "against_control"))
+    empty = {"answers": [], "arms": [], "seeds": 0, "controls": [], "forest": None}
+    empty |= dict.fromkeys(("table", "against_baseline", "against_controls"))
     if not run.arms:
         return empty
+    arms = ["baseline", *run.arms, "gan"]
     areas = run.rows("study", "arm", "finding")
-    table = run.table("study_differences", "reference", "control")
-    by = Rows(table, run.evaluate / "study_differences.csv", "evaluate", "arm", "reference", "finding")
-    control = next(iter(table.loc[table["reference"] == "best control", "control"]), None)
+    pairs = run.rows("study_differences", "arm", "control", "finding")
+    claims = run.table("study_claims").to_dict("records")
     names = [*(finding(name) for name in run.findings), *MEANS]
-    context = empty | {"arms": [_described(arm) for arm in run.arms], "seeds": len(run.seeds)}
-    context |= {"table": _areas(run, areas, names), "chosen": _chosen(areas, run.arms[0])}
-    if "baseline" in run.arms and len(run.arms) > 1:
-        context["against_baseline"] = _differences(run, by, names, "baseline", "baseline")
-    if control:
-        context |= {"control": arm_name(control), "forest": _forest(run, by, names, control)}
-        context["against_control"] = _differences(run, by, names, "best control", control)
-    if control and "gan" in run.arms:
-        context["answers"] = [answer(by["gan", "best control", name], run.alpha) for name in ("rare", *names[:-2])]
-    return context
-
-
-def _described(arm: str) -> tuple[str, str]:
-    return arm_name(arm), ARMS[arm].description if arm in ARMS else ""
+    controls = [arm for arm in arms if ARMS[arm].control]
+    others = [arm for arm in arms if arm != "baseline"]
+    return empty | {
+        "arms": [(arm_name(arm), ARMS[arm].description) for arm in arms],
+        "seeds": len(run.seeds),
+        "controls": [arm_name(arm) for arm in controls],
+        "answers": [answer(row, run.alpha) for row in claims],
+        "table": _areas(areas, arms, names),
+        "forest": _forest(pairs, controls, ["rare", *names[:-2]]),
+        "against_controls": _differences(pairs, "study_controls", [("gan", control) for control in controls], names),
+        "against_baseline": _differences(pairs, "study_baseline", [(arm, "baseline") for arm in others], names),
+    }
 
 
 def answer(row: Mapping, alpha: float) -> dict:
-    """What one row of study_differences shows. alpha: the level of its test.
+    """What one row of study_claims shows: the claim that the GAN arm beats every control. alpha: two-sided level of its
+    test, of which one side is used.
 
-    repeated: whether the interval is over trainings, too; possible: whether any difference could have been found.
+    possible: whether any difference could have been found.
     """
-    repeated = row["seeds"] > 1
     if not math.isfinite(row["difference"]):
         verdict = Verdict.UNTESTED
-    elif not repeated:
+    elif row["seeds"] < 2:
         verdict = Verdict.ONE_TRAINING
-    elif row["p_holm"] < alpha:
-        verdict = Verdict.GAIN if row["difference"] > 0 else Verdict.LOSS
+    elif not math.isfinite(row["p_every"]):
+        verdict = Verdict.UNTESTED
+    elif row["p_every"] < alpha / 2 and (row["primary"] or row["p_holm"] < alpha / 2):
+        verdict = Verdict.GAIN
+    elif row["total_high"] < 0:
+        verdict = Verdict.LOSS
     else:
-        verdict = Verdict.UNCORRECTED if row["p"] < alpha else Verdict.NONE
-    change = change_of(row, _no_number(row), TOTALS if repeated else BOUNDS)
-    entry = {"name": _row_name(row), "change": change, "repeated": repeated, "verdict": verdict}
-    entry |= {"possible": not row["detectable"] >= 1}  # an AUC cannot differ by 1 or more
-    return entry | pick(row, "detectable", "p", "p_holm", "positives", "n", "seeds")
+        verdict = Verdict.UNCORRECTED if row["p_every"] < alpha / 2 else Verdict.NONE
+    change = change_of(row, _no_number(row), TOTALS if row["seeds"] > 1 else BOUNDS)
+    numbers = pick(row, "primary", "controls", "detectable", "p_every", "p_holm", "positives", "n", "seeds")
+    head = {"name": _row_name(row), "control": arm_name(row["control"]), "change": change, "verdict": verdict}
+    return head | numbers | {"possible": not row["detectable"] >= 1}  # an AUC cannot differ by 1 or more
 
 
 def _row_name(row: Mapping) -> str:
@@ -85,13 +87,13 @@ def _no_number(row: Mapping) -> str:
     return too_few({"positives": row["positives"], "negatives": row["n"] - row["positives"]})
 
 
-def _areas(run: Artefacts, areas: Rows, names: list[str]) -> Table:
+def _areas(areas: Rows, arms: list[str], names: list[str]) -> Table:
     rows = []
     for name in names:
-        for arm in run.arms:
+        for arm in arms:
             row = areas[arm, name]
             auc = Estimate(row["auc"], row["low"], row["high"], _no_number(row))
-            counts = pick(row, "positives", "n", "patients", "seeds", "sd", "valid_auc")
+            counts = pick(row, "positives", "n", "patients", "seeds", "sd")
             rows.append({"finding": _row_name(row), "arm": arm_name(arm), "auc": auc, **counts})
     return Table("study", rows, _means(rows))
 
@@ -100,29 +102,21 @@ def _means(rows: list[dict]) -> list[str]:
     return list(dict.fromkeys(row["finding"] for row in rows if pd.isna(row["positives"])))
 
 
-def _chosen(areas: Rows, arm: str) -> dict:
-    """What the best control was chosen by: the same for every arm, for it depends on the images alone."""
-    rare = math.isfinite(areas[arm, "rare"]["valid_auc"])
-    return {"rare": rare, "findings": areas[arm, "rare" if rare else "macro"]["valid_findings"]}
-
-
-def _differences(run: Artefacts, by: Rows, names: list[str], reference: str, control: str) -> Table:
+def _differences(pairs: Rows, table: str, chosen: list[tuple[str, str]], names: list[str]) -> Table:
     rows = []
     for name in names:
-        for arm in run.arms:
-            if arm != control:
-                row = by[arm, reference, name]
-                head = {"finding": _row_name(row), "arm": arm_name(arm), "difference": change_of(row, _no_number(row))}
-                total = change_of(row, _no_number(row), TOTALS)
-                rows.append(head | pick(row, "positives", "n", "seeds", *OVER_BOTH) | {"total": total})
-    return Table("study_baseline" if reference == "baseline" else "study_control", rows, _means(rows))
+        for arm, control in chosen:
+            row = pairs[arm, control, name]
+            head = {"finding": _row_name(row), "arm": arm_name(arm), "control": arm_name(control)}
+            head |= {"difference": change_of(row, _no_number(row)), "total": change_of(row, _no_number(row), TOTALS)}
+            rows.append(head | pick(row, "positives", "n", "seeds", *OVER_BOTH))
+    return Table(table, rows, _means(rows))
 
 
-def _forest(run: Artefacts, by: Rows, names: list[str], control: str) -> Picture:
+def _forest(pairs: Rows, controls: list[str], names: list[str]) -> Picture:
     lines = []
-    for name in ["rare", *(name for name in names if name not in MEANS)]:
-        for arm in run.arms:
-            row = by[arm, "best control", name] if arm != control else {"difference": 0.0}
-            numbers = {key: row.get(key, np.nan) for key in ("difference", *BOUNDS, *TOTALS)}
-            lines.append({"panel": "Mean of the rare" if name == "rare" else name, "arm": arm, **numbers})
-    return plot(draw_arms(pd.DataFrame(lines), {arm: arm_name(arm) for arm in run.arms}, control))
+    for name in names:
+        for control in controls:
+            numbers = {key: pairs["gan", control, name].get(key, np.nan) for key in ("difference", *BOUNDS, *TOTALS)}
+            lines.append({"panel": "Mean of the rare" if name == "rare" else name, "control": control, **numbers})
+    return plot(draw_controls(pd.DataFrame(lines), {arm: arm_name(arm) for arm in controls}))
