@@ -126,7 +126,8 @@ def cohort(tmp_path_factory):
     weights.save(folder / "gan/pneumonia/generator.safetensors", generator.state_dict(), meta)
     (folder / "u_zeroes").mkdir()
     net = classifier.build("none", 0).state_dict()
-    weights.save(folder / "u_zeroes/model.safetensors", net, example(Model, size=32, classes=2, split_sha256=digest))
+    judge_net = example(Model, size=32, classes=2, backbone="densenet121", split_sha256=digest)
+    weights.save(folder / "u_zeroes/model.safetensors", net, judge_net)
     return folder
 
 
