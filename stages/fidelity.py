@@ -30,6 +30,9 @@ def run(
         Option(help="net whose features are compared; inception: ImageNet's Inception v3"),
     ] = "classifier",
     replicates: Annotated[int, Option(min=20, help="number of random halves of the real images")] = 100,
+    permutations: Annotated[
+        int, Option(min=39, help="random permutations of the labels in the test of generated against real images")
+    ] = 199,
     seed: Seed = 0,
 ) -> None:
     """Compare generated with real X-rays, for each finding of the generator."""
@@ -79,9 +82,10 @@ def run(
 
     origin = {"features": features, "generator_sha256": sha256(gan / "generator.safetensors")}
     origin |= {"split_sha256": split_info.sha256, "scales": scales(meta.size)}
+    counts = replicates, permutations
     with atomic(report) as folder:
         folder.mkdir()
-        for judged in judge_findings(findings, train, held_out, trained_on, real, images, embed, replicates, seed):
+        for judged in judge_findings(findings, train, held_out, trained_on, real, images, embed, *counts, seed):
             place = folder if len(findings) == 1 else folder / judged.numbers["finding"]
             place.mkdir(exist_ok=True)
             numbers = Fidelity(**judged.numbers, **origin)
@@ -89,10 +93,16 @@ def run(
             halves = pd.DataFrame(judged.halves, columns=["replicate", "which", "n", *MEASURES])
             write_table(place / "halves.csv", halves)
             Image.fromarray(judged.picture).save(place / "worst_pairs.png")
-            share = numbers.memorisation.duplicates
-            copied = "not judged, no held-out image" if share is None else f"{share:.1%}"
-            head = f"fidelity@{numbers.finding}: {numbers.generated:,} generated"
-            print(f"{head}, duplicates of training images: {copied}")
+            apart, copies = numbers.two_sample.told_apart, numbers.memorisation.duplicates
+            print(summary(numbers.finding, numbers.generated, apart, copies))
+
+
+def summary(finding: str, generated: int, apart: bool | None, duplicates: float | None) -> str:
+    """The line printed for a finding. apart: of the two-sample test; duplicates: share of generated images."""
+    verdict = {None: "not tested", True: "told apart", False: "not told apart"}[apart]
+    copied = "not judged, no held-out image" if duplicates is None else f"{duplicates:.1%}"
+    head = f"fidelity@{finding}: {generated:,} generated, {verdict} from real ones"
+    return f"{head}, duplicates of training images: {copied}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cxr.core.formats import Format
 
+LEVEL = 0.05  # of the two-sample test
 OVER_HALVES = "over random halves of the real images"
 
 
@@ -25,7 +26,30 @@ class Measure(Format):
     generated: Spread = Field(description="generated images against one half of the real images")
     floor: Spread = Field(description="the other half of the real images against that half")
     difference: Spread = Field(description="generated minus floor")
-    told_apart: bool = Field(description="whether the interval of the difference is clear of 0")
+
+
+class Tested(Format):
+    """A classifier's cross-fitted AUC of telling two samples of images apart."""
+
+    auc: float = Field(ge=0, le=1, description="share of pairs that it orders rightly; 0.5 is chance")
+    p: float = Field(gt=0, le=1, description="share of permutations with an AUC as high, one-sided")
+
+
+class Apart(Tested):
+    """Generated against real images in one space, beside two pairs of real samples."""
+
+    floor: Spread | None = Field(description="AUC of one half of the real patients against the other; null: too few")
+    held_out: Tested | None = Field(description="held-out against training real images; null: too few")
+
+
+class TwoSample(Format):
+    """Whether a classifier can tell generated from real images: the verdict on their quality."""
+
+    n: int = Field(description="real images, and as many generated ones")
+    patients: int = Field(description="patients of the real images")
+    permutations: int = Field(description="random permutations of the labels")
+    told_apart: bool | None = Field(description=f"whether a corrected p is at most {LEVEL}; null: too few")
+    spaces: dict[str, Apart] = Field(description="space (pixels or features): the test in it; empty with too few")
 
 
 class Space(Format):
@@ -61,6 +85,7 @@ class Fidelity(Format):
     half: int = Field(description="images in the smallest random half, 0: too few patients")
     replicates: int = Field(description="number of random halves")
     quality: dict[str, Measure] = Field(description="name of the measure: its values; empty with too few patients")
+    two_sample: TwoSample = Field(description="generated against real images, the verdict")
     memorisation: Memorisation = Field(description="nearest training images")
     features: Literal["classifier", "inception"] = Field(description="space that images are compared in")
     generator_sha256: str = Field(description="SHA-256 of the generator's weights")

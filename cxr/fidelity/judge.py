@@ -1,4 +1,6 @@
-"""The images and the numbers of one finding's fidelity: which real images are compared, quality and copies."""
+"""The images and the numbers of one finding's fidelity: which real images are compared, the test that tells them from
+generated ones, measures and copies.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr.fidelity import copies, measures
+from cxr.fidelity import copies, measures, two_sample
+from cxr.fidelity.two_sample import Sample
 from cxr.gan import generators, nets
 
 PAIRS = 10  # pairs of images in the picture
@@ -49,6 +52,7 @@ def judge_findings(
     generate: Callable[..., np.ndarray],
     features: Callable[[np.ndarray], np.ndarray],
     replicates: int,
+    permutations: int,
     seed: int,
 ) -> Iterator[Judged]:
     """Judge as many generated images of each finding as there are real training images with it.
@@ -61,7 +65,7 @@ def judge_findings(
         positive = vectors[:, k] == 1
         made = generate(vectors[positive], seed, 5, *([k] if len(findings) > 1 else []))
         images, seen = {**real, "made": made}, known | {"made": features(made)}
-        yield judge_finding(name, positive, trained_on, train, held_out, images, seen, replicates, seed)
+        yield judge_finding(name, positive, trained_on, train, held_out, images, seen, replicates, permutations, seed)
 
 
 def judge_finding(
@@ -73,11 +77,12 @@ def judge_finding(
     images: Mapping[str, np.ndarray],
     features: Mapping[str, np.ndarray],
     replicates: int,
+    permutations: int,
     seed: int,
 ) -> Judged:
     """Compare one finding's generated images with real ones.
 
-    images and features: part (train, held_out, made) -> uint8 N x S x S and N x D. Quality is compared with the
+    images and features: part (train, held_out, made) -> uint8 N x S x S and N x D. They are compared with the
     finding's own training images (positive: bool over `train`), copies with all that the generator was trained on
     (trained_on: bool over `train`), since no copy can be of the patients that only selected its epoch.
     """
@@ -87,13 +92,20 @@ def judge_finding(
         features["train"][positive], features["made"], images["train"][positive], made, patients[positive],
         replicates=replicates, rng=rng,
     )  # fmt: skip
+    held_out_patients = held_out["patient_id"].to_numpy(object)
+    apart = two_sample.judge(
+        Sample(images["train"][positive], features["train"][positive], patients[positive]),
+        Sample(made, features["made"], np.arange(len(made))),
+        Sample(images["held_out"], features["held_out"], held_out_patients),
+        permutations=permutations, rng=np.random.default_rng([seed, 1, *name.encode()]),
+    )  # fmt: skip
     images = {**images, "train": images["train"][trained_on]}
     features = {**features, "train": features["train"][trained_on]}
     spaces = {part: {"features": features[part], "pixels": copies.pixels(x)} for part, x in images.items()}
     mirrored = copies.pixels(images["train"][:, :, ::-1])
     spaces["train"]["pixels"] = np.concatenate([spaces["train"]["pixels"], mirrored])
     parts = spaces["train"], spaces["held_out"], spaces["made"]
-    memorisation, pairs = copies.judge(*parts, patients[trained_on], held_out["patient_id"].to_numpy(object), rng)
+    memorisation, pairs = copies.judge(*parts, patients[trained_on], held_out_patients, rng)
     closest = pairs[:, :PAIRS]
     picture = nets.grid(np.concatenate([made[closest[0]], images["train"][closest[1]]]), closest.shape[1])
     numbers = {
@@ -106,6 +118,7 @@ def judge_finding(
         "half": min((row["n"] for row in rows), default=0),
         "replicates": len(rows) // 2,
         "quality": measures.summary(rows),
+        "two_sample": apart,
         "memorisation": memorisation,
     }
     return Judged(numbers, rows, picture)

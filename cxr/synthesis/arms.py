@@ -85,9 +85,28 @@ def blurred_rows(inputs: Inputs) -> pd.DataFrame:
         )
     if inputs.labels != "sampled":
         return inputs.enriched
-    labels = [name for name in inputs.extra if name.startswith(("target.", "weight.", "uncertain."))]
-    blurred = inputs.extra.assign(**{name: inputs.repeated[name] for name in labels})
-    return pd.concat([inputs.real, blurred], ignore_index=True)
+    return pd.concat([inputs.real, relabelled(inputs.extra, inputs.repeated)], ignore_index=True)
+
+
+def permuted_rows(inputs: Inputs) -> pd.DataFrame:
+    """The enriched table with the generated images' label rows in a random order, drawn from the seed of `balance`.
+
+    A row stays whole, so that all counts stay: a label then says nothing of its image, only that it is generated.
+    """
+    given = [name for name, n in inputs.generated.items() if n]
+    if len(given) == 1:
+        raise ValueError(
+            f"study.arms has gan_permuted, but X-rays were generated of {given[0]} alone: every one is positive for it "
+            "in any order; take the arm out of study.arms, or add to rare.findings"
+        )
+    order = np.random.default_rng([inputs.seed, *b"permuted"]).permutation(len(inputs.extra))
+    return pd.concat([inputs.real, relabelled(inputs.extra, inputs.extra.iloc[order])], ignore_index=True)
+
+
+def relabelled(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the labels of equally many others, in their order."""
+    labels = [name for name in rows if name.startswith(("target.", "weight.", "uncertain."))]
+    return rows.assign(**{name: others[name].to_numpy() for name in labels})
 
 
 def pretraining_rows(inputs: Inputs) -> pd.DataFrame:
@@ -166,6 +185,10 @@ ARMS = {
     "gan_untrained": Arm(
         "untrained GAN", "as many images of a generator with its first weights: does any image do it?",
         rows=enriched_rows, images=untrained_images,
+    ),
+    "gan_permuted": Arm(
+        "permuted GAN", "the GAN\u2019s images with their labels in a random order: does the look alone do it?",
+        rows=permuted_rows, images=generated_images,
     ),
     "blurred": Arm(
         "blurred", "real positives brought to the GAN\u2019s size and back: its loss of resolution alone",

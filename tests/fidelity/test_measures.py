@@ -151,33 +151,18 @@ def compared(made, n=60):
     return rows, measures.summary(rows)
 
 
-def test_images_of_the_same_kind_are_not_told_from_the_floor():
+def test_images_of_the_same_kind_are_about_as_far_as_real_ones_from_each_other():
     rows, found = compared(lambda rng, real: rng.normal(size=real.shape))
     assert len(rows) == 20 and {row["n"] for row in rows} == {30}
-    assert not found["kid"]["told_apart"] and not found["fid"]["told_apart"]
+    for name in ("kid", "fid"):
+        assert found[name]["difference"]["low"] < 0 < found[name]["difference"]["high"], name
 
 
-def test_the_floor_is_seldom_told_from_itself():
-    """Of 20 pairs of sets of one kind, with two images a patient, at most 3 by any measure: 1 in 20 is asked
-    for, and chance.
-    """
-    told = dict.fromkeys(("fid", "kid", "precision", "recall"), 0)
-    patients, images = np.repeat(np.arange(20), 2), np.zeros((40, 16, 16), np.uint8)
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        mix = rng.normal(size=(6, 24))
-        real, made = (np.maximum(rng.normal(size=(40, 6)) @ mix, 0) for _ in range(2))
-        rows = measures.compare(real, made, images, images, patients, replicates=60, rng=rng)
-        for name, found in measures.summary(rows).items():
-            if name in told:
-                told[name] += found["told_apart"]
-    assert max(told.values()) <= 3, told
-
-
-def test_images_of_another_kind_are_and_one_image_over_and_over_has_no_variety():
+def test_images_of_another_kind_are_further_and_one_image_over_and_over_has_no_variety():
     _, found = compared(lambda rng, real: 3 + 0.1 * rng.normal(size=real.shape))
     for name, sign in (("fid", 1), ("kid", 1), ("precision", -1), ("recall", -1), ("ms_ssim", 1)):
-        assert found[name]["told_apart"] and sign * found[name]["difference"]["low"] >= 0, name
+        ends = [sign * found[name]["difference"][end] for end in ("low", "high")]
+        assert min(ends) >= 0 < max(ends), name
     assert found["ms_ssim"]["generated"]["mean"] == 1
 
 

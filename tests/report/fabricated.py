@@ -194,18 +194,29 @@ def _plan(path: Path, rare: list[str]) -> None:
     write_json(path, example(Plan, **plan, findings={name: parts for name in rare}))
 
 
+APART = {"pixels": 0.975, "features": 0.8125}  # AUCs of generated against real X-rays
+
+
 def _fidelity(folder: Path, rng: np.random.Generator) -> None:
     spread = {"mean": 0.25, "low": 0.125, "high": 0.375}
     floor = {"mean": 0.0, "low": -0.0625, "high": 0.0625}
-    measured = {"generated": spread, "floor": floor, "difference": spread, "told_apart": True}
+    measured = {"generated": spread, "floor": floor, "difference": spread}
     space = {"generated_median": 4.5, "held_out_median": 4.0, "duplicates": 0.025, "held_out_duplicates": 0.0}
     space |= {"membership_auc": 0.52, "membership_low": 0.41, "membership_high": 0.63}
     memorised = {"duplicates": 0.025, "duplicates_low": 0.007, "duplicates_high": 0.087}
     counts = {"real": 80, "patients": 60, "generated": 80, "held_out": 20, "held_out_patients": 18, "half": 40}
     counts |= {"replicates": 100, "scales": 2}
     quality = {name: measured for name in ("fid", "kid", "precision", "recall", "ms_ssim")}
+    halves = {"mean": 0.5, "low": 0.4375, "high": 0.5625}
+    tests = {
+        name: {"auc": a, "p": 0.005, "floor": halves, "held_out": {"auc": 0.53125, "p": 0.4}}
+        for name, a in APART.items()
+    }
+    test = {"n": 80, "patients": 60, "permutations": 199, "told_apart": True, "spaces": tests}
     memorised |= {"spaces": {"features": space, "pixels": space}}
-    judged = example(Fidelity, **counts, features="classifier", quality=quality, memorisation=memorised)
+    judged = example(
+        Fidelity, **counts, features="classifier", quality=quality, two_sample=test, memorisation=memorised
+    )
     write_json(folder / "fidelity.json", judged)
     xray_grid(rng, 8).crop((0, 0, 256, 64)).save(folder / "worst_pairs.png")
 

@@ -11,46 +11,87 @@ from cxr.core.files import write_json
 from cxr.report import page
 from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.generators import gan, plan_of
-from tests.report.fabricated import Page
+from tests.report.fabricated import APART, Page
+
+TOLD = (
+    "a classifier tells them from real X-rays : AUC 0.975 in pixels (p 0.005; between halves of the real patients "
+    "0.500 [0.438, 0.562] ); AUC 0.812 in features (p 0.005; between halves of the real patients 0.500 [0.438, 0.562] )"
+)
 
 
-def test_generated_xrays_have_a_sentence_and_two_tables(made):
+def test_generated_xrays_have_a_sentence_and_three_tables(made):
     text = Page(made[2]).text
-    answer = text[text.index("Pneumonia: KID") :]
-    assert answer.startswith("Pneumonia: KID 0.25 [0.12, 0.38] , between real X-rays 0.00 [\u22120.06, 0.06] : ")
-    assert (
-        "further from real X-rays than real X-rays are from each other ; duplicates of training X-rays 2.5 %" in answer
+    answer = text[text.index("Pneumonia: a classifier") :]
+    assert answer.startswith(
+        f"Pneumonia: {TOLD}. KID 0.25 [0.12, 0.38] , between real X-rays 0.00 [\u22120.06, 0.06] ; "
+        "duplicates of training X-rays 2.5 %"
     )
-    assert "80 generated; 80 real of 60 patients, in halves of 40; 20 held out" in answer
+    assert "80 generated; 80 real of 60 patients, for KID in halves of 40; 20 held out" in answer
+    tested = pd.read_csv(made[3] / "tables/two_sample.csv")
+    assert tested["auc"].to_list() == list(APART.values()) and set(tested["n"]) == {80}
+    assert set(tested["floor_low"]) == {0.4375} and set(tested["held_out_auc"]) == {0.53125}
     quality = pd.read_csv(made[3] / "tables/fidelity.csv")
     assert len(quality) == 5 and set(quality["n"]) == {40} and set(quality["floor_high"]) == {0.0625}
-    assert quality["verdict"].to_list() == ["worse", "worse", "nearer", "nearer", "different"]
     memory = pd.read_csv(made[3] / "tables/memorisation.csv")
     assert set(memory["space"]) == {"features", "pixels"} and set(memory["membership_low"]) == {0.41}
 
 
-def test_a_weak_test_is_not_called_quality(made, whole, tmp_path):
+def test_the_test_stands_beside_the_pictures(made):
+    page_of = made[2]
+    sheet, strip = page_of.index('alt="Generated X-rays, Pneumonia"'), page_of.index("The same noise after epoch")
+    assert f"Pneumonia, generated against real: {TOLD}." in Page(page_of[sheet:strip]).text
+
+
+def test_no_measure_is_a_verdict(made):
+    """Whatever FID, KID, precision and recall are, the page says the same of likeness."""
+    text = Page(made[2]).text
+    assert "Measures, not verdicts" in text and "look at the pictures , too" in text
+    for claim in (
+        "difference found",
+        "found no difference . KID",
+        "further from real X-rays than",
+        "nearer to the real",
+    ):
+        assert claim not in text, claim
+    assert "verdict" not in pd.read_csv(made[3] / "tables/fidelity.csv")
+
+
+def changed(made, tmp_path, **values):
+    """The fabricated run with one finding, whose fidelity.json has other values; and its file."""
     run = dataclasses.replace(made[0], findings=["pneumonia"], fidelity=tmp_path)
     shutil.copytree(made[0].fidelity / "pneumonia", tmp_path / "pneumonia")
     path = tmp_path / "pneumonia/fidelity.json"
-    judged = json.loads(path.read_text())
-    judged["quality"]["kid"]["told_apart"] = False
+    judged = json.loads(path.read_text()) | values
     write_json(path, judged)
+    return run, path, judged
+
+
+def test_features_that_know_their_training_xrays_say_little(made, whole, tmp_path):
+    judged = json.loads((made[0].fidelity / "pneumonia/fidelity.json").read_text())
+    judged["two_sample"]["spaces"]["features"]["held_out"] = {"auc": 0.75, "p": 0.005}
+    run, _, _ = changed(made, tmp_path, two_sample=judged["two_sample"])
     text = Page(page.render(whole | {"fidelity": fidelity(run)})).text
-    assert "KID found no difference" in text and "misses differences that the eye sees" in text
+    note = (
+        ", but held-out real X-rays are told from training ones as well (AUC 0.750, p 0.005), so this space says little"
+    )
+    assert text.count(note) == 2 and Page(made[2]).text.count("so this space says little") == 0
+
+
+def test_what_is_not_told_apart_is_a_weak_test_and_no_praise(made, whole, tmp_path):
+    test = json.loads((made[0].fidelity / "pneumonia/fidelity.json").read_text())["two_sample"]
+    run, _, _ = changed(made, tmp_path, two_sample=test | {"told_apart": False, "n": 29})
+    text = Page(page.render(whole | {"fidelity": fidelity(run)})).text
+    assert "Pneumonia: the classifier could not tell them from real X-rays at n = 29 : AUC 0.975" in text
+    assert "misses differences that the eye sees" in text
 
 
 def test_what_could_not_be_judged_is_stated(made, whole, tmp_path):
-    run = dataclasses.replace(made[0], findings=["pneumonia"], fidelity=tmp_path)
-    shutil.copytree(made[0].fidelity / "pneumonia", tmp_path / "pneumonia")
-    path = tmp_path / "pneumonia/fidelity.json"
-    judged = json.loads(path.read_text()) | {"quality": {}, "half": 0}
-    judged["memorisation"] = dict.fromkeys(("duplicates", "duplicates_low", "duplicates_high")) | {"spaces": {}}
-    write_json(path, judged)
+    test = {"n": 3, "patients": 1, "permutations": 199, "told_apart": None, "spaces": {}}
+    memorisation = dict.fromkeys(("duplicates", "duplicates_low", "duplicates_high")) | {"spaces": {}}
+    run, path, judged = changed(made, tmp_path, quality={}, half=0, two_sample=test, memorisation=memorisation)
     text = Page(page.render(whole | {"fidelity": fidelity(run)})).text
-    assert (
-        "KID n/a, too few patients for two halves ; duplicates of training X-rays n/a \u2014 no held-out X-ray" in text
-    )
+    assert "Pneumonia: too few patients to test whether a classifier tells them from real X-rays . KID n/a" in text
+    assert "; duplicates of training X-rays n/a \u2014 no held-out X-ray" in text
     assert "1,024 before the last layer" in text and "Inception" not in text
     write_json(path, judged | {"features": "inception"})
     text = Page(page.render(whole | {"fidelity": fidelity(run)})).text

@@ -17,83 +17,17 @@ from cxr.classifier import objectives
 from cxr.classifier.formats import Arm
 from cxr.classifier.objectives import AucMargin, CrossEntropy
 from cxr.classifier.train import rows_by_step
-from cxr.core.findings import COLUMNS, SLUGS
+from cxr.core.findings import SLUGS
 from cxr.core.resize import resize
-from cxr.core.store import open_store, write_store
+from cxr.core.store import open_store
 from cxr.gan import nets
-from cxr.gan.formats import Generator
 from cxr.synthesis import arms, balance
-from cxr.synthesis.formats import FindingPlan, Plan
-from cxr.training.weights import save
-from stages import arm as stage
 from tests.make import example
+from tests.synthesis.make import RARE, make, of
 
 ROOT = Path(__file__).resolve().parents[2]
-RARE = {"pneumonia": 6, "lung_lesion": 3}
 # Masked rows count for their own finding alone: (3 + 6) of (45 + 6) and (3 + 3) of (45 + 3).
 SHARES = {"pneumonia": pytest.approx(9 / 51), "lung_lesion": pytest.approx(6 / 48)}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Everything that balance, gan, split and resize leave, at 32 and 16 px, and each arm made of it."""
-    at = tmp_path_factory.mktemp("arms")
-    rng = np.random.default_rng(0)
-    n = 60
-    labels = (rng.random((n, len(SLUGS))) < 0.3).astype(np.float32)
-    for name in RARE:
-        labels[:, SLUGS.index(name)] = np.arange(n) % 15 == list(RARE).index(name)
-    head = pd.DataFrame({"image_id": [f"i{i:03d}" for i in range(n)], "patient_id": [f"p{i:03d}" for i in range(n)]})
-    head["split"] = np.where(np.arange(n) < 45, "train", np.where(np.arange(n) < 50, "valid", "test"))
-    head["projection"] = np.where(np.arange(n) % 4 == 3, "lateral", "frontal")
-    kinds = {"target": labels, "weight": np.ones_like(labels), "truth": labels}
-    blocks = [pd.DataFrame(v, columns=[f"{k}.{s}" for s in SLUGS]) for k, v in kinds.items()]
-    real = pd.concat([head, *blocks], axis=1)[list(COLUMNS)].assign(synthetic=False)
-    for size in (16, 32):
-        write_store(at / "stores" / str(size), rng.integers(0, 255, (n, size, size), np.uint8), head[["image_id"]])
-    extra = [balance.synthetic_rows(name, k, "masked", real, "frontal") for name, k in RARE.items()]
-    whole = pd.concat([real, *extra], ignore_index=True)
-    (at / "balanced").mkdir()
-    whole.to_parquet(at / "balanced/table.parquet")
-    made = whole.loc[whole["synthetic"], ["image_id"]].reset_index(drop=True)
-    write_store(at / "balanced/images", rng.integers(0, 255, (len(made), 32, 32), np.uint8), made)
-    plan = {
-        "target_prevalence": 0.2,
-        "labels": "masked",
-        "findings": {name: example(FindingPlan, generated=k) for name, k in RARE.items()},
-    }
-    (at / "balanced/plan.json").write_text(json.dumps(example(Plan, **plan)))
-    for name in RARE:
-        (at / "gans" / name).mkdir(parents=True)
-        g, _ = nets.build(16, 8, 4, 1, 3, gain=0.5)
-        with torch.no_grad():
-            next(g.parameters()).add_(1)  # as if trained
-        meta = {"size": 16, "z_dim": 8, "width": 4, "channels": 1, "seed": 3, "images": 9, "epochs": 1}
-        meta |= {"split_sha256": "", "mode": "per_finding", "view": "frontal", "holdout": 0.0, "gain": 0.5}
-        save(at / "gans" / name / "generator.safetensors", g.state_dict(), example(Generator, **meta))
-    head[["image_id", "patient_id", "split"]].to_parquet(at / "split.parquet")
-    from cxr.core.files import sha256
-
-    about = {"by": "patient", "sha256": sha256(at / "split.parquet")}
-    (at / "split.json").write_text(json.dumps(about))
-    for name in arms.ARMS:
-        make(at, name)
-    return at, real, whole
-
-
-def make(at, name, gan_size=16):
-    stage.run(
-        arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at,
-        out=at / "arms" / name, size=32, gan_size=gan_size, generators=list(RARE), gan_view="frontal", view="all",
-        seed=0,
-    )  # fmt: skip
-
-
-def of(at, name):
-    folder = at / "arms" / name
-    table = pd.read_parquet(folder / "table.parquet")
-    images = open_store(folder / "images") if (folder / "images").exists() else None
-    return table, images, json.loads((folder / "arm.json").read_text())
 
 
 def test_each_arm_differs_from_the_baseline_in_what_it_says(made):
@@ -111,7 +45,7 @@ def test_each_arm_differs_from_the_baseline_in_what_it_says(made):
         table, images, spec = of(at, name)
         pd.testing.assert_frame_equal(table, real, check_dtype=False)
         assert images is None and spec == base | {"arm": name, "epoch_images": length} | also
-    added = {"oversampling": 0, "gan": 9, "gan_untrained": 9, "blurred": 9, "pretrained": 9}
+    added = {"oversampling": 0, "gan": 9, "gan_untrained": 9, "gan_permuted": 9, "blurred": 9, "pretrained": 9}
     for name, stored in added.items():
         table, images, spec = of(at, name)
         pd.testing.assert_frame_equal(table.iloc[:60], real, check_dtype=False)  # held-out rows are never touched

@@ -13,7 +13,7 @@ from cxr.report.figures import adgm as figures
 from cxr.report.inputs import Artefacts, Rows, image
 from cxr.report.page import Estimate, Matrix, plot, xray
 from cxr.report.sections.adgm_tables import NAMES, compared, every_run, latent, over_draws, scored
-from cxr.report.sections.common import BOUNDS, TOTALS, Verdict, change_of, from_interval, source_kind
+from cxr.report.sections.common import BOUNDS, TOTALS, Verdict, change_of, from_interval, marks
 
 CURVES = [f"{part}_{key}" for part in ("train", "valid") for key in figures.PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
@@ -35,7 +35,7 @@ def adgm(run: Artefacts) -> dict:
     lead, draw = leading(run.variants), min(run.draws)
     first = [r for r in every if (r.variant, r.draw) == (lead, draw)]
     others = [v for v in VARIANTS if v in run.variants and v != lead]
-    printed = {} if source_kind(run, "rsna") == "phantom" else papers.ADGM_CURVE
+    printed = marks(run, "rsna", papers.ADGM_CURVE)
     accuracy = figures.accuracy(_points(every, arms, by), printed)
     return {
         # The fewest and the most labels answer the question; the table has the rest.

@@ -20,11 +20,11 @@ from cxr.report.sections.common import (
     auc_of,
     backbone_name,
     change_of,
+    marks,
     no_number,
     pick,
     policy_name,
     row_name,
-    source_kind,
     verdict,
 )
 from cxr.report.sections.generators import plan_of
@@ -80,6 +80,7 @@ def final(run: Artefacts) -> dict:
     """Table 3 and figure 8 of the paper for all findings: baseline, final, their paired difference, p."""
     by, compare = areas(run, "test"), run.rows("compare", "finding")
     metadata, rows, points = f"floor_{run.final_policy}", [], []
+    marked = marks(run, "chexpert", papers.TABLE_3)
     for name in (*FINDINGS, "macro"):
         pair, after = compare[name], by["final", name]
         printed = papers.TABLE_3.get(name, (None, None))
@@ -89,7 +90,7 @@ def final(run: Artefacts) -> dict:
         row |= {"floor": auc_of(by[metadata, name]), **pick(pair, "trainings", "sd", "detectable", "p", "p_holm")}
         row["verdict"] = verdict(pair, run.alpha)
         rows.append(row | dict(zip(("paper_baseline", "paper_final"), printed, strict=True)))
-        points.append(_point(row, None if source_kind(run, "chexpert") == "phantom" else printed))
+        points.append(_point(row, marked.get(name)))
     plan = plan_of(run).findings
     answers = [
         {"name": name, "generated": plan[slug(name)].generated, **row}
@@ -101,6 +102,7 @@ def final(run: Artefacts) -> dict:
         "policy": policy_name(run.final_policy),
         "answers": answers,
         "trainings": len(run.seeds),
+        "marked": bool(marked),
         "forest": plot(forest(pd.DataFrame(points), "difference in AUC, final \u2212 baseline")),
         "table": Table("table3", rows, [finding(name) for name in run.findings]),
         "roc": _roc(run, {run.final_policy: "baseline", "final": "final", metadata: "metadata"}),
@@ -108,11 +110,11 @@ def final(run: Artefacts) -> dict:
 
 
 def _point(row: dict, printed: tuple | None) -> dict:
-    """What the forest plot draws of one row. printed: the paper's AUCs of baseline and final."""
+    """What the forest plot draws of one row. printed: the paper's AUCs of baseline and final, if marked."""
     value, low, high, why = row["total"] if row["trainings"] > 1 else row["difference"]
     has_value = math.isfinite(value)
     count = f"  ({row['positives']:,.0f} of {row['n']:,.0f})" if row["positives"] == row["positives"] else ""
-    paper = printed[1] - printed[0] if printed and printed[0] else np.nan
+    paper = printed[1] - printed[0] if printed else np.nan
     return {
         "name": row["finding"] + count,
         "note": number(value, "difference") if has_value else f"n/a \u2014 {why}",

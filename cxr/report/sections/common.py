@@ -103,3 +103,8 @@ def backbone_name(run: Artefacts) -> str:
 def source_kind(run: Artefacts, name: str) -> str:
     """The kind of source of a data set (chexpert or rsna): phantom, folder, zip and so on."""
     return read_json(run.dataset(name) / "manifest.json", f"download@{name}", Manifest).kind
+
+
+def marks(run: Artefacts, name: str, printed: Mapping) -> Mapping:
+    """A paper's values for the axes of a figure: none where the data set is a phantom, which compares with no paper."""
+    return {} if source_kind(run, name) == "phantom" else printed

@@ -1,4 +1,6 @@
-"""How good the generated X-rays are: each measure beside real against real, and the nearest training X-rays."""
+"""How good the generated X-rays are: whether a classifier tells them from real ones, each measure beside real against
+real, and the nearest training X-rays.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from enum import StrEnum
 
 from cxr.core.files import read_json
 from cxr.core.findings import finding
-from cxr.fidelity.formats import Fidelity, Measure, Memorisation, Spread
+from cxr.fidelity.formats import LEVEL, Fidelity, Memorisation, Spread, TwoSample
 from cxr.gan import generators
 from cxr.report.inputs import Artefacts, image
 from cxr.report.page import Estimate, Table, xray
@@ -18,26 +20,27 @@ MEASURES = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "rec
 
 
 class Verdict(StrEnum):
-    """What a measure says of generated against real X-rays."""
+    """What the two-sample test says of generated against real X-rays."""
 
-    UNKNOWN = "unknown"  # too few patients for two halves
-    NONE = "none"  # no difference found
-    WORSE = "worse"  # further from real X-rays than these are from each other
-    NEARER = "nearer"  # nearer to real X-rays than these are to each other
-    DIFFERENT = "different"  # of a measure without a better side
+    UNKNOWN = "unknown"  # too few patients
+    NONE = "none"  # not told apart, which is no proof of likeness
+    APART = "apart"
 
 
 def fidelity(run: Artefacts) -> dict:
-    """One answer a finding, the tables of measures and of duplicates, the nearest pairs. Empty without findings."""
-    answers, quality, memory, pairs, features = [], [], [], [], set()
+    """One answer a finding, the tables of the test, of measures and of duplicates, the nearest pairs. Empty without
+    findings.
+    """
+    answers, tests, quality, memory, pairs, features = [], [], [], [], [], set()
     for key in run.findings:
         name, stage = finding(key), f"fidelity@{generators.generator_of(key, run.generators)}-{run.seeds[0]}"
         folder = generators.folder(run.fidelity, key, run.generators)
         judged = read_json(folder / "fidelity.json", stage, Fidelity)
         features.add(judged.features)
         kid = judged.quality.get("kid")
-        answers.append({"name": name, **judged.model_dump(include=set(COUNTS)), "kid": kid and _spread(kid.generated)})
-        answers[-1] |= {"real_kid": kid and _spread(kid.floor), "verdict": _verdict(kid)}
+        answers.append({"name": name, **judged.model_dump(include=set(COUNTS)), "apart": apart(judged.two_sample)})
+        answers[-1] |= {"kid": _spread(kid and kid.generated), "real_kid": _spread(kid and kid.floor)}
+        tests += [{"finding": name, **row} for row in answers[-1]["apart"]["spaces"]]
         answers[-1] |= {"duplicates": _duplicates(judged.memorisation)}
         quality += [_measure(name, key, judged) for key in MEASURES]
         counts = {"generated": judged.generated, "held_out": judged.held_out}
@@ -50,6 +53,7 @@ def fidelity(run: Artefacts) -> dict:
         "answers": answers,
         "pairs": pairs,
         "features": [name for name in FEATURES if name in features],
+        "tests": Table("two_sample", tests) if tests else None,
         "quality": Table("fidelity", quality) if quality else None,
         "memory": Table("memorisation", memory) if memory else None,
     }
@@ -61,17 +65,24 @@ def _duplicates(memorised: Memorisation) -> Estimate:
     return Estimate(memorised.duplicates, memorised.duplicates_low, memorised.duplicates_high)
 
 
-def _verdict(measure: Measure | None, name: str = "kid") -> Verdict:
-    if measure is None:
-        return Verdict.UNKNOWN
-    if not measure.told_apart:
-        return Verdict.NONE
-    if name == "ms_ssim":
-        return Verdict.DIFFERENT
-    return Verdict.WORSE if (measure.difference.mean > 0) == (name in ("fid", "kid")) else Verdict.NEARER
+def apart(test: TwoSample) -> dict:
+    """The verdict of a two-sample test, its counts, and a row for each space.
+
+    known: whether held-out real X-rays are told from training ones in this space as well.
+    """
+    verdict = {None: Verdict.UNKNOWN, False: Verdict.NONE, True: Verdict.APART}[test.told_apart]
+    counts = test.model_dump(include={"n", "patients"})
+    spaces = []
+    for name, one in test.spaces.items():
+        row = {"space": name, **counts, "auc": one.auc, "p": one.p, "floor": _spread(one.floor)}
+        row |= {"held_out_auc": one.held_out and one.held_out.auc, "held_out_p": one.held_out and one.held_out.p}
+        spaces.append(row | {"known": one.held_out is not None and one.held_out.p <= LEVEL})
+    return {"verdict": verdict, **counts, "spaces": spaces}
 
 
-def _spread(spread: Spread) -> Estimate:
+def _spread(spread: Spread | None) -> Estimate:
+    if spread is None:
+        return Estimate(math.nan, why="too few patients for two halves")
     return Estimate(spread.mean, spread.low, spread.high)
 
 
@@ -79,4 +90,4 @@ def _measure(finding_name: str, key: str, judged: Fidelity) -> dict:
     row = {"finding": finding_name, "measure": MEASURES[key], "n": judged.half}
     if measure := judged.quality.get(key):
         row |= {part: _spread(getattr(measure, part)) for part in ("generated", "floor", "difference")}
-    return row | {"verdict": str(_verdict(measure, key))}
+    return row

@@ -28,7 +28,8 @@ def gan(run: Artefacts) -> dict:
     entries, histories, epochs, pair = [], {}, {}, None
     for generator in dict.fromkeys(generators.generator_of(name, run.generators) for name in run.findings):
         stage, folder = f"gan@{generator}-{run.seeds[0]}", run.gan / generator
-        name = ", ".join(map(finding, generators.members(generator)))
+        members = list(map(finding, generators.members(generator)))
+        name = ", ".join(members)
         grids = dict(_grids(folder, stage))
         state, histories[name] = kept(folder, stage)
         epochs[name] = state["epoch"]
@@ -38,7 +39,7 @@ def gan(run: Artefacts) -> dict:
         pair = pair or (real, best)
         strip, strip_epochs = _strip(list(grids.items()), stage)
         entries.append({"name": name, "kept": state, "real": xray(real, 900, 48), "generated": xray(best, 900, 48)})
-        entries[-1] |= {"strip": strip, "strip_epochs": strip_epochs}
+        entries[-1] |= {"members": members, "strip": strip, "strip_epochs": strip_epochs}
     curves = plot(draw_curves(histories, epochs), 45 * len(histories)) if histories else None
     return {"findings": entries, "curves": curves, "plan": _plan(run), "pair": pair}
 
