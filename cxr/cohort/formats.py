@@ -9,22 +9,19 @@ from cxr.core.formats import Format
 PART = "name of the part (train, valid, test or unused): what it holds"
 
 
-class Part(Format):
-    """One part of a split."""
+class ChexpertPart(Format):
+    """One part of CheXpert's split."""
 
     patients: int = Field(description="number of patients")
     images: int = Field(description="number of images")
-
-
-class ChexpertPart(Part):
-    """One part of CheXpert's split."""
-
     positives: dict[str, int] = Field(description="slug of each finding: number of certain positive images")
 
 
-class RsnaPart(Part):
+class RsnaPart(Format):
     """One part of RSNA's split."""
 
+    patients: int | None = Field(None, description="number of patients, where they are known")
+    images: int = Field(description="number of images")
     rows: int | None = Field(None, description="only under file_order: rows of the published label table")
     classes: dict[str, int] = Field(description="class name: number of images")
 
@@ -49,6 +46,10 @@ class RsnaSplit(Split):
     """RSNA's split."""
 
     splits: dict[str, RsnaPart] = Field(description=PART)
+    patient_key: str = Field(description="what patient_id names: patient, or image where no mapping names the patients")
+    shared_patients: int | None = Field(
+        None, description="patients with images in training and in another part, where patients are known"
+    )
     shared_images: int | None = Field(None, description="only under file_order: images with rows in two parts")
 
 

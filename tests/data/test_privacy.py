@@ -84,8 +84,8 @@ def written(tmp_path_factory):
     run("explore", chexpert=out / "chexpert.parquet", rsna=data / "records.parquet", out=out / "explore")
     run("resize", dataset="rsna", source=source, records=data / "records.parquet", manifest=data / "manifest.json",
         size=17, out=out / "stores/rsna", state=out / "state", max_rejected=0.2)  # fmt: skip
-    run("split", dataset="rsna", records=data / "records.parquet", stores=out / "stores/rsna", out=out / "splits/rsna",
-        valid_share=0.25)  # fmt: skip
+    run("split", dataset="rsna", records=data / "records.parquet", manifest=data / "manifest.json",
+        stores=out / "stores/rsna", out=out / "splits/rsna", rsna="image", valid_share=0.25)  # fmt: skip
     run("adgm", variant="corrected", classes=2, labels=4, draw=0, records=data / "records.parquet",
         store=out / "stores/rsna/17", split=out / "splits/rsna",
         model=out / "models/adgm/2-4", predictions=out / "predictions/2-4.parquet",

@@ -136,7 +136,7 @@ def _splits(root: Path, kind: str, xpert: pd.DataFrame, pneumonia: pd.DataFrame)
     """Manifests, rejected images and splits; returns the splits."""
     drawn = {
         "chexpert": splits.chexpert(xpert, by="patient", test_images=250, seed=0),
-        "rsna": splits.rsna(pneumonia, by="patient", valid_share=0.2, seed=0),
+        "rsna": splits.rsna(pneumonia, by="patient", valid_share=0.2, seed=0, patient_key="patient"),
     }
     for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
         write_json(root / name / "manifest.json", example(Manifest, kind=kind, images=len(records)))
