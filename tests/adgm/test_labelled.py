@@ -3,11 +3,10 @@
 import pandas as pd
 import pytest
 
-from cxr.adgm.labelled import assign, draw_labels
+from cxr.adgm.labelled import assign, check_held_out, draw_labels
 from cxr.cohort.splits import file_order
 from cxr.core.findings import CLASSES
 from cxr.core.guard import guard
-from stages.adgm import _check_held_out
 from tests.adgm.make import cohort
 
 
@@ -123,9 +122,9 @@ def test_the_papers_slices_share_patients_and_may_be_trained_on():
     records = boxes().assign(patient_id="one")  # as with RSNA's mapping, where a patient has several images
     split = file_order(records, valid_share=0.7)
     train = split[split["split"] == "train"]
-    _check_held_out(train, split, "file_order", "t")
+    check_held_out(train, split, "file_order", "t")
     with pytest.raises(ValueError, match="t: 1 validation or test images would be trained on, the first is 'r5'"):
-        _check_held_out(pd.concat([train, split[split["image_id"] == "r5"]]), split, "file_order", "t")
+        check_held_out(pd.concat([train, split[split["image_id"] == "r5"]]), split, "file_order", "t")
     other = split[split["image_id"] != "r8"]  # without the image on the cut
     with pytest.raises(ValueError, match="t: images of 1 validation or test patients would be trained on"):
-        _check_held_out(other[other["split"] == "train"], other, "patient", "t")
+        check_held_out(other[other["split"] == "train"], other, "patient", "t")

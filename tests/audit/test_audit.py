@@ -197,7 +197,7 @@ def test_patients_on_both_sides_of_the_papers_cut(published):
     owner[[21_200, 26_000]] = "q"  # the other one is never used
     owner[[21_300, 21_301]] = "r"  # both in validation
     row = by(sheet.table(audit_rsna.sheet(audit_rsna.count(two.assign(patient_id=owner), "patient"), "")))[2, SHARED]
-    assert (row.says, row.recomputed, row.verdict) == (
+    assert (row.claimed, row.recomputed, row.verdict) == (
         "0",
         "2",
         sheet.DIFFERS,
