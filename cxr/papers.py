@@ -18,7 +18,7 @@ COHORTS = {
     | {"age_F": 61, "age_M": 59},
     "paper 2, RSNA 2018": {"images": 27000},
 }
-# Rows of CheXpert's train.csv and patients of RSNA's training tables, as published: what an audit can stand on.
+# Rows of CheXpert's train.csv and images of RSNA's training tables, as published: what an audit can stand on.
 PUBLISHED = {"chexpert": 223414, "rsna": 26684}
 # P1: the findings that get generated images, and the size of its test set, drawn from the training images.
 RARE = ("Pneumonia", "Lung Lesion", "Consolidation")
@@ -26,8 +26,11 @@ TEST_IMAGES = 500
 # P2: the share of the images that it trains on; figure of section 4: the bar of Lung Opacity, read by eye, to about 50.
 TRAIN_SHARE = 0.9
 OPACITY_BAR = 9600
-# Patients by class in the full RSNA 2018 release; P2 prints none.
-RSNA_PATIENTS = {"Lung Opacity": 6012, "No Lung Opacity / Not Normal": 11821, "Normal": 8851}
+# Images by class in the full RSNA 2018 release; P2 prints none.
+RSNA_IMAGES = {"Lung Opacity": 6012, "No Lung Opacity / Not Normal": 11821, "Normal": 8851}
+# RSNA's patientId names an image. By RSNA's own mapping its images are of so many patients of NIH; so many have several
+# images. Of a tenth of the images, drawn at random, `shared` have another image of their patient in the rest.
+NIH = {"images": 26684, "patients": 11439, "several": 4355, "shared": 0.71}
 
 # P1, table 2: test AUC of the baseline by label policy, in the paper's order. 500 test images, no interval printed.
 TABLE_2 = {

@@ -75,7 +75,7 @@ def written(value: object) -> str:
         return "`[" + ", ".join(written(item).strip("`") for item in value) + "]`"
     if isinstance(value, bool) or value is None:
         return f"`{str(value).lower()}`" if value is not None else "`none`"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`" if value != "" else "`''`"
 
 
 def sentence(text: str) -> str:

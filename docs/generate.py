@@ -38,7 +38,11 @@ NOTE = "<!-- Written by `python -m docs.generate`. Edit the code, not this page.
 MERMAID = re.compile(r"```mermaid\n.*?```", re.S)
 RESULTS = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.S)
 # What stages of dvc.yaml are given under another name than the parameter's own.
-RENAMED = {("data", "chexpert"): ("download", "source"), ("data", "rsna"): ("download", "source")}
+RENAMED = {
+    ("data", "chexpert"): ("download", "source"),
+    ("data", "rsna"): ("download", "source"),
+    ("data", "rsna_patients"): ("download", "patients"),
+}
 
 
 def stage_bodies() -> dict[str, dict]:

@@ -13,16 +13,18 @@ from .cli import main
 
 
 def read(path: Path, dataset: str) -> tuple:
-    """(records, kind of source) of a records.parquet with manifest.json beside it, or of the published CSV."""
+    """(records, kind of source, what patient_id names) of a records.parquet with manifest.json beside it, or of the
+    published CSV, with RSNA's mapping of images to patients where that lies beside it."""
     from cxr.core.files import read_json
     from cxr.core.records import load
     from cxr.data.formats import Manifest
-    from cxr.data.sources import chexpert, rsna
+    from cxr.data.sources import chexpert, rsna, rsna_patients
     from cxr.data.sources.archive import Folder
 
     if path.suffix == ".parquet":
         manifest = path.with_name("manifest.json")
-        return load(path, dataset), read_json(manifest, f"download@{dataset}", Manifest).kind
+        records, made = load(path, dataset), read_json(manifest, f"download@{dataset}", Manifest)
+        return records, made.kind, made.patient_key or "image"
     wanted = {"chexpert": chexpert.TABLES[0], "rsna": rsna.LABELS}[dataset]
     if path.name != wanted:
         raise ValueError(f"{path}: give records.parquet, as download writes it, or the published {wanted}")
@@ -31,13 +33,18 @@ def read(path: Path, dataset: str) -> tuple:
             raise ValueError(f"{path.with_name(table)}: no such file; give the place of the published {wanted}")
     tree = Folder(path.parent)
     if dataset == "chexpert":
-        return chexpert.read_labels(tree, wanted), tree.kind
-    return rsna.read_labels(tree, *rsna.TABLES), tree.kind
+        return chexpert.read_labels(tree, wanted), tree.kind, "patient"
+    name = rsna_patients.MAPPING
+    patients = rsna_patients.parse(tree.read(name), name) if path.with_name(name).is_file() else None
+    return rsna.read_labels(tree, *rsna.TABLES, patients), tree.kind, "patient" if patients else "image"
 
 
 def run(
     chexpert: Annotated[Path, Option(help="records.parquet of CheXpert, or its train.csv")],
-    rsna: Annotated[Path, Option(help="records.parquet of RSNA, or stage_2_train_labels.csv; the classes beside it")],
+    rsna: Annotated[
+        Path,
+        Option(help="records.parquet of RSNA, or stage_2_train_labels.csv; the classes beside it, and RSNA's mapping"),
+    ],
     out: Annotated[Path, Option(help="folder of audit.csv and data.csv")],
 ) -> None:
     """Check the papers' numbers against the label tables."""
@@ -50,10 +57,11 @@ def run(
 
     sheets, data = [], []
     for dataset, path, paper in (("chexpert", chexpert, audit_chexpert), ("rsna", rsna, audit_rsna)):
-        records, kind = read(path, dataset)
+        records, kind, key = read(path, dataset)
         records = records[records["official_split"] == "train"]
         why = sheet.standing(dataset, len(records), kind)
-        sheets.append(paper.sheet(None if why else paper.count(records), why))
+        counted = None if why else paper.count(records, key) if dataset == "rsna" else paper.count(records)
+        sheets.append(paper.sheet(counted, why))
         data.append({"dataset": dataset, "kind": kind, "n": len(records), "why": why})
     rows = sheet.table(*sheets)
     with atomic(out) as folder:

@@ -6,11 +6,16 @@ python -m stages.download --dataset chexpert --source phantom --out data/chexper
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .cli import located, main, state_dir
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cxr.data.sources.archive import Tree
 
 
 def run(
@@ -19,27 +24,65 @@ def run(
         str, typer.Option(help="phantom | folder | .zip | http(s)://, s3:// of a .zip | kaggle:<handle>")
     ],
     out: Annotated[Path, typer.Option(help="folder for records.parquet and manifest.json")],
+    patients: Annotated[
+        str,
+        typer.Option(
+            help="RSNA: the mapping of its images to patients: a .json, a folder or .zip that holds it, or an address; "
+            "'' takes the one beside the tables, if there is one"
+        ),
+    ] = "",
     state: Annotated[Path | None, typer.Option(help="folder that keeps downloads; default .checkpoints")] = None,
     chexpert_patients: Annotated[int, typer.Option(min=20, help="patients of the phantom CheXpert")] = 1500,
-    rsna_patients: Annotated[int, typer.Option(min=20, help="patients of the phantom RSNA")] = 1500,
+    rsna_patients: Annotated[int, typer.Option(min=20, help="patients of the phantom RSNA, of 2.3 images each")] = 640,
     seed: Annotated[int, typer.Option(min=0, help="seed of the phantom")] = 0,
 ) -> None:
     """Read the label tables of a data set as records. Download it, or draw the phantom, first."""
     from cxr.core.files import atomic, write_json, write_table
     from cxr.data.formats import Recipe
-    from cxr.data.sources import chexpert, rsna
     from cxr.data.sources.address import describe, open_source
 
-    reader = {"chexpert": chexpert, "rsna": rsna}[dataset]
-    patients = {"chexpert": chexpert_patients, "rsna": rsna_patients}[dataset]
-    recipe = Recipe(patients=patients, seed=seed) if source == "phantom" else None
-    tree, kind = open_source(located(source), dataset, (state or state_dir()) / "downloads", recipe)
-    records = reader.read(tree)
-    manifest = describe(tree, kind, reader.tables(tree), list(records["path"]), recipe)
+    size = {"chexpert": chexpert_patients, "rsna": rsna_patients}[dataset]
+    recipe = Recipe(patients=size, seed=seed) if source == "phantom" else None
+    downloads = (state or state_dir()) / "downloads"
+    tree, kind = open_source(located(source), dataset, downloads, recipe)
+    records, tables, more = _chexpert(tree) if dataset == "chexpert" else _rsna(tree, patients, downloads)
+    manifest = describe(tree, kind, tables, list(records["path"]), recipe, **more)
     with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as note:
         write_table(table, records)
         write_json(note, manifest)
-    print(f"download: {len(records):,} images of {records['patient_id'].nunique():,} patients from a {kind} source")
+    if manifest.patient_key == "image":
+        print(f"download: {len(records):,} images from a {kind} source")
+        print(
+            "download: RSNA's patientId names an image, and no mapping says whose image: one patient may stand in "
+            "training and validation; data.rsna_patients gives the mapping (docs/how-to/own-data.md)"
+        )
+    else:
+        print(f"download: {len(records):,} images of {records['patient_id'].nunique():,} patients from a {kind} source")
+
+
+def _chexpert(tree: Tree) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    """The records, the names of the tables, and no more for the manifest."""
+    from cxr.data.sources import chexpert
+
+    return chexpert.read(tree), chexpert.tables(tree), {}
+
+
+def _rsna(tree: Tree, given: str, downloads: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    """The records, the names of the tables, and what the manifest says of the patients.
+
+    given: the mapping's address, '' for the one beside the tables.
+    """
+    from cxr.data.sources import rsna, rsna_patients
+    from cxr.data.sources.address import read_patients
+
+    tables, patients, more = rsna.tables(tree), None, {}
+    if given:
+        patients, more["mapping"] = read_patients(located(given), downloads)
+    elif name := rsna_patients.beside(tree, tables[0]):
+        tables.append(name)
+        patients = rsna_patients.parse(tree.read(name), name)
+    more["patient_key"] = "patient" if patients else "image"
+    return rsna.read(tree, patients), tables, more
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def run(
 ) -> None:
     """Evaluate the predictions of the classifiers and of the ADGM."""
     from cxr.adgm.variants import runs
+    from cxr.cohort.formats import RsnaKey
     from cxr.cohort.policies import all_policies
     from cxr.core.files import atomic, write_json, write_table
     from cxr.core.findings import finding, slug
@@ -90,7 +91,8 @@ def run(
         results.append(steps.study(trainings, findings, settings, endpoint))
     if adgms:
         rsna = steps.Records(rsna_records, load(rsna_records, "rsna"))
-        results.append(steps.adgm(adgms, rsna, read_split(rsna_split, "rsna")[0], settings))
+        split, info = read_split(rsna_split, "rsna", RsnaKey)
+        results.append(steps.adgm(adgms, rsna, split, settings, info.patient_key))
     with atomic(out) as folder, atomic(metrics) as file:
         folder.mkdir()
         for name, table in ((name, table) for result in results for name, table in result.tables.items()):

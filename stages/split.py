@@ -3,8 +3,8 @@
 CheXpert: the official valid.csv is the validation set; the test set is drawn from the official train table. RSNA: train
 and validation. Images that resize rejected are in no split.
 
-    python -m stages.split --dataset chexpert --records data/chexpert/records.parquet --stores data/stores/chexpert
-    --out data/splits
+    python -m stages.split --dataset chexpert --records data/chexpert/records.parquet
+    --manifest data/chexpert/manifest.json --stores data/stores/chexpert --out data/splits
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ from .options import Records, Seed
 def run(
     dataset: Annotated[Literal["chexpert", "rsna"], Option()],
     records: Records,
+    manifest: Annotated[Path, Option(help="manifest.json beside the records")],
     stores: Annotated[Path, Option(help="folder of the stores, with rejected.csv")],
     out: Annotated[Path, Option(help="folder for split.parquet and split.json")],
     by: Annotated[
@@ -26,7 +27,8 @@ def run(
     ] = "patient",
     test_images: Annotated[int, Option(min=1, help="CheXpert: test images, drawn from train.csv")] = 500,
     rsna: Annotated[
-        Literal["patient", "file_order"], Option(help="RSNA: whole patients, or the slices of paper 2's published code")
+        Literal["patient", "image", "file_order"],
+        Option(help="RSNA: whole patients; images, where no mapping names patients; or the slices of paper 2's code"),
     ] = "patient",
     valid_share: Annotated[float, Option(min=0.0, max=0.9, help="RSNA: share of the images for validation")] = 0.1,
     min_positives: Annotated[
@@ -37,32 +39,41 @@ def run(
     """Split the patients of one dataset."""
     from cxr.cohort import splits
     from cxr.cohort.formats import SPLITS
-    from cxr.core.files import atomic, read_table, sha256, write_json, write_table
+    from cxr.core.files import atomic, read_json, read_table, sha256, write_json, write_table
     from cxr.core.guard import SPLIT
     from cxr.core.records import load
+    from cxr.data.formats import Manifest
 
     table = load(records, dataset)
     rejected = read_table(stores / "rejected.csv", f"resize@{dataset}", ("image_id",), dtype=str)
     table = table[~table["image_id"].isin(rejected["image_id"])].reset_index(drop=True)
+    key = None
     if dataset == "chexpert":
         split = splits.chexpert(table, by=by, test_images=test_images, seed=seed)
-    elif rsna == "file_order":
-        by = rsna
-        split = splits.file_order(table, valid_share=valid_share)
     else:
-        split = splits.rsna(table, by=by, valid_share=valid_share, seed=seed)
+        by, key = rsna, read_json(manifest, f"download@{dataset}", Manifest).patient_key or "image"
+        if rsna == "file_order":
+            split = splits.file_order(table, valid_share=valid_share)
+        else:
+            split = splits.rsna(table, by=rsna, valid_share=valid_share, seed=seed, patient_key=key)
     with atomic(out) as folder:
         folder.mkdir()
         write_table(folder / SPLIT, split)
-        result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=sha256(folder / SPLIT))
+        digest = sha256(folder / SPLIT)
+        result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=digest, patient_key=key)
         write_json(folder / "split.json", SPLITS[dataset](**result))
     for name, part in result["splits"].items():
-        print(f"split: {dataset} {name}: {part['images']:,} images of {part['patients']:,} patients")
+        owners = f" of {part['patients']:,} patients" if "patients" in part else ""
+        print(f"split: {dataset} {name}: {part['images']:,} images{owners}")
+    if shared := result.get("shared_patients"):
+        print(f"split: {dataset} by {by}: {shared:,} patient(s) in training and in another part")
+    if key == "image":
+        print(f"split: {dataset}: patientId names an image: one patient may stand in training and in another part")
     if by == "file_order":
-        shared, unused = result["shared_images"], result["splits"].get("unused", {}).get("patients", 0)
+        shared, unused = result["shared_images"], result["splits"].get("unused", {}).get("images", 0)
         print(
             f"split: {dataset} by file order, as paper 2's code: {shared} image(s) in both training and validation, "
-            f"{unused:,} patients with unused rows; an image counts once for each of its rows"
+            f"{unused:,} images with unused rows; an image counts once for each of its rows"
         )
     if result.get("too_few"):
         print(

@@ -13,12 +13,12 @@ import pandas as pd
 from cxr.adgm import samples
 from cxr.adgm.controls import MeanTeacher, PseudoLabel, Supervised
 from cxr.adgm.formats import Model, Samples
-from cxr.adgm.labelled import Draw, draw_labels
+from cxr.adgm.labelled import Draw, check_held_out, draw_labels
 from cxr.adgm.nets import ADGM, decoder_maps
 from cxr.adgm.published import PaperCode
 from cxr.adgm.settings import Settings
 from cxr.adgm.train import AdgmTraining, Data, Generative, Paper, WithoutZ
-from cxr.core.guard import guard, read_split
+from cxr.core.guard import read_split
 from cxr.core.records import load as load_records
 from cxr.core.store import Store, open_store
 from cxr.training import loop
@@ -73,7 +73,7 @@ def load(records: Path, split: Path, store: Path, settings: Settings) -> Cohort:
     draw = draw_labels(
         load_records(records, "rsna"), table, classes=settings.classes, labels=settings.labels, seed=settings.seed
     )
-    guard(draw.train, table, by=info.by, what=str(records))
+    check_held_out(draw.train, table, info.by, str(records))
     if draw.warning:
         print(f"{settings.name}: {draw.warning}", file=sys.stderr)
     images = open_store(store)

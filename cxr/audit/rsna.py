@@ -1,7 +1,8 @@
 """The rows of the audit for paper 2 (RSNA 2018): cohort, classes, the split, the labels, and its two matrices.
 
 The paper's split is known from the code that it published: rows of the label table, one per box, in file order, with
-the number of patients taken for the number of rows (docs/papers.md, E42, E43).
+the number of images taken for the number of rows (docs/papers.md, E42, E43). Which patients stand on both of its sides
+needs RSNA's mapping of images to patients (E72).
 """
 
 from __future__ import annotations
@@ -23,32 +24,35 @@ LABELS = (100, 4000)  # per class: the ends of figures 5 and 6
 
 
 class Facts(NamedTuple):
-    """classes: of cxr/cohort/describe.py, a row per class; patient, kind: of every row of the label table, the
-    patient's number
-    and the index into CLASSES; train: rows that the paper's code trains on, up to which the first `patients` rows
-    validate.
+    """images: their number. classes: of cxr/cohort/describe.py, a row per class. image, kind: of every row of the label
+    table, the image's number and the index into CLASSES. train: rows that the paper's code trains on, up to which the
+    first `images` rows validate. patient: of every image, None where patients are unknown.
     """
 
-    patients: int
+    images: int
     classes: pd.DataFrame
-    patient: np.ndarray
+    image: np.ndarray
     kind: np.ndarray
     train: int
+    patient: np.ndarray | None
 
     def labelled(self, task: int, k: int, n: int) -> np.ndarray:
-        """The patients of the first n training rows of a task's class k."""
+        """The images of the first n training rows of a task's class k."""
         kind = self.kind[: self.train]
         at = np.flatnonzero((kind == 2) == (k == 1) if task == 2 else kind == k)
-        return np.unique(self.patient[at[:n]])
+        return np.unique(self.image[at[:n]])
 
 
-def count(records: pd.DataFrame) -> Facts:
-    """records: RSNA, in the order of the label table, in which the rows of a patient stand together."""
+def count(records: pd.DataFrame, patient_key: str) -> Facts:
+    """records: RSNA, in the order of the label table, in which the rows of an image stand together. patient_key: what
+    patient_id names, patient or image.
+    """
     rows = records["boxes"].map(len).clip(lower=1).to_numpy()
-    patient = np.repeat(np.arange(len(records)), rows)
-    kind = records["class_name"].map(CLASSES.index).to_numpy()[patient]
+    image = np.repeat(np.arange(len(records)), rows)
+    kind = records["class_name"].map(CLASSES.index).to_numpy()[image]
     classes = rsna_classes(records).set_index("class_name")
-    return Facts(len(records), classes, patient, kind, int(papers.TRAIN_SHARE * len(records)))
+    patient = records["patient_id"].to_numpy() if patient_key == "patient" else None
+    return Facts(len(records), classes, image, kind, int(papers.TRAIN_SHARE * len(records)), patient)
 
 
 def sheet(facts: Facts | None, why: str) -> Sheet:
@@ -63,11 +67,12 @@ def sheet(facts: Facts | None, why: str) -> Sheet:
 
 def _cohort(audit: Sheet) -> None:
     def images(f: Facts) -> Recount:
-        reason = f"one image per patient, rounded to thousands by the paper; {len(f.patient):,} rows, one per box"
-        return Recount(f"{f.patients:,}", f.patients == IMAGES, reason)
+        whose = "" if f.patient is None else f" of {len(np.unique(f.patient)):,} patients"
+        reason = f"{f.images:,} images{whose}, rounded to thousands by the paper; {len(f.image):,} rows, one per box"
+        return Recount(f"{f.images:,}", f.images == IMAGES, reason)
 
     audit.claim("text", "images", f"{IMAGES:,}", images)
-    for unit, what in (("patients", "images, one per patient"), ("rows", "rows, one per box")):
+    for unit, what in (("images", "images"), ("rows", "rows, one per box")):
         for name in CLASSES:
 
             def similar(f: Facts, unit=unit, name=name) -> Recount:
@@ -78,43 +83,55 @@ def _cohort(audit: Sheet) -> None:
             audit.claim("text", f"{name}, share of the {what}", "similar size: a third", similar, "implied")
 
     def bar(f: Facts) -> Recount:
-        rows, patients = f.classes.loc[CLASSES[0], ["rows", "patients"]]
-        return Recount(f"{rows:,}", abs(rows - papers.OPACITY_BAR) <= 50, f"rows; they are of {patients:,} patients")
+        rows, n = f.classes.loc[CLASSES[0], ["rows", "images"]]
+        return Recount(f"{rows:,}", abs(rows - papers.OPACITY_BAR) <= 50, f"rows; they are of {n:,} images")
 
     audit.claim("bar chart", f"{CLASSES[0]}, bar read by eye", f"about {papers.OPACITY_BAR:,}", bar)
 
 
 def _split(audit: Sheet) -> None:
     def share(part: slice, claimed: float, f: Facts) -> Recount:
-        n = len(np.unique(f.patient[part]))
-        reason = f"{n:,} patients in {len(f.patient[part]):,} rows: a slice of rows taken for images"
-        return Recount(percent(n / f.patients), rounded(f"{100 * claimed:.0f}", 100 * n / f.patients), reason)
+        n = len(np.unique(f.image[part]))
+        reason = f"{n:,} images in {len(f.image[part]):,} rows: a slice of rows taken for images"
+        return Recount(percent(n / f.images), rounded(f"{100 * claimed:.0f}", 100 * n / f.images), reason)
 
     part, rest = papers.TRAIN_SHARE, 1 - papers.TRAIN_SHARE
     audit.claim("text", "images trained on", f"{100 * part:.0f} %", lambda f: share(slice(f.train), part, f))
     audit.claim(
-        "text", "images validated on", f"{100 * rest:.0f} %", lambda f: share(slice(f.train, f.patients), rest, f)
+        "text", "images validated on", f"{100 * rest:.0f} %", lambda f: share(slice(f.train, f.images), rest, f)
     )
 
     def unused(f: Facts) -> Recount:
-        n = len(np.setdiff1d(f.patient, f.patient[: f.patients]))
-        return Recount(f"{n:,}", n == 0, f"the last {len(f.patient) - f.patients:,} rows are in neither part")
+        n = len(np.setdiff1d(f.image, f.image[: f.images]))
+        return Recount(f"{n:,}", n == 0, f"the last {len(f.image) - f.images:,} rows are in neither part")
 
     def on_both_sides(f: Facts) -> Recount:
-        n = len(np.intersect1d(f.patient[: f.train], f.patient[f.train : f.patients]))
+        n = len(np.intersect1d(f.image[: f.train], f.image[f.train : f.images]))
         return Recount(f"{n:,}", n == 0, "their boxes lie on both sides of the cut" if n else "")
 
-    audit.claim("text", "patients never used", "0", unused, "implied")
-    audit.claim("text", "patients in training and validation", "0", on_both_sides, "implied")
+    audit.claim("text", "images never used", "0", unused, "implied")
+    audit.claim("text", "images in training and validation", "0", on_both_sides, "implied")
+    audit.claim("text", "patients in training and validation", "0", _shared, "implied")
     for task, matrix in papers.ADGM_MATRIX.items():
         for k, name in enumerate(papers.ADGM_CLASSES[task]):
 
             def rows(f: Facts, task=task, k=k) -> int:
-                kind = f.kind[f.train : f.patients]
+                kind = f.kind[f.train : f.images]
                 return int(((kind == 2) == (k == 1) if task == 2 else kind == k).sum())
 
             reason = "rows of its validation slice: the printed row has lost some"
             audit.count(FIGURE[task], f"{name}, validation images of {task} classes", sum(matrix[k]), rows, reason)
+
+
+def _shared(f: Facts) -> Recount | None:
+    """Patients with images on both sides of the paper's cut. None where patients are unknown."""
+    if f.patient is None:
+        return None
+    train, valid = (np.unique(f.image[part]) for part in (slice(f.train), slice(f.train, f.images)))
+    patients = np.intersect1d(f.patient[train], f.patient[valid])
+    n = int(np.isin(f.patient[valid], patients).sum())
+    reason = f"{n:,} of {len(valid):,} validation images ({percent(n / len(valid))}) are of a patient in training"
+    return Recount(f"{len(patients):,}", not len(patients), reason)
 
 
 def _labels(audit: Sheet) -> None:
@@ -125,7 +142,7 @@ def _labels(audit: Sheet) -> None:
             def labelled(f: Facts, task=task, k=k) -> int:
                 return len(f.labelled(task, k, n))
 
-            reason = "patients: the labels are the first rows of the file, one per box"
+            reason = "images: the labels are the first rows of the file, one per box"
             audit.count(FIGURE[task], f"{name}, labelled images of {task} classes", n, labelled, reason)
     for task, names in CLASS_NAMES.items():
         for per_class in LABELS:

@@ -18,6 +18,7 @@ from cxr.papers import DATASETS, PUBLISHED
 AGREES, DIFFERS = "agrees", "differs"
 CONTRADICTS, UNCHECKED = "the paper contradicts itself", "cannot be checked with this data"
 VERDICTS = (AGREES, DIFFERS, CONTRADICTS, UNCHECKED)
+LACKING = "needs RSNA's mapping of images to patients, data.rsna_patients"  # why facts can lack what a row needs
 PERCENT = ", percent"  # ends the quantity of a percent that stands beside a count, which is another row
 
 
@@ -48,12 +49,12 @@ class Recount(NamedTuple):
 def standing(dataset: str, n: int, kind: str) -> str:
     """Why these records can't check a paper, or '' when they can: they are as many as published, and no phantom.
 
-    dataset: chexpert, whose n are the images of train.csv, or rsna, whose n are patients; kind: of the manifest.
+    dataset: chexpert, whose n are the images of train.csv, or rsna, whose n are images; kind: of the manifest.
     """
     if kind == "phantom":
         return f"{DATASETS[dataset]} is the phantom cohort here, which holds nothing to audit"
     if n != PUBLISHED[dataset]:
-        what = "training images" if dataset == "chexpert" else "patients"
+        what = "training images" if dataset == "chexpert" else "images"
         return (
             f"{n:,} {what} here, a part or another collection: {DATASETS[dataset]} as published has "
             f"{PUBLISHED[dataset]:,}"
@@ -75,11 +76,13 @@ class Sheet:
         self.rows.append(Row(self.paper, place, quantity, "printed", "nothing", claimed, recomputed, verdict, reason))
 
     def claim(
-        self, place: str, quantity: str, claimed: str, judge: Callable[..., Recount], stated: str = "printed"
+        self, place: str, quantity: str, claimed: str, judge: Callable[..., Recount | None], stated: str = "printed"
     ) -> None:
-        """A row that the data decide: judge(facts) is called where there are any."""
-        recount = Recount("", False, self.why) if self.facts is None else judge(self.facts)
-        verdict = UNCHECKED if self.facts is None else AGREES if recount.agrees else DIFFERS
+        """A row that the data decide: judge(facts) is called where there are any, and gives None where they lack what
+        the row needs."""
+        judged = None if self.facts is None else judge(self.facts)
+        recount = judged or Recount("", False, self.why or LACKING)
+        verdict = UNCHECKED if judged is None else AGREES if recount.agrees else DIFFERS
         head = (self.paper, place, quantity, stated, self.needs, claimed)
         self.rows.append(Row(*head, recount.recomputed, verdict, recount.reason))
 

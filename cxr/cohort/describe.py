@@ -152,34 +152,42 @@ def summary_chexpert(records: pd.DataFrame) -> dict:
 
 
 def rsna_classes(records: pd.DataFrame) -> pd.DataFrame:
-    """Each class per patient and as the CSVs count it, one row per box: class_name, patients, rows, both with _percent.
+    """Each class by images and as the CSVs count it, one row per box: class_name, images, rows, both with _percent.
 
-    AP and PA: patients of the class with that view. A patient without a box has one row.
+    AP and PA: images of the class with that view. An image without a box has one row.
     """
     boxes = records["boxes"].map(len)
     rows = []
     for name in CLASSES:
         at = records["class_name"] == name
         views = {view: int((records["view"][at] == view).sum()) for view in ("AP", "PA")}
-        rows.append({"class_name": name, "patients": int(at.sum()), "rows": int(boxes[at].clip(lower=1).sum())} | views)
+        rows.append({"class_name": name, "images": int(at.sum()), "rows": int(boxes[at].clip(lower=1).sum())} | views)
     table = pd.DataFrame(rows)
-    for name in ("patients", "rows"):
+    for name in ("images", "rows"):
         table[f"{name}_percent"] = 100 * table[name] / table[name].sum()
-    return table[["class_name", "patients", "patients_percent", "rows", "rows_percent", "AP", "PA"]]
+    return table[["class_name", "images", "images_percent", "rows", "rows_percent", "AP", "PA"]]
 
 
-def summary_rsna(records: pd.DataFrame) -> dict:
-    """Patients, rows (one per box), boxes, people, views, the opacities' share in each view, children."""
+def summary_rsna(records: pd.DataFrame, patient_key: str) -> dict:
+    """Images, patients, rows (one per box), boxes, people, views, the opacities' share in each view, children.
+
+    patient_key: what patient_id names, 'patient' or 'image'; with 'image' nothing is counted by patient.
+    """
     boxes, age = records["boxes"].map(len), possible(records["age"])
     opacity = records["class_name"] == CLASSES[0]
     at = {view: records["view"] == view for view in ("AP", "PA")}
-    return {
-        "patients": len(records),
+    result = {"images": len(records)}
+    if patient_key == "patient":
+        sizes = records["patient_id"].value_counts()
+        result["patients"], result["most_images"] = len(sizes), int(sizes.max())
+        result["share_of_images_with_a_sibling"] = _share(int(sizes[sizes > 1].sum()), len(records))
+        result["per_patient"] = _people(patients(records))
+    return result | {
         "rows": int(boxes.clip(lower=1).sum()),
         "boxes": int(boxes.sum()),
         "views": _views(records),
         "opacity_share": {view: _share(int((opacity & at[view]).sum()), int(at[view].sum())) for view in at},
         "under_18": int((age < 18).sum()),
         "under_5": int((age < 5).sum()),
-        "per_patient": _people(records),
+        "per_image": _people(records),
     }

@@ -5,26 +5,24 @@ from __future__ import annotations
 from pydantic import Field
 
 from cxr.core.formats import Format
+from cxr.core.guard import SplitId
 
 PART = "name of the part (train, valid, test or unused): what it holds"
 
 
-class Part(Format):
-    """One part of a split."""
+class ChexpertPart(Format):
+    """One part of CheXpert's split."""
 
     patients: int = Field(description="number of patients")
     images: int = Field(description="number of images")
-
-
-class ChexpertPart(Part):
-    """One part of CheXpert's split."""
-
     positives: dict[str, int] = Field(description="slug of each finding: number of certain positive images")
 
 
-class RsnaPart(Part):
+class RsnaPart(Format):
     """One part of RSNA's split."""
 
+    patients: int | None = Field(None, description="number of patients, where they are known")
+    images: int = Field(description="number of images")
     rows: int | None = Field(None, description="only under file_order: rows of the published label table")
     classes: dict[str, int] = Field(description="class name: number of images")
 
@@ -49,7 +47,17 @@ class RsnaSplit(Split):
     """RSNA's split."""
 
     splits: dict[str, RsnaPart] = Field(description=PART)
+    patient_key: str = Field(description="what patient_id names: patient, or image where no mapping names the patients")
+    shared_patients: int | None = Field(
+        None, description="patients with images in training and in another part, where patients are known"
+    )
     shared_images: int | None = Field(None, description="only under file_order: images with rows in two parts")
+
+
+class RsnaKey(SplitId):
+    """What the evaluation reads of RSNA's split.json."""
+
+    patient_key: str = Field(description="what patient_id names: patient or image")
 
 
 SPLITS = {"chexpert": ChexpertSplit, "rsna": RsnaSplit}
@@ -119,16 +127,22 @@ class ChexpertParts(Format):
 
 
 class RsnaSummary(Format):
-    """RSNA's training images, one a patient."""
+    """RSNA's training images."""
 
-    patients: int = Field(description="number of patients")
+    images: int = Field(description="number of images")
+    patients: int | None = Field(None, description="number of patients, where they are known")
+    most_images: int | None = Field(None, description="images of the patient with most of them")
+    share_of_images_with_a_sibling: float | None = Field(
+        None, description="share of images whose patient has another image, 0 to 1"
+    )
+    per_patient: People | None = Field(None, description="sex and age of each patient's first image")
     rows: int = Field(description="rows of the published label table, one per box")
     boxes: int = Field(description="number of boxes")
     views: Views = Field(description="images by view")
     opacity_share: Shares = Field(description="share of images with a lung opacity, by view")
-    under_18: int = Field(description="patients younger than 18 years")
-    under_5: int = Field(description="patients younger than 5 years")
-    per_patient: People = Field(description="sex and age")
+    under_18: int = Field(description="images of people younger than 18 years")
+    under_5: int = Field(description="images of people younger than 5 years")
+    per_image: People = Field(description="sex and age of every image")
 
 
 class Summary(Format):

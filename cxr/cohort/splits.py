@@ -41,12 +41,18 @@ def chexpert(records: pd.DataFrame, *, by: str, test_images: int, seed: int) -> 
     return _table(records, split)
 
 
-def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int) -> pd.DataFrame:
-    """image_id, patient_id, split: `valid_share` of the images, as whole patients, are 'valid' (paper 2: 10 %), the
-    rest 'train'.
+def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int, patient_key: str) -> pd.DataFrame:
+    """image_id, patient_id, split: `valid_share` of the images (paper 2: 10 %) are 'valid', the rest 'train'.
 
-    RSNA has one image per patient, so by='image' splits patients too.
+    by='patient': whole patients. by='image': single images, so that a patient can stand on both sides. patient_key:
+    what patient_id names, 'patient' or 'image' (manifest.json). Raises ValueError for by='patient' where it names an
+    image, and where no training image is left.
     """
+    if by == "patient" and patient_key != "patient":
+        raise ValueError(
+            "split.rsna = patient needs patients, but RSNA's patientId names an image: give RSNA's mapping of images "
+            "to patients (data.rsna_patients, or the file beside the tables), or choose split.rsna = image"
+        )
     split = np.full(len(records), "train", dtype=object)
     wanted = max(1, round(valid_share * len(records)))
     rows = np.arange(len(records))
@@ -64,13 +70,13 @@ def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int) -> pd
 def file_order(records: pd.DataFrame, *, valid_share: float) -> pd.DataFrame:
     """image_id, patient_id, split, rows: the slices of RSNA's label table that paper 2's published code takes.
 
-    The label table has a row per box (one for a patient without a box), in the records' order. With P patients the
-    first int((1 - valid_share) P) rows are 'train', those up to row P 'valid', the others 'unused': the code mistakes a
-    number of patients for a number of rows. An image is listed once for each part with rows of it; `rows` counts them.
-    Raises ValueError for records without boxes and for an empty slice.
+    The label table has a row per box (one for an image without a box), in the records' order. With N images the first
+    int((1 - valid_share) N) rows are 'train', those up to row N 'valid', the others 'unused': the code mistakes a
+    number of images for a number of rows. An image is listed once for each part with rows of it; `rows` counts them.
+    Patients are shared, too (docs/papers.md, E72). Raises ValueError for records without boxes and for an empty slice.
     """
     if "boxes" not in records:
-        raise ValueError("split.rsna = file_order needs the boxes of RSNA's records; choose patient for other records")
+        raise ValueError("split.rsna = file_order needs the boxes of RSNA's records; choose image for other records")
     rows = records["boxes"].map(len).clip(lower=1).to_numpy()
     cut = int((1 - valid_share) * len(records))
     if not 0 < cut < len(records):
@@ -98,8 +104,24 @@ def _table(records: pd.DataFrame, split: np.ndarray) -> pd.DataFrame:
     return table.sort_values("image_id", ignore_index=True)
 
 
-def summary(split: pd.DataFrame, records: pd.DataFrame, *, by: str, min_positives: int, sha256: str) -> dict:
+def shared_patients(split: pd.DataFrame) -> int:
+    """Patients with images in the training part and in another one that is used."""
+    parts = split[split["split"] != "unused"].groupby("patient_id")["split"]
+    return int(parts.agg(lambda names: "train" in set(names) and names.nunique() > 1).sum())
+
+
+def summary(
+    split: pd.DataFrame,
+    records: pd.DataFrame,
+    *,
+    by: str,
+    min_positives: int,
+    sha256: str,
+    patient_key: str | None = None,
+) -> dict:
     """Patients, images and (CheXpert) certain positives per split, and the findings that a model may be selected on.
+
+    patient_key: RSNA's, as of `rsna`; where it is 'image' no patient is counted.
 
     select_on: the findings with at least `min_positives` positives and as many others among the validation images; the
     others are left out of the validation mean (PAPER 1 selects on all 14, which is undefined: CheXpert's valid.csv has
@@ -107,10 +129,15 @@ def summary(split: pd.DataFrame, records: pd.DataFrame, *, by: str, min_positive
     """
     rows = split.merge(records.drop(columns="patient_id"), on="image_id", validate="many_to_one")
     result: dict = {"by": by, "sha256": sha256, "min_positives": min_positives, "splits": {}}
+    if patient_key:
+        result["patient_key"] = patient_key
+    if patient_key == "patient":
+        result["shared_patients"] = shared_patients(split)
     if by == "file_order":
         result["shared_images"] = int(len(on_the_cut(split)))
     for name, part in rows.groupby("split", sort=True):
-        counts: dict = {"patients": int(part["patient_id"].nunique()), "images": len(part)}
+        counts: dict = {} if patient_key == "image" else {"patients": int(part["patient_id"].nunique())}
+        counts["images"] = len(part)
         if "rows" in part:
             counts["rows"] = int(part["rows"].sum())
         if FINDINGS[0] in part:

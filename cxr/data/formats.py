@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cxr.core.formats import Format
@@ -30,3 +32,9 @@ class Manifest(Format):
     bytes: int = Field(description="size of all image files together")
     tables: dict[str, str] = Field(description="file name of each label table: its SHA-256, hexadecimal")
     zip: ZipFile | None = Field(None, description="only of an archive: its size and SHA-256")
+    patient_key: Literal["patient", "image"] | None = Field(
+        None, description="only of RSNA: what patient_id names, a patient of NIH or, without RSNA's mapping, an image"
+    )
+    mapping: str | None = Field(
+        None, description="only of RSNA: SHA-256 of the mapping that data.rsna_patients names, hexadecimal"
+    )

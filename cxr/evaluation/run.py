@@ -74,8 +74,17 @@ def study(models: study_tables.Models, findings: Sequence[str], settings: Settin
     return Result(tables, study_tables.summary(tables))
 
 
-def adgm(runs: Mapping[Run, pd.DataFrame], records: Records, split: pd.DataFrame, settings: Settings) -> Result:
-    """Does the unlabelled data help? runs: the ADGM's predictions, none: no ADGM; records and split: RSNA's."""
+def adgm(
+    runs: Mapping[Run, pd.DataFrame],
+    records: Records,
+    split: pd.DataFrame,
+    settings: Settings,
+    patient_key: str = "patient",
+) -> Result:
+    """Does the unlabelled data help? runs: the ADGM's predictions, none: no ADGM; records and split: RSNA's.
+
+    patient_key: what patient_id names. With 'image' the intervals are over images, and no number of patients is given.
+    """
     if not runs:
         return Result({}, {})
     tables = adgm_tables.tables(runs, settings)
@@ -85,4 +94,6 @@ def adgm(runs: Mapping[Run, pd.DataFrame], records: Records, split: pd.DataFrame
     led = {(run.classes, run.labels): table for run, table in runs.items() if (run.variant, run.draw) == chosen}
     floors = {count: metadata.class_probabilities(train, people, count) for count in {run.classes: 0 for run in runs}}
     tables["adgm_floor"] = subgroups.adgm(led, floors, people, settings)
+    if patient_key == "image":
+        tables |= {name: tables[name].assign(patients=float("nan")) for name in ("adgm", "adgm_floor")}
     return Result(tables, adgm_tables.summary(tables))

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from cxr.adgm.labelled import assign, draw_labels
+from cxr.adgm.labelled import assign, check_held_out, draw_labels
 from cxr.cohort.splits import file_order
 from cxr.core.findings import CLASSES
 from cxr.core.guard import guard
@@ -116,3 +116,15 @@ def test_guard_lets_the_cut_through_only_where_the_split_says_so():
     for image in ("r7", "r0"):  # validated on, never used
         with pytest.raises(ValueError, match=f"would be trained on, the first is '{image}'"):
             guard(split[split["image_id"] == image], split, by="file_order", what="t")
+
+
+def test_the_papers_slices_share_patients_and_may_be_trained_on():
+    records = boxes().assign(patient_id="one")  # as with RSNA's mapping, where a patient has several images
+    split = file_order(records, valid_share=0.7)
+    train = split[split["split"] == "train"]
+    check_held_out(train, split, "file_order", "t")
+    with pytest.raises(ValueError, match="t: 1 validation or test images would be trained on, the first is 'r5'"):
+        check_held_out(pd.concat([train, split[split["image_id"] == "r5"]]), split, "file_order", "t")
+    other = split[split["image_id"] != "r8"]  # without the image on the cut
+    with pytest.raises(ValueError, match="t: images of 1 validation or test patients would be trained on"):
+        check_held_out(other[other["split"] == "train"], other, "patient", "t")

@@ -35,10 +35,10 @@ def chexpert() -> pd.DataFrame:
 
 
 def rsna() -> pd.DataFrame:
-    """Columns of records with the published counts of patients, rows and classes, and the order that gives P2's slices.
+    """Columns of records with the published counts of images, rows and classes, and the order that gives P2's slices.
 
-    Blocks of (class, boxes, patients): 4,000 rows of opacities from 2,519 patients; the rest of the first 24,015 rows;
-    an opacity across the cut; 2,668 more rows to 26,684; and what the paper never uses.
+    patient_id names the image. Blocks of (class, boxes, images): 4,000 rows of opacities from 2,519 images; the rest of
+    the first 24,015 rows; an opacity across the cut; 2,668 more rows to 26,684; and what the paper never uses.
     """
     opacity, other, normal = range(3)
     blocks = [
@@ -47,12 +47,13 @@ def rsna() -> pd.DataFrame:
         (opacity, 2, 124), (opacity, 1, 226), (other, 1, 1_295), (normal, 1, 899),
         (opacity, 2, 410), (opacity, 1, 264), (other, 1, 1_526), (normal, 1, 933),
     ]  # fmt: skip
-    kind, boxes, patients = (np.array(column) for column in zip(*blocks, strict=True))
-    kind, boxes = np.repeat(kind, patients), np.repeat(boxes, patients)
+    kind, boxes, images = (np.array(column) for column in zip(*blocks, strict=True))
+    kind, boxes = np.repeat(kind, images), np.repeat(boxes, images)
     return pd.DataFrame(
         {
             "class_name": np.array(CLASSES)[kind],
             "boxes": [[[0, 0, 1, 1]] * n if k == opacity else [] for k, n in zip(kind, boxes, strict=True)],
             "view": "AP",
+            "patient_id": [f"i{k}" for k in range(len(kind))],
         }
     )

@@ -19,6 +19,9 @@ def published() -> tuple[pd.DataFrame, pd.DataFrame]:
     return chexpert(), rsna()
 
 
+SHARED = "patients in training and validation"
+
+
 def by(table: pd.DataFrame) -> dict:
     """(paper, quantity) -> row; the quantities of a paper are all different."""
     rows = {(row.paper, row.quantity): row for row in table.itertuples()}
@@ -29,7 +32,7 @@ def by(table: pd.DataFrame) -> dict:
 @pytest.fixture(scope="module")
 def full(published) -> dict:
     one, two = published
-    sheets = audit_chexpert.sheet(audit_chexpert.count(one), ""), audit_rsna.sheet(audit_rsna.count(two), "")
+    sheets = audit_chexpert.sheet(audit_chexpert.count(one), ""), audit_rsna.sheet(audit_rsna.count(two, "patient"), "")
     return by(sheet.table(*sheets))
 
 
@@ -77,15 +80,15 @@ def test_paper_1(full, quantity, recomputed, verdict):
     "quantity, recomputed, verdict",
     [
         ("images", "26,684", sheet.DIFFERS),
-        ("Lung Opacity, share of the images, one per patient", "22.5 %", sheet.DIFFERS),
-        ("No Lung Opacity / Not Normal, share of the images, one per patient", "44.3 %", sheet.DIFFERS),
-        ("Normal, share of the images, one per patient", "33.2 %", sheet.AGREES),
+        ("Lung Opacity, share of the images", "22.5 %", sheet.DIFFERS),
+        ("No Lung Opacity / Not Normal, share of the images", "44.3 %", sheet.DIFFERS),
+        ("Normal, share of the images", "33.2 %", sheet.AGREES),
         ("Lung Opacity, share of the rows, one per box", "31.6 %", sheet.AGREES),
         ("Lung Opacity, bar read by eye", "9,555", sheet.AGREES),
         ("images trained on", "78.7 %", sheet.DIFFERS),
         ("images validated on", "9.5 %", sheet.AGREES),
-        ("patients never used", "3,133", sheet.DIFFERS),
-        ("patients in training and validation", "1", sheet.DIFFERS),
+        ("images never used", "3,133", sheet.DIFFERS),
+        ("images in training and validation", "1", sheet.DIFFERS),
         ("Abnormal, validation images of 2 classes", "1,770", sheet.AGREES),
         ("Lung Opacity, validation images of 3 classes", "475", sheet.DIFFERS),
         ("No Lung Opacity / Not Normal, validation images of 3 classes", "1,295", sheet.AGREES),
@@ -118,8 +121,8 @@ def test_reasons_name_the_true_count(full):
     assert full[1, "No Finding, negative"].reason == "that many are blank"
     assert full[1, "Support Devices, positive"].reason == "that many are uncertain"
     assert full[2, "accuracy, Lung Opacity, of 3 classes"].reason == "375 of 471; 78.95 % is 375 of 475"
-    assert full[2, "images validated on"].reason.startswith("2,545 patients in 2,669 rows")
-    assert "21,007 patients in 24,015 rows" in full[2, "images trained on"].reason
+    assert full[2, "images validated on"].reason.startswith("2,545 images in 2,669 rows")
+    assert "21,007 images in 24,015 rows" in full[2, "images trained on"].reason
 
 
 def test_every_number_of_table_1_is_a_row(full):
@@ -146,7 +149,7 @@ def test_a_changed_table_differs(published):
     one.loc[(one["Edema"] == 1).idxmax(), "Edema"] = np.nan
     one.loc[one["sex"].isna(), "sex"] = "M"
     two.at[(two["class_name"] == CLASSES[0]).idxmax(), "boxes"] = [[0, 0, 1, 1]] * 3  # a row more: the slices move
-    sheets = audit_chexpert.sheet(audit_chexpert.count(one), ""), audit_rsna.sheet(audit_rsna.count(two), "")
+    sheets = audit_chexpert.sheet(audit_chexpert.count(one), ""), audit_rsna.sheet(audit_rsna.count(two, "patient"), "")
     rows = by(sheet.table(*sheets))
     assert (rows[1, "Edema, positive"].recomputed, rows[1, "Edema, positive"].verdict) == ("52,245", sheet.DIFFERS)
     assert rows[1, "Edema, positive"].reason.startswith("none of these: 52,245 positive, 12,984 uncertain")
@@ -156,7 +159,7 @@ def test_a_changed_table_differs(published):
     for quantity, recomputed, verdict in (
         ("Lung Opacity, validation images of 3 classes", "476", sheet.DIFFERS),
         ("Normal, validation images of 3 classes", "898", sheet.DIFFERS),
-        ("patients in training and validation", "0", sheet.AGREES),
+        ("images in training and validation", "0", sheet.AGREES),
     ):
         assert (rows[2, quantity].recomputed, rows[2, quantity].verdict) == (recomputed, verdict)
 
@@ -165,7 +168,7 @@ def test_without_data_only_arithmetic_is_checked(full):
     why = sheet.standing("chexpert", IMAGES, "phantom")
     assert why == "CheXpert is the phantom cohort here, which holds nothing to audit"
     part = sheet.standing("rsna", 209, "folder")
-    assert part == "209 patients here, a part or another collection: RSNA 2018 as published has 26,684"
+    assert part == "209 images here, a part or another collection: RSNA 2018 as published has 26,684"
     rows = by(sheet.table(audit_chexpert.sheet(None, why), audit_rsna.sheet(None, part)))
     assert set(rows) == set(full)
     for key, row in rows.items():
@@ -182,6 +185,28 @@ def test_the_balance_that_cannot_be_is_the_one_that_balance_refuses():
     positives = {name: TABLE_1[name].positive for name in papers.RARE}
     with pytest.raises(ValueError, match="-610,226 synthetic images"):
         balance.solve(positives, IMAGES, 0.5)
+
+
+def test_patients_on_both_sides_of_the_papers_cut(published):
+    """E72. Rows of the table: images 0 to 21,006 train, 21,006 to 23,550 validate (the first of them is on the cut)."""
+    two = published[1]
+    row = by(sheet.table(audit_rsna.sheet(audit_rsna.count(two, "image"), "")))[2, SHARED]
+    assert (row.verdict, row.recomputed, row.reason) == (sheet.UNCHECKED, "", sheet.LACKING)
+    owner = two["patient_id"].to_numpy(object).copy()
+    owner[[5, 21_100, 21_101]] = "p"  # one in training, two in validation
+    owner[[21_200, 26_000]] = "q"  # the other one is never used
+    owner[[21_300, 21_301]] = "r"  # both in validation
+    row = by(sheet.table(audit_rsna.sheet(audit_rsna.count(two.assign(patient_id=owner), "patient"), "")))[2, SHARED]
+    assert (row.claimed, row.recomputed, row.verdict) == (
+        "0",
+        "2",
+        sheet.DIFFERS,
+    )  # p, and the owner of the image on the cut
+    assert row.reason == "3 of 2,545 validation images (0.1 %) are of a patient in training"
+    images = by(sheet.table(audit_rsna.sheet(audit_rsna.count(two.assign(patient_id=owner), "patient"), "")))[
+        2, "images"
+    ]
+    assert images.reason.startswith("26,684 images of 26,680 patients")
 
 
 def test_expected_leak_against_draws():

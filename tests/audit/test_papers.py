@@ -37,8 +37,8 @@ def test_curves_rise_with_the_labels():
         assert labels == (100, 500, 1000, 1500, 3000, 4000) and list(accuracy) == sorted(accuracy)
 
 
-def test_rsna_classes_sum_to_its_patients():
-    assert sum(papers.RSNA_PATIENTS.values()) == 26684
+def test_rsna_classes_sum_to_its_images():
+    assert sum(papers.RSNA_IMAGES.values()) == 26684
     assert sum(papers.COHORTS["paper 1, CheXpert train"][k] for k in ("F", "M", "unknown")) == 64540
 
 

@@ -32,7 +32,7 @@ def records(folder, kind="phantom"):
         if name == "rsna":
             table = table.assign(sex="F", age=50.0, projection="frontal", official_split="train")
         table.to_parquet(folder / name / "records.parquet", index=False)
-        (folder / name / "manifest.json").write_text(json.dumps(example(Manifest, kind=kind)))
+        (folder / name / "manifest.json").write_text(json.dumps(example(Manifest, kind=kind, patient_key="patient")))
     return [word for n in ("chexpert", "rsna") for word in (f"--{n}", str(folder / n / "records.parquet"))]
 
 
@@ -64,7 +64,9 @@ def test_the_stage_on_a_phantom_of_the_published_size_and_on_the_published_table
     assert {row["verdict"] for row in shown["table"].rows} == {sheet.CONTRADICTS}
 
     for name in ("chexpert", "rsna"):
-        (tmp_path / name / "manifest.json").write_text(json.dumps(example(Manifest, kind="folder")))
+        (tmp_path / name / "manifest.json").write_text(
+            json.dumps(example(Manifest, kind="folder", patient_key="patient"))
+        )
     run([*words, "--out", str(tmp_path / "c")])
     shown = of_section(tmp_path / "c")
     assert shown["reasons"] == [] and not shown["unchecked"]
@@ -88,12 +90,12 @@ def test_the_stage_reads_the_published_csvs_without_images(shared_data, tmp_path
     for path in (train, labels, labels.with_name("stage_2_detailed_class_info.csv")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     n = sum(1 for _ in csv.DictReader(train.open()))
-    patients = len({row["patientId"] for row in csv.DictReader(labels.open())})
+    images = len({row["patientId"] for row in csv.DictReader(labels.open())})
     words = ["--chexpert", str(tmp_path / "train.csv"), "--rsna", str(tmp_path / labels.name)]
     run([*words, "--out", str(tmp_path / "out")])
     said = capsys.readouterr().out
     assert f"audit: {n} training images here, a part or another collection: CheXpert as published has 223,414" in said
-    assert f"audit: {patients} patients here, a part or another collection: RSNA 2018" in said
+    assert f"audit: {images} images here, a part or another collection: RSNA 2018" in said
     assert sheet.DIFFERS not in set(pd.read_csv(tmp_path / "out/audit.csv")["verdict"])
 
 

@@ -10,7 +10,7 @@ from tests.cohort.test_describe import chexpert, rsna
 SOUND = [
     (f"p{k}", "study1", 1, "FM"[k % 2], 40 + k, "frontal", "PA", {finding: 1.0, "No Finding": 0.0})
     for k, finding in enumerate(f for f in FINDINGS if f != "No Finding")
-] + [("p90", "study1", 1, "F", 30, "frontal", "AP", {"No Finding": 1.0, "Support Devices": 1.0})]
+] + [("p90", f"study{k}", 1, "F", 30, "frontal", "AP", {"No Finding": 1.0, "Support Devices": 1.0}) for k in (1, 2)]
 
 
 def row(patient="p99", study="study1", number=1, sex="F", age=50, projection="frontal", view="AP", **labels):
@@ -81,8 +81,13 @@ def test_only_the_first_examples_are_named():
 
 
 def test_checks_of_rsna():
-    sound = [("a", CLASSES[0], [[1, 2, 3, 4]], "F", 40, "AP"), ("b", CLASSES[2], [], "M", 50, "PA")]
-    assert not len(found(doctor.rsna(rsna(sound))))
+    sound = [("a", CLASSES[0], [[1, 2, 3, 4]], "F", 40, "AP"), ("b", CLASSES[2], [], "F", 50, "PA")]
+
+    def records(rows):
+        table = rsna(rows)
+        return table.assign(patient_id=table["patient_id"].replace("b", "a"))
+
+    assert not len(found(doctor.rsna(records(sound))))
     planted = {
         "opacity without a box": ("c", CLASSES[0], [], "F", 40, "AP"),
         "box without opacity": ("c", CLASSES[1], [[1, 2, 3, 4]], "F", 40, "AP"),
@@ -90,4 +95,18 @@ def test_checks_of_rsna():
         "impossible age": ("c", CLASSES[2], [], "F", 155, "AP"),
     }
     for check, planted_row in planted.items():
-        assert found(doctor.rsna(rsna([*sound, planted_row])))["examples"].to_dict() == {check: "c"}
+        assert found(doctor.rsna(records([*sound, planted_row])))["examples"].to_dict() == {check: "c"}
+
+
+@pytest.mark.parametrize("dataset", ["chexpert", "rsna"])
+def test_a_key_with_one_image_each_is_asked_about_aloud(dataset):
+    if dataset == "chexpert":
+        result = found(doctor.chexpert(chexpert(SOUND[:-1])))
+        n = len(SOUND) - 1
+    else:
+        result = found(doctor.rsna(rsna([(name, CLASSES[2], [], "F", 40, "AP") for name in "abcdefg"])))
+        n = 7
+    assert list(result.index) == ["every patient has exactly one image"]
+    row = result.iloc[0]
+    assert (row["count"], row["severity"]) == (n, "warning") and len(row["examples"].split(", ")) == doctor.EXAMPLES
+    assert row["advice"].startswith("does the patient's key name patients, or images?")

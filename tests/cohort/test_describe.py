@@ -9,13 +9,16 @@ import pytest
 
 from cxr import papers
 from cxr.cohort import describe
-from cxr.core.files import sha256
+from cxr.cohort.formats import RsnaSummary
+from cxr.core.files import sha256, write_json
 from cxr.core.findings import CLASSES, FINDINGS
+from cxr.data.formats import Manifest
 from cxr.data.sources.archive import Folder
 from cxr.data.sources.chexpert import read
 from cxr.data.sources.schema import conform
 from stages import explore as stage
 from stages.cli import main
+from tests.make import example
 
 
 def chexpert(rows):
@@ -159,25 +162,37 @@ def test_summary_of_chexpert_by_hand():
 
 def test_rsna_by_hand():
     classes = describe.rsna_classes(PNEUMONIA).set_index("class_name")
-    assert classes.loc[CLASSES[0], ["patients", "rows", "AP", "PA"]].tolist() == [2, 4, 1, 1]
-    assert classes["patients_percent"].tolist() == pytest.approx([40, 20, 40])
+    assert classes.loc[CLASSES[0], ["images", "rows", "AP", "PA"]].tolist() == [2, 4, 1, 1]
+    assert classes["images_percent"].tolist() == pytest.approx([40, 20, 40])
     assert classes["rows_percent"].tolist() == pytest.approx([400 / 7, 100 / 7, 200 / 7])
-    summary = describe.summary_rsna(PNEUMONIA)
-    assert [summary[key] for key in ("patients", "rows", "boxes", "under_18", "under_5")] == [5, 7, 4, 2, 1]
+    summary = describe.summary_rsna(PNEUMONIA, "image")
+    assert [summary[key] for key in ("images", "rows", "boxes", "under_18", "under_5")] == [5, 7, 4, 2, 1]
     assert summary["opacity_share"] == {"AP": 0.5, "PA": pytest.approx(1 / 3, abs=1e-6)}
-    assert summary["per_patient"]["mean_age"]["M"] == 4  # without the 155
+    assert summary["per_image"]["mean_age"]["M"] == 4  # without the 155
+    assert not {"patients", "per_patient", "most_images", "share_of_images_with_a_sibling"} & set(summary)
+    RsnaSummary(**summary)
+
+
+def test_rsna_by_patient_by_hand():
+    whose = PNEUMONIA.assign(patient_id=["p", "q", "p", "p", "r"])
+    summary = describe.summary_rsna(whose, "patient")
+    assert [summary[key] for key in ("images", "patients", "most_images")] == [5, 3, 3]
+    assert summary["share_of_images_with_a_sibling"] == 0.6
+    assert sum(summary["per_patient"]["by_sex"].values()) == 3 and sum(summary["per_image"]["by_sex"].values()) == 5
+    RsnaSummary(**summary)
 
 
 @pytest.fixture
 def records(tmp_path):
     COHORT.to_parquet(tmp_path / "chexpert.parquet", index=False)
     PNEUMONIA.to_parquet(tmp_path / "rsna.parquet", index=False)
+    write_json(tmp_path / "manifest.json", example(Manifest, patient_key="image"))
     return tmp_path
 
 
 def test_stage_writes_the_same_tables_and_figures_again(records, capsys):
     for out in ("a", "b"):
-        stage.run(records / "chexpert.parquet", records / "rsna.parquet", records / out)
+        stage.run(records / "chexpert.parquet", records / "rsna.parquet", records / "manifest.json", records / out)
     assert sha256(records / "a") == sha256(records / "b")
     assert {p.name for p in (records / "a").iterdir()} == {
         "table1.csv", "table1_valid.csv", "cooccurrence.csv", "age_by_sex.csv", "rsna_classes.csv", "checks.csv",
@@ -186,13 +201,15 @@ def test_stage_writes_the_same_tables_and_figures_again(records, capsys):
     summary = json.loads((records / "a" / "summary.json").read_text(), parse_constant=pytest.fail)
     none = summary["chexpert"]["valid"]
     assert none["images"] == 0 and none["per_image"]["mean_age"]["F"] is None
-    assert summary["rsna"]["patients"] == 5
+    assert summary["rsna"]["images"] == 5 and "patients" not in summary["rsna"]
     printed = pd.read_csv(records / "a" / "table1.csv", dtype=str).set_index("finding")
     assert printed.loc["Cardiomegaly", "paper_positive_percent"] == "12.08"
     checks = pd.read_csv(records / "a" / "checks.csv")
     assert list(checks) == ["dataset", "check", "count", "severity", "examples", "advice"]
     assert set(checks["dataset"]) == {"chexpert", "rsna"}
-    assert "warning: impossible age: 1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "warning: impossible age: 1" in printed
+    assert "rsna: warning: every patient has exactly one image: 5 (does the patient's key name patients, or" in printed
     for name in ("labels", "age_by_sex"):
         assert (records / "a" / f"{name}.png").read_bytes()[1:4] == b"PNG"
 
@@ -200,6 +217,7 @@ def test_stage_writes_the_same_tables_and_figures_again(records, capsys):
 def test_stage_tells_which_file_is_no_records(records, capsys):
     COHORT.drop(columns="Edema").to_parquet(records / "chexpert.parquet", index=False)
     given = ["--chexpert", str(records / "chexpert.parquet"), "--rsna", str(records / "rsna.parquet")]
+    given += ["--rsna_manifest", str(records / "manifest.json")]
     with pytest.raises(SystemExit) as stop:
         main(stage.run, [*given, "--out", str(records / "out")])
     error = capsys.readouterr().err

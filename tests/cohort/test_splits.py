@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr.cohort import splits
+from cxr.cohort.formats import RsnaSplit
 from cxr.core import guard
-from cxr.core.findings import FINDINGS
+from cxr.core.findings import CLASSES, FINDINGS
 
 
 def cohort(images_per_patient: list[int], valid: int = 2) -> pd.DataFrame:
@@ -41,9 +42,36 @@ def test_no_patient_is_in_two_splits(sizes, seed, data):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 3), min_size=8, max_size=60), st.integers(0, 2**32), st.floats(0.05, 0.5))
 def test_rsna_patients_are_whole(sizes, seed, share):
-    split = splits.rsna(cohort(sizes), by="patient", valid_share=share, seed=seed)
+    records = cohort(sizes)
+    split = splits.rsna(records, by="patient", valid_share=share, seed=seed, patient_key="patient")
     assert (split.groupby("patient_id")["split"].nunique() == 1).all()
-    assert set(split["split"]) == {"train", "valid"}
+    assert set(split["split"]) == {"train", "valid"} and splits.shared_patients(split) == 0
+
+
+def test_rsna_by_image_has_the_exact_size_and_shares_patients():
+    records = cohort([5] * 40)
+    split = splits.rsna(records, by="image", valid_share=0.1, seed=0, patient_key="patient")
+    assert (split["split"] == "valid").sum() == 20
+    sides = split.groupby("patient_id")["split"].nunique()
+    assert splits.shared_patients(split) == (sides == 2).sum() > 10
+
+
+def test_rsna_by_patient_is_refused_with_the_cure_where_patients_are_unknown():
+    records = cohort([1] * 20)
+    with pytest.raises(ValueError, match="names an image: .*data.rsna_patients.* or choose split.rsna = image"):
+        splits.rsna(records, by="patient", valid_share=0.1, seed=0, patient_key="image")
+    split = splits.rsna(records, by="image", valid_share=0.1, seed=0, patient_key="image")
+    records["class_name"], records["path"] = CLASSES[0], records["image_id"]
+    options = {"by": "image", "min_positives": 5, "sha256": "s"}
+    counted = splits.summary(split, records, patient_key="image", **options)
+    assert RsnaSplit(**counted).splits["valid"].patients is None and "shared_patients" not in counted
+    counted = splits.summary(split, records, patient_key="patient", **options)
+    assert (counted["splits"]["valid"]["patients"], counted["shared_patients"]) == (2, 0)
+
+
+def test_unused_images_share_no_patient():
+    split = pd.DataFrame({"patient_id": list("aabbc"), "split": ["train", "unused", "train", "valid", "valid"]})
+    assert splits.shared_patients(split) == 1
 
 
 def test_the_draw_depends_on_the_seed_and_on_nothing_else():

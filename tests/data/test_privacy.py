@@ -81,11 +81,12 @@ def written(tmp_path_factory):
         assert done.returncode == 0, said[-1]
 
     run("download", dataset="rsna", source=source, out=data, state=out / "state")
-    run("explore", chexpert=out / "chexpert.parquet", rsna=data / "records.parquet", out=out / "explore")
+    run("explore", chexpert=out / "chexpert.parquet", rsna=data / "records.parquet",
+        rsna_manifest=data / "manifest.json", out=out / "explore")  # fmt: skip
     run("resize", dataset="rsna", source=source, records=data / "records.parquet", manifest=data / "manifest.json",
         size=17, out=out / "stores/rsna", state=out / "state", max_rejected=0.2)  # fmt: skip
-    run("split", dataset="rsna", records=data / "records.parquet", stores=out / "stores/rsna", out=out / "splits/rsna",
-        valid_share=0.25)  # fmt: skip
+    run("split", dataset="rsna", records=data / "records.parquet", manifest=data / "manifest.json",
+        stores=out / "stores/rsna", out=out / "splits/rsna", rsna="image", valid_share=0.25)  # fmt: skip
     run("adgm", variant="corrected", classes=2, labels=4, draw=0, records=data / "records.parquet",
         store=out / "stores/rsna/17", split=out / "splits/rsna",
         model=out / "models/adgm/2-4", predictions=out / "predictions/2-4.parquet",

@@ -65,7 +65,7 @@ def write_learnt(root, predicted):
     ids = [*(f"r{k}" for k in range(60)), *(f"s{k}" for k in range(90))]
     people(ids, ids).to_parquet(root / "rsna.parquet")
     split = pd.DataFrame({"image_id": ids, "patient_id": ids, "split": ["valid"] * 60 + ["train"] * 90})
-    write_split(root / "split", split)
+    write_split(root / "split", split, patient_key="patient")
 
 
 def learnt(folder):

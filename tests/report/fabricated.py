@@ -52,10 +52,12 @@ def chexpert_records(rng: np.random.Generator, patients: int = 700) -> pd.DataFr
     return table
 
 
-def rsna_records(rng: np.random.Generator, patients: int = 900) -> pd.DataFrame:
-    chosen = rng.choice(3, patients, p=[0.25, 0.4, 0.35])
+def rsna_records(rng: np.random.Generator, images: int = 900, each: int = 2) -> pd.DataFrame:
+    """each: images a patient; with 1 patient_id names the image, as without RSNA's mapping."""
+    chosen = rng.choice(3, images, p=[0.25, 0.4, 0.35])
     rows = [
-        {key: f"r{i:04d}" for key in ("image_id", "patient_id", "study_id", "path")}
+        {key: f"r{i:04d}" for key in ("image_id", "study_id", "path")}
+        | {"patient_id": f"r{i // each:04d}"}
         | {"sex": "F", "age": 50.0}
         | {"projection": "frontal", "view": "AP", "official_split": "train", "class_name": CLASSES[k]}
         | {"boxes": [[1.0, 2.0, 30.0, 40.0]] * (1 + i % 2) if k == 0 else []}
@@ -80,14 +82,16 @@ def xray_grid(rng: np.random.Generator, noise: float, tile: int = 32) -> Image.I
     return Image.fromarray(whole.clip(0, 255).astype(np.uint8))
 
 
-def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rare: list[str] = RARE) -> dict:
-    """A whole run's artefacts below `root`; returns the report stage's options."""
+def fabricate(
+    root: Path, kind: str = "phantom", labels: list[int] = LABELS, rare: list[str] = RARE, patient_key: str = "patient"
+) -> dict:
+    """A whole run's artefacts below `root`; returns the report stage's options. patient_key: of RSNA's manifest."""
     rng = np.random.default_rng(0)
-    xpert, pneumonia = chexpert_records(rng), rsna_records(rng)
-    _explore(root / "explore", xpert, pneumonia)
+    xpert, pneumonia = chexpert_records(rng), rsna_records(rng, each=1 + (patient_key == "patient"))
+    _explore(root / "explore", xpert, pneumonia, patient_key)
     _audit(root / "audit", kind)
-    split = _splits(root, kind, xpert, pneumonia)
-    runs = _evaluate(root / "evaluate", rng, xpert, pneumonia, split, labels)
+    split = _splits(root, kind, xpert, pneumonia, patient_key)
+    runs = _evaluate(root / "evaluate", rng, xpert, pneumonia, split, labels, patient_key)
     _histories(root / "history")
     for name in rare:
         _generator(root / "gan/0" / name, rng)
@@ -114,11 +118,11 @@ def fabricate(root: Path, kind: str = "phantom", labels: list[int] = LABELS, rar
     )
 
 
-def _explore(folder: Path, xpert: pd.DataFrame, pneumonia: pd.DataFrame) -> None:
+def _explore(folder: Path, xpert: pd.DataFrame, pneumonia: pd.DataFrame, patient_key: str) -> None:
     summary = {s: describe.summary_chexpert(xpert[xpert["official_split"] == s]) for s in ("train", "valid")}
     train = xpert[xpert["official_split"] == "train"]
     odd = [checks.chexpert(xpert).assign(dataset="chexpert"), checks.rsna(pneumonia).assign(dataset="rsna")]
-    write_json(folder / "summary.json", {"chexpert": summary, "rsna": describe.summary_rsna(pneumonia)})
+    write_json(folder / "summary.json", {"chexpert": summary, "rsna": describe.summary_rsna(pneumonia, patient_key)})
     write_table(folder / "table1.csv", describe.beside_paper(describe.table1(train)))
     write_table(folder / "age_by_sex.csv", describe.ages(train))
     write_table(folder / "checks.csv", pd.concat(odd))
@@ -132,23 +136,26 @@ def _audit(folder: Path, kind: str) -> None:
     write_table(folder / "data.csv", pd.DataFrame({"dataset": why.keys(), "kind": kind, "n": 5, "why": why.values()}))
 
 
-def _splits(root: Path, kind: str, xpert: pd.DataFrame, pneumonia: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _splits(
+    root: Path, kind: str, xpert: pd.DataFrame, pneumonia: pd.DataFrame, patient_key: str
+) -> dict[str, pd.DataFrame]:
     """Manifests, rejected images and splits; returns the splits."""
     drawn = {
         "chexpert": splits.chexpert(xpert, by="patient", test_images=250, seed=0),
-        "rsna": splits.rsna(pneumonia, by="patient", valid_share=0.2, seed=0),
+        "rsna": splits.rsna(pneumonia, by=patient_key, valid_share=0.2, seed=0, patient_key=patient_key),
     }
     for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
-        write_json(root / name / "manifest.json", example(Manifest, kind=kind, images=len(records)))
+        key = patient_key if name == "rsna" else None
+        write_json(root / name / "manifest.json", example(Manifest, kind=kind, images=len(records), patient_key=key))
         path = "train/patient00009/view1.jpg"
         rejected = pd.DataFrame({"image_id": ["x"], "path": [path], "reason": [f"{path}: not <script>JPEG</script>"]})
         write_table(root / "stores" / name / "rejected.csv", rejected)
-        info = splits.summary(drawn[name], records, by="patient", min_positives=5, sha256="0")
+        info = splits.summary(drawn[name], records, by=key or "patient", min_positives=5, sha256="0", patient_key=key)
         write_json(root / "splits" / name / "split.json", info)
     return drawn
 
 
-def _evaluate(folder, rng, xpert, pneumonia, split, labels) -> dict[Run, pd.DataFrame]:
+def _evaluate(folder, rng, xpert, pneumonia, split, labels, patient_key) -> dict[Run, pd.DataFrame]:
     """Evaluate's tables of made-up predictions; returns the ADGM's."""
     truth = label_table(xpert, split["chexpert"], "u_zeroes")
     held_out = split["rsna"].query("split == 'valid'").merge(pneumonia[["image_id", "class_name"]], on="image_id")
@@ -159,7 +166,7 @@ def _evaluate(folder, rng, xpert, pneumonia, split, labels) -> dict[Run, pd.Data
     mix, question = steps.policies({p: models[p] for p in POLICIES}, "u_zeroes", settings)
     people = steps.Records("records", xpert), steps.Records("records", pneumonia)
     tables = steps.classifiers(models, mix, dict.fromkeys(models, train), people[0], "u_zeroes", [], settings).tables
-    tables |= question.tables | steps.adgm(runs, people[1], split["rsna"], settings).tables
+    tables |= question.tables | steps.adgm(runs, people[1], split["rsna"], settings, patient_key).tables
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
     return runs

@@ -14,6 +14,7 @@ from cxr.core.files import write_json
 from cxr.data.formats import Manifest
 from cxr.report import page
 from cxr.report.compose import gather, parameters, write
+from cxr.report.inputs import Artefacts
 from cxr.report.sections.adgm import adgm
 from cxr.report.sections.audit import audit
 from cxr.report.sections.classifiers import baseline, final
@@ -24,7 +25,7 @@ from cxr.report.sections.labels import labels
 from stages.cli import main
 from stages.report import run as stage
 from tests.make import example
-from tests.report.fabricated import MARKUP, Page, arguments
+from tests.report.fabricated import MARKUP, Page, arguments, fabricate
 
 
 def test_self_contained(made):
@@ -182,3 +183,43 @@ def test_bad_input_is_one_line_and_the_old_report_stays(made, tmp_path, capsys, 
 def test_parameters_are_flat_and_in_words():
     flat = parameters({"seed": 3, "gan": {"deep": {"a": [1, 2]}, "flip": False, "weights": None}})
     assert flat == [("", [("seed", "3")]), ("gan", [("deep.a", "1, 2"), ("flip", "no"), ("weights", "none")])]
+
+
+def test_where_rsnas_patients_are_known_the_page_counts_them(made, whole):
+    text = Page(made[2]).text
+    assert "patientId names an image" not in text and "unknown: one may stand" not in text
+    assert "RSNA by patient" in text and whole["data"]["rsna_shared"] == 0
+    facts = {fact["name"]: fact for fact in whole["data"]["facts"]}
+    assert facts["RSNA 2018"]["patients"] == sum(facts["RSNA 2018"]["parts"].values()) == 450
+    leaking = whole | {"data": whole["data"] | {"rsna_by": "image", "rsna_shared": 7}}
+    assert "RSNA by image. 7 RSNA patients have images on both sides." in Page(page.render(leaking)).text
+
+
+def test_where_rsnas_patients_are_unknown_the_page_says_images(tmp_path):
+    context = gather(Artefacts(**fabricate(tmp_path, labels=[50], patient_key="image"))) | {"tables": "tables"}
+    text = Page(page.render(context)).text
+    assert "patients unknown: one may stand on both sides of the split images by split, drawn by image" in text
+    for sentence in (
+        "RSNA: one patient may stand in training and in validation.",
+        "26,684 images are of 11,439 patients, 4,355 of them with several.",
+        "Of a tenth of the images, drawn at random, 71.0 % share their patient with the rest.",
+        "data.rsna_patients , then split.rsna: patient",
+        "RSNA\u2019s patients are unknown: for RSNA it draws images.",
+        "ADGM accuracy is over validation images, with the interval over images.",
+        "How well the ADGM reads new patients: RSNA\u2019s patients are unknown",
+        "every patient has exactly one image RSNA 2018 900 warning",
+    ):
+        assert sentence in text, sentence
+    answer = text[text.index("Does the unlabelled data help") : text.index("1 The data Who")]
+    assert "interval over images" in answer and "patients" not in answer
+    section = text[
+        text.index("The auxiliary deep generative model (ADGM) has images") : text.index("Every training, after")
+    ]
+    assert "patient" not in section and "over images" in section and "Paired by label draw and image" in section
+    beside = text[text.index("RSNA: the ADGM beside the metadata baseline") : text.index("Do the probabilities mean")]
+    assert "intervals over images" in beside and "patient" not in beside
+    assert context["data"]["facts"][1]["patients"] is None
+    rows = {row["split"]: row for row in context["data"]["splits"].rows}
+    assert rows["RSNA 2018, train"]["patients"] is None and rows["RSNA 2018, train"]["images"] == 720
+    assert pd.read_csv(tmp_path / "evaluate/adgm.csv")["patients"].isna().all()
+    assert pd.read_csv(tmp_path / "evaluate/adgm_floor.csv")["patients"].isna().all()

@@ -75,7 +75,7 @@ def test_sections_and_command_line_give_exactly_the_options(stage):
     literal = [o.replace("-", "_") for o in re.findall(r"--([\w-]+)", STAGES[stage]["cmd"])]
     foreach = DVC["stages"][stage].get("foreach", {})
     if "${item}" in STAGES[stage]["cmd"] and isinstance(foreach, dict):  # a foreach of dicts is unpacked as well
-        passed += list(next(iter(foreach.values())))
+        passed += dict.fromkeys(option for given in foreach.values() for option in given)
     given = passed + literal
     assert len(given) == len(set(given)), "an option is given twice"
     assert set(given) <= known, "the stage lacks an option"

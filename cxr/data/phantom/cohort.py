@@ -1,6 +1,6 @@
 """The phantom cohort: synthetic chest radiographs written as valid CheXpert and RSNA trees, each in one .zip.
 
-For those who have no data yet, and for tests. Every image is a pure function of (seed, patient, study, view):
+For those who have no data yet, and for tests. Every image is a pure function of (seed, patient, study or image, view):
 phantom_patients decides who has what, phantom_anatomy, phantom_chest, phantom_bones, phantom_findings,
 phantom_devices and phantom_lateral draw it as attenuation, phantom_detector makes a picture of that. No image of a
 real patient is involved, and no number measured on the phantom says anything about real patients.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import multiprocessing
 import uuid
@@ -31,7 +32,7 @@ from cxr.data.phantom.detector import develop
 from cxr.data.phantom.devices import monitor_leads, support_devices
 from cxr.data.phantom.findings import distractors, draw
 from cxr.data.phantom.lateral import lateral
-from cxr.data.phantom.patients import Challenger, Patient, challenger, patient
+from cxr.data.phantom.patients import Challenger, Patient, challenger, images_each, patient
 
 VALID_SHARE = 0.12  # of CheXpert's patients
 FIRST_VALID = 64_541  # CheXpert numbers the patients of valid.csv after those of train.csv
@@ -112,16 +113,17 @@ def _chexpert_patient(seed: int, number: int) -> list[tuple[str, bytes]]:
     return films
 
 
-def _rsna_name(seed: int, number: int) -> str:
-    return str(uuid.UUID(bytes=np.random.default_rng((seed, number, 9)).bytes(16), version=4))
+def _rsna_name(seed: int, number: int, image: int) -> str:
+    return str(uuid.UUID(bytes=np.random.default_rng((seed, number, 9, image + 1)).bytes(16), version=4))
 
 
-def _rsna_patient(seed: int, number: int) -> tuple[Challenger, bytes, list[Box]]:
-    person = challenger(seed, number)
-    anatomy = Anatomy.sample((seed, number, 5), person.male, float(np.clip(person.age, 18, 90)))
-    key, size = (seed, number, 7), (RSNA_SIZE, RSNA_SIZE)
+def _rsna_image(seed: int, which: tuple[int, int]) -> tuple[Challenger, bytes, list[Box]]:
+    """An X-ray as a DICOM, and the boxes around its opacities. which: numbers of the patient and of the image."""
+    person = challenger(seed, *which)
+    anatomy = Anatomy.sample((seed, person.number, 5), person.male, float(np.clip(person.age, 18, 90)))
+    key, size = (seed, person.number, 7, person.image + 1), (RSNA_SIZE, RSNA_SIZE)
     image, boxes = render_frontal(anatomy, person.signs, person.view, key, size, RSNA_DETAIL)
-    return person, _dicom(_rsna_name(seed, number), person, image), boxes
+    return person, _dicom(_rsna_name(seed, *which), person, image), boxes
 
 
 def _dicom(name: str, person: Challenger, image: np.ndarray) -> bytes:
@@ -140,7 +142,7 @@ def _dicom(name: str, person: Challenger, image: np.ndarray) -> bytes:
     data.PatientName = data.PatientID = name
     data.PatientSex = "M" if person.male else "F"
     # The challenge writes '51' for '051Y', which is no valid age.
-    data.add(pydicom.DataElement("PatientAge", "AS", str(person.age), validation_mode=pydicom.config.IGNORE))
+    data.add(pydicom.DataElement("PatientAge", "AS", str(person.header_age), validation_mode=pydicom.config.IGNORE))
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.Rows, data.Columns = image.shape
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
@@ -211,22 +213,27 @@ def write_chexpert(path: Path, *, patients: int, seed: int, processes: int | Non
 
 
 def write_rsna(path: Path, *, patients: int, seed: int, processes: int | None = None) -> None:
-    """Write a .zip laid out as stage 2 of the RSNA challenge: one DICOM a patient, 512 x 512; boxes; classes.
+    """Write a .zip laid out as stage 2 of the RSNA challenge: DICOMs of 512 x 512, boxes, classes, RSNA's mapping.
 
-    Both tables have one row a box. The bytes depend on patients and seed alone. Raises ValueError for fewer than 1
-    patient.
+    About 2.33 images a patient, in random order. Both tables have one row a box; the mapping says which patient an
+    image shows. The bytes depend on patients and seed alone. Raises ValueError for fewer than 1 patient.
     """
     if patients < 1:
         raise ValueError(f"a phantom cohort needs at least 1 patient; got {patients}")
     labels, classes = [["patientId", "x", "y", "width", "height", "Target"]], [["patientId", "class"]]
+    mapping = []
+    images = [(number, image) for number, n in enumerate(images_each(patients, seed)) for image in range(n)]
+    images = [images[k] for k in np.random.default_rng((seed, 0, 12)).permutation(len(images))]
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        with Progress("phantom RSNA", patients, unit="patients") as progress:
-            for person, content, boxes in _in_order(partial(_rsna_patient, seed), list(range(patients)), processes):
-                name = _rsna_name(seed, person.number)
+        with Progress("phantom RSNA", len(images)) as progress:
+            for person, content, boxes in _in_order(partial(_rsna_image, seed), images, processes):
+                name = _rsna_name(seed, person.number, person.image)
                 _add(archive, f"stage_2_train_images/{name}.dcm", content)
                 opaque = person.class_name == "Lung Opacity"
                 labels += [[name, *map(float, box), 1] for box in boxes] if opaque else [[name, "", "", "", "", 0]]
                 classes += [[name, person.class_name]] * (len(boxes) if opaque else 1)
+                mapping.append({"subset_img_id": name, "img_id": f"{person.number + 1:08d}_{person.image:03d}.png"})
                 progress.update(1)
         _add(archive, "stage_2_train_labels.csv", _table(labels))
         _add(archive, "stage_2_detailed_class_info.csv", _table(classes))
+        _add(archive, "pneumonia-challenge-dataset-mappings_2018.json", json.dumps(mapping, indent=0))

@@ -178,7 +178,7 @@ def patient(seed: int, number: int, radiologist: bool) -> Patient:
     return Patient(number, male, age, studies)
 
 
-# RSNA: P(AP) and, by view, the shares of the classes. They multiply out to 22.5, 44.3 and 33.2 % of the patients; an
+# RSNA: P(AP) and, by view, the shares of the classes. They multiply out to 22.5, 44.3 and 33.2 % of the images; an
 # opacity is found in 38.3 % of AP and 9.3 % of PA films, as in the challenge.
 RSNA_AP = 0.455
 RSNA_SHARES = {"AP": (0.383, 0.457, 0.160), "PA": (0.093, 0.431, 0.476)}
@@ -194,39 +194,73 @@ MIMICS = {
     "Pneumothorax": 0.03,
     "Fracture": 0.01,
 }
+# The challenge has 26,684 images of 11,439 patients: 7,084 with one image, at most 65. Numbers of images from 1 to 65
+# with probability n^-a e^-bn have this mean and this share of single images.
+MOST_IMAGES = 65
+FALL = 1.8526447, 0.0523236
+PER_YEAR = 3  # images of a patient
+
+
+def images_each(patients: int, seed: int) -> np.ndarray:
+    """How many images each patient of an RSNA cohort has: the quantiles of the distribution above, in random order.
+
+    Quantiles and not draws, so that cohorts of one size have one number of images, about 2.33 a patient.
+    """
+    n = np.arange(1, MOST_IMAGES + 1)
+    weight = n ** -FALL[0] * np.exp(-FALL[1] * n)
+    places = (np.arange(patients) + 0.5) / patients
+    counts = n[np.searchsorted(np.cumsum(weight) / weight.sum(), places)]
+    return np.random.default_rng((seed, 0, 11)).permutation(counts)
 
 
 @dataclass(frozen=True)
 class Challenger:
-    """A patient of the RSNA challenge."""
+    """An X-ray of the RSNA challenge and its patient.
+
+    number: the patient's; image: which of the patient's X-rays, from 0. age: at the first one, years. header_age: as
+    the DICOM header has it, now and then mistyped.
+    """
 
     number: int
+    image: int
     male: bool
     age: int
+    header_age: int
     view: str
     class_name: str
     signs: Signs
 
 
-def challenger(seed: int, number: int) -> Challenger:
-    """Patient `number` of an RSNA cohort: a class given the view, then signs given the class; opacities never outside
-    'Lung Opacity'.
+def challenger(seed: int, number: int, image: int) -> Challenger:
+    """An X-ray of an RSNA cohort: a class given the view, then signs given the class; opacities never outside 'Lung
+    Opacity'.
+
+    X-rays of a patient resemble each other: PERSISTENCE is the share of the variance of view and class that they have
+    in common, and the probability that a choice of findings, or a severity, is the patient's.
     """
-    rng = np.random.default_rng((seed, number, 3))
-    view = "AP" if rng.random() < RSNA_AP else "PA"
-    class_name = CLASSES[int(rng.choice(3, p=RSNA_SHARES[view]))]
-    chosen: list[str] = []
-    if class_name == "Lung Opacity":
-        chosen += list(
-            rng.choice(list(INFILTRATES), 1 + int(rng.random() < 0.25), replace=False, p=list(INFILTRATES.values()))
-        )
-    mimics = {"Lung Opacity": rng.random() < 0.35, "Normal": 0}.get(class_name, 1 + int(rng.random() < 0.35))
-    chosen += list(rng.choice(list(MIMICS), int(mimics), replace=False, p=list(MIMICS.values())))
-    if rng.random() < (0.4 if view == "AP" else 0.08) * (0.5 if class_name == "Normal" else 1):
+    theirs, own = np.random.default_rng((seed, number, 3)), np.random.default_rng((seed, number, 3, image + 1))
+    male, age = bool(theirs.random() < 0.57), int(np.clip(theirs.normal(47, 17), 2, 92))
+    z = np.sqrt(PERSISTENCE) * theirs.standard_normal(2) + np.sqrt(1 - PERSISTENCE) * own.standard_normal(2)
+    of_view, of_class = map(NormalDist().cdf, z)
+    view = "AP" if of_view < RSNA_AP else "PA"
+    class_name = CLASSES[int(np.searchsorted(np.cumsum(RSNA_SHARES[view])[:-1], of_class))]
+    infiltrates, mimics = (_preferred(shares, theirs, own) for shares in (INFILTRATES, MIMICS))
+    chosen = infiltrates[: 1 + int(own.random() < 0.25)] if class_name == "Lung Opacity" else []
+    others = {"Lung Opacity": own.random() < 0.35, "Normal": 0}.get(class_name, 1 + int(own.random() < 0.35))
+    chosen += mimics[: int(others)]
+    if own.random() < (0.4 if view == "AP" else 0.08) * (0.5 if class_name == "Normal" else 1):
         chosen.append("Support Devices")
-    severities = 0.4 + 0.6 * rng.beta(2.2, 1.4, len(SIGNS))
+    lasting, passing = (0.4 + 0.6 * rng.beta(2.2, 1.4, len(SIGNS)) for rng in (theirs, own))
+    severities = np.where(own.random(len(SIGNS)) < PERSISTENCE, lasting, passing)
     signs = {finding: sign(severities[k], (seed, number, 4, k)) for k, finding in enumerate(SIGNS) if finding in chosen}
-    age = (
-        int(np.clip(rng.normal(47, 17), 2, 92)) if rng.random() > 0.002 else int(rng.integers(148, 156))
-    )  # as in the challenge's headers
-    return Challenger(number, bool(rng.random() < 0.57), age, view, class_name, signs)
+    mistyped = own.random() < 0.002  # as in the challenge's headers
+    header_age = int(own.integers(148, 156)) if mistyped else min(92, age + image // PER_YEAR)
+    return Challenger(number, image, male, age, header_age, view, class_name, signs)
+
+
+def _preferred(shares: dict[str, float], theirs: np.random.Generator, own: np.random.Generator) -> list[str]:
+    """The findings in an order drawn by their shares: the patient's, or sometimes this X-ray's own."""
+    orders = [
+        list(rng.choice(list(shares), len(shares), replace=False, p=list(shares.values()))) for rng in (theirs, own)
+    ]
+    return orders[int(own.random() >= PERSISTENCE)]

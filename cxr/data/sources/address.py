@@ -15,10 +15,12 @@ from pathlib import Path
 
 from cxr.core.files import sha256
 from cxr.data.formats import Manifest, Recipe
-from cxr.data.sources.archive import Folder, Tree, Zip
+from cxr.data.sources.archive import MAX_FILE, Folder, Tree, Zip
 from cxr.data.sources.remote import download, public
+from cxr.data.sources.rsna_patients import Patients, parse, within
 
 KINDS = "phantom, a folder, a .zip, the http(s):// or s3:// address of a .zip, or kaggle:<handle>"
+FILE_KINDS = "a file, a folder or .zip that holds it, the http(s):// or s3:// address of either, or kaggle:<handle>"
 
 
 def open_source(
@@ -36,20 +38,58 @@ def open_source(
         return Zip(_phantom(dataset, downloads, recipe)), "phantom"
     if source.startswith("kaggle:"):
         return _local(_kaggle(source.removeprefix("kaggle:"), downloads), source), "kaggle"
-    scheme, separator, _ = source.partition("://")
-    if scheme in ("http", "https", "s3") and separator:
+    if scheme := _scheme(source, f"a source is {KINDS}"):
         file = downloads / f"{dataset}-{_short_hash(source)}.zip"
         return Zip(
             _once(file, lambda file: download(source, file, _check_zip(source)))
         ), "s3" if scheme == "s3" else "http"
-    if separator:
-        raise ValueError(f"source {public(source)!r}: {scheme}:// is not known; a source is {KINDS}")
     tree = _local(Path(source).expanduser(), source)
     return tree, tree.kind
 
 
-def describe(tree: Tree, kind: str, tables: list[str], images: list[str], recipe: Recipe | None = None) -> Manifest:
-    """The manifest of a data set. tables, images: names in the tree. It holds no path of this machine."""
+def read_patients(source: str, downloads: str | os.PathLike) -> tuple[Patients, str]:
+    """The mapping of RSNA's images to patients that data.rsna_patients names, and the SHA-256 of its bytes.
+
+    source: a .json, a folder or .zip that holds MAPPING, an address of either, or kaggle:<handle>. downloads: as of
+    open_source. Raises ValueError as open_source does, for a source that holds no mapping or several, and as
+    rsna_patients.parse does for what the mapping holds.
+    """
+    name = f"data.rsna_patients ({public(source)})"
+    opened = _open_file(source, Path(downloads), lambda file: None if zipfile.is_zipfile(file) else _parsed(file, name))
+    data = opened.read(within(opened)) if isinstance(opened, Tree) else opened.read_bytes()
+    return parse(data, name), hashlib.sha256(data).hexdigest()
+
+
+def _parsed(file: Path, name: str) -> None:
+    parse(file.read_bytes(), name)
+
+
+def _open_file(source: str, downloads: Path, check: Callable[[Path], None]) -> Path | Tree:
+    """The file that a source names, or the folder or .zip that holds it. check raises ValueError for a wrong one."""
+    if source.startswith("kaggle:"):
+        path = _kaggle(source.removeprefix("kaggle:"), downloads)
+    elif _scheme(source, f"give {FILE_KINDS}"):
+        path = _once(downloads / f"file-{_short_hash(source)}.bin", lambda file: download(source, file, check))
+    else:
+        path = Path(source).expanduser()
+    if path.is_dir():
+        return Folder(path)
+    if not path.is_file():
+        raise ValueError(f"{source!r}: no such file or folder; give {FILE_KINDS}")
+    if zipfile.is_zipfile(path):
+        return Zip(path)
+    if (size := path.stat().st_size) > MAX_FILE:
+        raise ValueError(f"{source!r} has {size:,} bytes: more than {MAX_FILE:,} are refused")
+    return path
+
+
+def describe(
+    tree: Tree, kind: str, tables: list[str], images: list[str], recipe: Recipe | None = None, **more: str
+) -> Manifest:
+    """The manifest of a data set. tables, images: names in the tree. more: fields that only this data set has.
+
+    It holds no path of this machine.
+    """
     manifest: dict = {"kind": kind}
     if recipe is not None:
         manifest["recipe"] = recipe
@@ -58,7 +98,7 @@ def describe(tree: Tree, kind: str, tables: list[str], images: list[str], recipe
     manifest["tables"] = {name: hashlib.sha256(tree.read(name)).hexdigest() for name in tables}
     if isinstance(tree, Zip):
         manifest["zip"] = {"bytes": tree.root.stat().st_size, "sha256": sha256(tree.root)}
-    return Manifest(**manifest)
+    return Manifest(**manifest, **more)
 
 
 def check_unchanged(tree: Tree, manifest: Manifest, dataset: str) -> None:
@@ -73,6 +113,14 @@ def check_unchanged(tree: Tree, manifest: Manifest, dataset: str) -> None:
         raise ValueError(
             f"{name} in {tree.root} {problem} since the download stage: run dvc repro -f download@{dataset}"
         )
+
+
+def _scheme(source: str, cure: str) -> str | None:
+    """http, https or s3 of an address, None of a path. Raises ValueError, with the cure, for another scheme."""
+    scheme, separator, _ = source.partition("://")
+    if separator and scheme not in ("http", "https", "s3"):
+        raise ValueError(f"source {public(source)!r}: {scheme}:// is not known; {cure}")
+    return scheme if separator else None
 
 
 def _local(path: Path, source: str) -> Tree:

@@ -1,6 +1,8 @@
-"""Reads the RSNA Pneumonia Detection Challenge 2018, stage 2, as records: one per patient.
+"""Reads the RSNA Pneumonia Detection Challenge 2018, stage 2, as records: one per image.
 
-Its two tables have a row per box, one for a patient without a box. Sex, age and view come from the DICOM headers.
+Its two tables have a row per box, one for an image without a box. Their patientId names an image: 26,684 images are of
+11,439 patients of NIH. RSNA's mapping (cxr/data/sources/rsna_patients.py) says which; without it an image's patient is
+unknown, and patient_id holds the image. Sex, age and view come from the DICOM headers.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from cxr.core.findings import CLASSES
 from cxr.data.sources.archive import Tree
 from cxr.data.sources.dicom_headers import read_headers
 from cxr.data.sources.label_csv import first_few, numbers, read_csv
+from cxr.data.sources.rsna_patients import Patients
 from cxr.data.sources.schema import VIEWS, conform
 
 LABELS, CLASS_INFO = TABLES = ("stage_2_train_labels.csv", "stage_2_detailed_class_info.csv")
@@ -36,67 +39,71 @@ def tables(tree: Tree) -> list[str]:
     )
 
 
-def read(tree: Tree, processes: int | None = None) -> pd.DataFrame:
-    """The records of an RSNA tree, in the order of the patients' first rows in the labels.
+def read(tree: Tree, patients: Patients | None = None, processes: int | None = None) -> pd.DataFrame:
+    """The records of an RSNA tree, in the order of the images' first rows in the labels.
 
-    An image with an unreadable header keeps its record, with sex, age and view unknown. The resize stage judges it.
+    patients: the patient of each image; without it patient_id is the image's. An image with an unreadable header keeps
+    its record, with sex, age and view unknown. The resize stage judges it.
     Raises ValueError, naming the file, the line, the value and the cure: a table missing or empty, a column missing, a
-    Target other than 0 or 1, a box without numbers, an unknown class, tables that disagree, an image that is missing.
+    Target other than 0 or 1, a box without numbers, an unknown class, tables that disagree, an image that is missing or
+    has no patient.
     """
     labels_name, classes_name = tables(tree)
-    patients = _patients(tree, labels_name, classes_name)
+    images = _images(tree, labels_name, classes_name)
     folder = labels_name.removesuffix(LABELS) + IMAGES
-    patients["path"] = folder + patients.index.astype("str") + ".dcm"
+    images["path"] = folder + images.index.astype("str") + ".dcm"
     names = tree.names()
-    if lost := [patient for patient, path in patients["path"].items() if path not in names]:
+    if lost := [image for image, path in images["path"].items() if path not in names]:
         raise ValueError(
-            f"{labels_name}: {len(lost):,} of {len(patients):,} images do not exist in {tree.root}/{folder} "
+            f"{labels_name}: {len(lost):,} of {len(images):,} images do not exist in {tree.root}/{folder} "
             f"({first_few(lost)}): complete the download, or remove their rows from both tables"
         )
-    headers = read_headers(tree, list(patients["path"]), processes)
-    patients["sex"], patients["age"], patients["view"] = zip(*headers, strict=True)
-    patients["view"] = patients["view"].where(patients["view"].isin(VIEWS))
-    return _records(patients)
+    images["patient_id"] = patients.of(images.index, labels_name) if patients else images.index
+    headers = read_headers(tree, list(images["path"]), processes)
+    images["sex"], images["age"], images["view"] = zip(*headers, strict=True)
+    images["view"] = images["view"].where(images["view"].isin(VIEWS))
+    return _records(images)
 
 
-def read_labels(tree: Tree, labels_name: str, classes_name: str) -> pd.DataFrame:
+def read_labels(tree: Tree, labels_name: str, classes_name: str, patients: Patients | None = None) -> pd.DataFrame:
     """The records of the two tables, whether the images are there or not; without these, sex, age and view are unknown.
 
-    Raises ValueError as `read` does for what the tables hold.
+    patients: as of read. Raises ValueError as `read` does for what the tables hold.
     """
-    patients = _patients(tree, labels_name, classes_name)
-    patients["path"] = patients.index.astype("str") + ".dcm"
-    return _records(patients.assign(sex=None, age=np.nan, view=None))
+    images = _images(tree, labels_name, classes_name)
+    images["patient_id"] = patients.of(images.index, labels_name) if patients else images.index
+    images["path"] = images.index.astype("str") + ".dcm"
+    return _records(images.assign(sex=None, age=np.nan, view=None))
 
 
-def _patients(tree: Tree, labels_name: str, classes_name: str) -> pd.DataFrame:
-    """One row per patient (index) of both tables: target, line, boxes, class_name."""
-    patients = _boxes(read_csv(tree.read(labels_name), labels_name, ("patientId", *BOX, "Target")), labels_name)
+def _images(tree: Tree, labels_name: str, classes_name: str) -> pd.DataFrame:
+    """One row per image (index) of both tables: target, line, boxes, class_name."""
+    images = _boxes(read_csv(tree.read(labels_name), labels_name, ("patientId", *BOX, "Target")), labels_name)
     classes = _classes(read_csv(tree.read(classes_name), classes_name, ("patientId", "class")), classes_name)
-    for one, other, name in ((patients, classes, classes_name), (classes, patients, labels_name)):
+    for one, other, name in ((images, classes, classes_name), (classes, images, labels_name)):
         if lacking := sorted(set(one.index) - set(other.index)):
             raise ValueError(
-                f"{name} lacks {len(lacking):,} patients of the other table ({first_few(lacking)}): download both again"
+                f"{name} lacks {len(lacking):,} images of the other table ({first_few(lacking)}): download both again"
             )
-    patients["class_name"] = classes["class"].reindex(patients.index)
-    if (wrong := (patients["class_name"] == CLASSES[0]) != (patients["target"] == 1)).any():
-        row = patients[wrong].iloc[0]
+    images["class_name"] = classes["class"].reindex(images.index)
+    if (wrong := (images["class_name"] == CLASSES[0]) != (images["target"] == 1)).any():
+        row = images[wrong].iloc[0]
         raise ValueError(
-            f"{labels_name} line {row['line']}: patient {row.name} has Target {row['target']:g} but the class "
+            f"{labels_name} line {row['line']}: image {row.name} has Target {row['target']:g} but the class "
             f"{row['class_name']!r} in {classes_name}: download both again"
         )
-    return patients
+    return images
 
 
-def _records(patients: pd.DataFrame) -> pd.DataFrame:
-    patients["image_id"] = patients["patient_id"] = patients["study_id"] = patients.index
-    patients["projection"] = np.where(patients["view"].isin(("LL", "RL")), "lateral", "frontal")
-    patients["official_split"] = "train"
-    return conform(patients, "rsna")
+def _records(images: pd.DataFrame) -> pd.DataFrame:
+    images["image_id"] = images["study_id"] = images.index
+    images["projection"] = np.where(images["view"].isin(("LL", "RL")), "lateral", "frontal")
+    images["official_split"] = "train"
+    return conform(images, "rsna")
 
 
 def _boxes(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One row per patient (index): target, boxes, line (of the first row)."""
+    """One row per image (index): target, boxes, line (of the first row)."""
     _check_ids(table, name)
     target = numbers(table["Target"], (0, 1), name)
     if target.isna().any():
@@ -114,17 +121,17 @@ def _boxes(table: pd.DataFrame, name: str) -> pd.DataFrame:
     rows = pd.DataFrame({"target": target, "line": table.index, "box": box.to_numpy().tolist()}, table.index)
     groups = rows.groupby(table["patientId"], sort=False)
     if (wrong := groups["target"].nunique() > 1).any():
-        patient = wrong.idxmax()
-        lines = first_few(groups.get_group(patient)["line"])
-        raise ValueError(f"{name}: patient {patient} has Target 0 and 1 (lines {lines}): correct these rows")
-    patients = groups[["target", "line"]].first()
+        image = wrong.idxmax()
+        lines = first_few(groups.get_group(image)["line"])
+        raise ValueError(f"{name}: image {image} has Target 0 and 1 (lines {lines}): correct these rows")
+    images = groups[["target", "line"]].first()
     boxes = rows[target == 1].groupby(table["patientId"], sort=False)["box"].agg(list)
-    patients["boxes"] = [boxes.get(patient, []) for patient in patients.index]
-    return patients
+    images["boxes"] = [boxes.get(image, []) for image in images.index]
+    return images
 
 
 def _classes(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One row per patient (index): class."""
+    """One row per image (index): class."""
     _check_ids(table, name)
     table["class"] = table["class"].str.strip()
     if (wrong := ~table["class"].isin(CLASSES)).any():
@@ -134,11 +141,10 @@ def _classes(table: pd.DataFrame, name: str) -> pd.DataFrame:
         )
     different = table.drop_duplicates()
     if (repeated := different["patientId"].duplicated()).any():
-        patient = different.at[repeated.idxmax(), "patientId"]
-        rows = different[different["patientId"] == patient]
+        image = different.at[repeated.idxmax(), "patientId"]
+        rows = different[different["patientId"] == image]
         raise ValueError(
-            f"{name} lines {first_few(rows.index)}: patient {patient} is {' and '.join(rows['class'])}: keep one "
-            f"of them"
+            f"{name} lines {first_few(rows.index)}: image {image} is {' and '.join(rows['class'])}: keep one of them"
         )
     return different.set_index("patientId")
 

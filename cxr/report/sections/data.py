@@ -39,6 +39,10 @@ def data(run: Artefacts) -> dict:
         "rsna": _rsna(run),
         "splits": _splits(splits),
         "by": splits["chexpert"].by,
+        "rsna_by": splits["rsna"].by,
+        "rsna_unit": _unit(splits["rsna"]),
+        "rsna_shared": splits["rsna"].shared_patients,
+        "nih": papers.NIH,
         "positives": _positives(splits["chexpert"].splits),
         "parts": _images_by_part(splits["chexpert"].splits),
         "too_few": _too_few(run),
@@ -50,7 +54,7 @@ def data(run: Artefacts) -> dict:
 
 def _facts(name: str, kind: str, summary: Summary, split: ChexpertSplit | RsnaSplit, rejected: pd.DataFrame) -> dict:
     parts = [summary.rsna] if name == "rsna" else [summary.chexpert.train, summary.chexpert.valid]
-    by_patient = split.by == "patient"
+    by_patient, owners = split.by == "patient", _unit(split)
     return {
         "name": DATASETS[name],
         "kind": kind,
@@ -58,10 +62,18 @@ def _facts(name: str, kind: str, summary: Summary, split: ChexpertSplit | RsnaSp
         "rejected": len(rejected),
         "studies": sum(part.studies for part in parts) if name == "chexpert" else None,
         # A draw by image counts a patient in every part that has an image of that patient.
-        "patients": sum(part.patients for part in (split.splits.values() if by_patient else parts)),
+        "patients": sum(part.patients for part in (split.splits.values() if by_patient else parts))
+        if owners == "patients"
+        else None,
+        "unit": owners,
         "by": split.by,
-        "parts": {part: split.splits[part].patients for part in PARTS if part in split.splits},
+        "parts": {part: getattr(split.splits[part], owners) for part in PARTS if part in split.splits},
     }
+
+
+def _unit(split: ChexpertSplit | RsnaSplit) -> str:
+    """What the split's patient_id names and its intervals are over: patients, or images where patients are unknown."""
+    return "images" if isinstance(split, RsnaSplit) and split.patient_key == "image" else "patients"
 
 
 def _cohort(summary: Summary) -> Table:
@@ -69,11 +81,11 @@ def _cohort(summary: Summary) -> Table:
     counts = {
         "CheXpert, train": (chexpert.train, chexpert.train.model_dump(include={"images", "studies", "lateral"})),
         "CheXpert, valid": (chexpert.valid, chexpert.valid.model_dump(include={"images", "studies", "lateral"})),
-        DATASETS["rsna"]: (rsna, {"images": rsna.patients, "lateral": 0}),
+        DATASETS["rsna"]: (rsna, {"images": rsna.images, "lateral": 0}),
     }
     rows = []
     for name, (part, count) in counts.items():
-        people = part.per_patient
+        people = part.per_patient or part.per_image  # RSNA's patients can be unknown
         row = {"cohort": name, "images": count["images"], "patients": part.patients, "studies": count.get("studies")}
         row |= {"AP": part.views.AP, "PA": part.views.PA, "lateral": count["lateral"], **people.by_sex.model_dump()}
         rows.append(row | {f"age_{sex}": age for sex, age in people.mean_age.model_dump().items()})
@@ -92,12 +104,12 @@ def _table1(table: pd.DataFrame) -> Table:
 
 
 def _rsna(run: Artefacts) -> Table:
-    table = read_table(run.explore / "rsna_classes.csv", "explore", ("class_name", "patients", "rows", "AP", "PA"))
-    totals = table[["patients", "rows"]].sum()
+    table = read_table(run.explore / "rsna_classes.csv", "explore", ("class_name", "images", "rows", "AP", "PA"))
+    totals = table[["images", "rows"]].sum()
     rows = [
         {"class_name": row["class_name"]}
-        | {key: Counted(row[key], totals[key]) for key in ("patients", "rows")}
-        | {**pick(row, "AP", "PA"), "paper": papers.RSNA_PATIENTS.get(row["class_name"])}
+        | {key: Counted(row[key], totals[key]) for key in ("images", "rows")}
+        | {**pick(row, "AP", "PA"), "paper": papers.RSNA_IMAGES.get(row["class_name"])}
         for row in table.to_dict("records")
     ]
     return Table("rsna_classes", rows)

@@ -16,7 +16,21 @@ from sklearn.metrics import roc_auc_score
 from cxr.core.findings import CLASSES, FINDINGS
 from cxr.data.phantom import cohort
 from cxr.data.phantom.anatomy import LEFT, RIGHT, Anatomy
-from cxr.data.phantom.patients import COUNTS, OPACITIES, SIGNS, challenger, patient, prevalence, sign
+from cxr.data.phantom.patients import (
+    COUNTS,
+    MOST_IMAGES,
+    OPACITIES,
+    SIGNS,
+    challenger,
+    images_each,
+    patient,
+    prevalence,
+    sign,
+)
+from cxr.data.sources import rsna as rsna_source
+from cxr.data.sources import rsna_patients
+from cxr.data.sources.archive import Zip
+from cxr.papers import NIH
 
 SMALL = "CheXpert-v1.0-small"
 SIZE = (192, 234)  # smaller than the cohort's, for speed
@@ -32,7 +46,7 @@ def chexpert(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rsna(tmp_path_factory):
     path = tmp_path_factory.mktemp("phantom") / "rsna.zip"
-    cohort.write_rsna(path, patients=8, seed=3, processes=1)
+    cohort.write_rsna(path, patients=5, seed=3, processes=1)
     return path
 
 
@@ -43,7 +57,7 @@ def people():
 
 def test_the_bytes_depend_on_the_seed_alone_and_not_on_the_processes(chexpert, rsna, tmp_path):
     cohort.write_chexpert(tmp_path / "c.zip", patients=9, seed=3, processes=2)
-    cohort.write_rsna(tmp_path / "r.zip", patients=8, seed=3, processes=2)
+    cohort.write_rsna(tmp_path / "r.zip", patients=5, seed=3, processes=2)
     assert (tmp_path / "c.zip").read_bytes() == chexpert.read_bytes()
     assert (tmp_path / "r.zip").read_bytes() == rsna.read_bytes()
     cohort.write_rsna(tmp_path / "other.zip", patients=1, seed=4, processes=1)
@@ -80,7 +94,7 @@ def test_rsna_tree(rsna):
     classes = pd.read_csv(archive.open("stage_2_detailed_class_info.csv"))
     assert list(labels.columns) == ["patientId", "x", "y", "width", "height", "Target"]
     assert list(classes.columns) == ["patientId", "class"] and set(classes["class"]) <= set(CLASSES)
-    assert list(labels["patientId"]) == list(classes["patientId"]) and labels["patientId"].nunique() == 8
+    assert list(labels["patientId"]) == list(classes["patientId"]) and labels["patientId"].nunique() == 10
     opaque = classes["class"] == "Lung Opacity"
     assert (labels["Target"] == opaque).all() and opaque.any()
     boxes = labels[["x", "y", "width", "height"]]
@@ -96,6 +110,41 @@ def test_rsna_tree(rsna):
         assert (
             data.pixel_array.shape == (512, 512) and data.pixel_array.dtype == np.uint8 and data.pixel_array.std() > 15
         )
+
+
+def test_the_phantoms_mapping_names_the_patient_of_every_image(rsna):
+    tree = Zip(rsna)
+    tables = rsna_source.tables(tree)
+    name = rsna_patients.beside(tree, tables[0])
+    records = rsna_source.read(tree, rsna_patients.parse(tree.read(name), name), processes=1)
+    sizes = records["patient_id"].value_counts()
+    assert (len(records), len(sizes)) == (10, 5) and sorted(sizes) == sorted(images_each(5, 3))
+    people = records.groupby("patient_id")
+    assert (people["sex"].nunique() == 1).all()
+    assert (people["age"].max() - people["age"].min()).max() <= 2 or (records["age"] > 140).any()
+    together = (records["patient_id"] == records["patient_id"].shift()).sum()
+    assert together < (sizes - 1).sum()  # the tables are not in the patients' order
+
+
+def test_images_each_has_the_proportions_of_the_challenge():
+    counts = images_each(NIH["patients"], 0)
+    assert counts.sum() == pytest.approx(NIH["images"], abs=10)
+    assert (counts > 1).sum() == pytest.approx(NIH["several"], abs=5) and 55 <= counts.max() <= MOST_IMAGES
+    # A sibling in the rest: all others of the patient are rarely in the drawn tenth as well.
+    shared = (counts * (1 - 0.1 ** (counts - 1.0))).sum() / counts.sum()
+    assert shared == pytest.approx(NIH["shared"], abs=0.015)
+    assert images_each(430, 0).sum() == images_each(430, 1).sum() == 999  # the demo's size does not depend on the seed
+    assert (images_each(430, 0) != images_each(430, 1)).any()
+
+
+def test_images_of_a_patient_resemble_each_other():
+    """Of two images: the same patient agrees in view and class more often than two patients do."""
+    pairs = [(challenger(2, k, 0), challenger(2, k, 1)) for k in range(600)]
+    for what in ("view", "class_name"):
+        first, second = (np.array([getattr(p[i], what) for p in pairs]) for i in (0, 1))
+        assert np.mean(first == second) > np.mean(first == np.roll(second, 1)) + 0.15, what
+    assert all(a.male == b.male and a.age == b.age for a, b in pairs)
+    assert any(a.signs != b.signs for a, b in pairs)
 
 
 def test_prevalence_by_hand_and_in_the_cohort(people):
@@ -142,7 +191,7 @@ def test_radiologists_keep_the_hierarchy():
 
 
 def test_rsna_classes_by_view():
-    people = [challenger(2, number) for number in range(2500)]
+    people = [challenger(2, number, number % 3) for number in range(2500)]
     for class_name, share in zip(CLASSES, (0.225, 0.443, 0.332), strict=True):
         assert abs(np.mean([p.class_name == class_name for p in people]) - share) < 0.025
     for view, share in (("AP", 0.383), ("PA", 0.093)):

@@ -1,4 +1,4 @@
-"""The RSNA challenge's tables and headers as records: one per patient, and nothing private."""
+"""The RSNA challenge's tables and headers as records: one per image, with its patient, and nothing private."""
 
 import io
 import warnings
@@ -39,7 +39,7 @@ def header(age="051Y", sex="F", view="PA") -> bytes:
 
 
 def write(root, labels=LABELS, classes=CLASSES, images=None, columns="patientId,x,y,width,height,Target"):
-    """An RSNA challenge in the folder `root`; images: bytes by patient."""
+    """An RSNA challenge in the folder `root`; images: bytes by patientId."""
     folder = root / "stage_2_train_images"
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows, head in (
@@ -49,12 +49,12 @@ def write(root, labels=LABELS, classes=CLASSES, images=None, columns="patientId,
         if rows is not None:
             (root / name).write_text("\n".join([head, *rows]) + "\n")
     images = {"a": header(), "b": header("49", "M", "AP"), "c": header(None, None, None)} if images is None else images
-    for patient, data in images.items():
-        (folder / f"{patient}.dcm").write_bytes(data)
+    for image, data in images.items():
+        (folder / f"{image}.dcm").write_bytes(data)
     return Folder(root)
 
 
-def test_one_record_per_patient(tmp_path):
+def test_one_record_per_image(tmp_path):
     table = read(write(tmp_path))
     assert table["image_id"].tolist() == table["patient_id"].tolist() == table["study_id"].tolist() == ["b", "a", "c"]
     assert table["path"][0] == "stage_2_train_images/b.dcm"
@@ -100,12 +100,12 @@ def test_nothing_private_gets_out(tmp_path, capfd, recwarn):
         ),
         ({"labels": ["a,1,2,0,4,1"]}, r"labels\.csv line 2: Target is 1 but"),
         ({"labels": ["a,1,2,3,4,0"]}, r"labels\.csv line 2: a box with Target 0"),
-        ({"labels": [*LABELS, "a,1,2,3,4,1"]}, r"labels\.csv: patient a has Target 0 and 1 \(lines 4, 6\)"),
-        ({"labels": LABELS[:3]}, r"labels\.csv lacks 1 patients of the other table \(c\)"),
-        ({"classes": CLASSES[:3]}, r"class_info\.csv lacks 1 patients of the other table \(c\)"),
+        ({"labels": [*LABELS, "a,1,2,3,4,1"]}, r"labels\.csv: image a has Target 0 and 1 \(lines 4, 6\)"),
+        ({"labels": LABELS[:3]}, r"labels\.csv lacks 1 images of the other table \(c\)"),
+        ({"classes": CLASSES[:3]}, r"class_info\.csv lacks 1 images of the other table \(c\)"),
         (
             {"classes": [*CLASSES, "a,Lung Opacity"]},
-            r"lines 2, 6: patient a is Normal and Lung Opacity: keep one of them",
+            r"lines 2, 6: image a is Normal and Lung Opacity: keep one of them",
         ),
         (
             {"classes": ["a,Sick", *CLASSES[1:]]},
@@ -113,9 +113,9 @@ def test_nothing_private_gets_out(tmp_path, capfd, recwarn):
         ),
         (
             {"classes": ["a,Lung Opacity", *CLASSES[1:]]},
-            r"labels\.csv line 4: patient a has Target 0 but the class 'Lung Opacity' in stage_2_detailed",
+            r"labels\.csv line 4: image a has Target 0 but the class 'Lung Opacity' in stage_2_detailed",
         ),
-        ({"classes": [CLASSES[0], "b,Normal", CLASSES[3]]}, r"line 2: patient b has Target 1 but the class 'Normal'"),
+        ({"classes": [CLASSES[0], "b,Normal", CLASSES[3]]}, r"line 2: image b has Target 1 but the class 'Normal'"),
         ({"labels": ["../a,,,,,0"]}, r"labels\.csv line 2: patientId is '\.\./a', no file name"),
         (
             {"images": {"a": b""}},
