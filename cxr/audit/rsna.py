@@ -159,6 +159,14 @@ def _labels(audit: Sheet) -> None:
                 "text", f"N_u, {where}", implied, lambda f, n=labelled: f.train - n,
                 f"nine tenths of the images less N_l = {labelled:,}; {IMAGES:,} is rounded", "implied",
             )  # fmt: skip
+
+            def excess(f: Facts, labelled=labelled) -> Recount:
+                value = (f.train - labelled) / labelled
+                return Recount(f"{value:.3g}", value == 1, "N_u / N_l: its code adds a mean over each kind of image")
+
+            audit.claim(
+                "equation 11", f"weight of a labelled image, of an unlabelled one; {where}", "1", excess, "implied"
+            )
             claimed = f"{papers.TRAIN_SHARE * IMAGES / labelled:.3f}"
             audit.claim("equation 10", f"alpha = (N_l + N_u) / N_l, {where}", claimed, alpha, "implied")
 
