@@ -123,7 +123,7 @@ def _check_files(tree: Tree, table: pd.DataFrame) -> None:
         missing = np.array([path not in names for path in table["path"].tolist()])
     if missing.any():
         lost = table[missing]
-        why = layout.why_missing(tree, lost["path"])
+        why = layout.why_missing(tree, lost["path"].tolist(), layout.study_key)
         if not why and "train" not in table.loc[~missing, "official_split"].tolist():
             why = layout.batches_above(tree, lost["path"].iloc[0])
         seen = "" if why else layout.nearest(tree, lost["path"].iloc[0])

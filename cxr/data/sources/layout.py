@@ -8,8 +8,8 @@ this part is taken where it is the only one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from cxr.data.sources.archive import LINKS, Folder, Tree
 from cxr.data.sources.label_csv import first_few
@@ -67,17 +67,27 @@ def find(tree: Tree, wanted: Iterable[str], key: Callable[[str], tuple[str, str]
     return found
 
 
-def why_missing(tree: Tree, missing: Iterable[str]) -> str:
-    """Why files are most likely missing, with the cure, as the end of a message; '' where nothing is known."""
-    outside = {name: why for name, why in tree.left_out().items() if LINKS in why}
-    places = {place for name in missing for place in (name, *(str(folder) for folder in PurePosixPath(name).parents))}
-    if links := [why for name, why in outside.items() if name in places]:
-        return links[0] + (f" ({len(links):,} such links)" if len(links) > 1 else "")
-    if closed := [why for name, why in tree.left_out().items() if name.endswith("/")]:
-        return f"{closed[0]}: make it readable"
-    if zips := archives(tree):
-        return f"if they are in {zips}, unpack it there"
-    return next(iter(outside.values()), "")
+def why_missing(tree: Tree, missing: Sequence[str], key: Callable[[str], tuple[str, str] | None]) -> str:
+    """Why files are most likely missing, with the cure, as the end of a message; '' where nothing is known.
+
+    key: as of find.
+    """
+    keys = {key(name) for name in missing}
+    places = set(missing)
+    for name in missing:
+        while (name := name.rpartition("/")[0]) and name not in places:
+            places.add(name)
+    related = [
+        (name, why)
+        for name, why in tree.left_out().items()
+        if name.rstrip("/") in places or key(name) in keys or ((tree.root / name).is_dir() and "lost+found" not in name)
+    ]
+    for cure in (LINKS, ""):
+        if reasons := [why for _, why in related if cure in why]:
+            more = f" ({len(reasons):,} such links)" if cure and len(reasons) > 1 else ""
+            return f"{reasons[0]}{more}"
+    zips = archives(tree)
+    return f"if they are in {zips}, unpack it there" if zips else ""
 
 
 def archives(tree: Tree) -> str:
