@@ -15,7 +15,7 @@ import pandas as pd
 from cxr.core.findings import FINDINGS
 from cxr.data.sources import layout
 from cxr.data.sources.archive import DEPTHS, Tree
-from cxr.data.sources.label_csv import first_few, numbers, read_csv
+from cxr.data.sources.label_csv import check_some, first_few, measures, numbers, read_csv
 from cxr.data.sources.schema import VIEWS, conform
 
 TABLES = ("train.csv", "valid.csv")
@@ -71,7 +71,7 @@ def read_labels(tree: Tree, name: str) -> pd.DataFrame:
 
 def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
     table = read_csv(tree.read(name), name, COLUMNS)
-    matches = [PATH.fullmatch(path) for path in table["Path"].tolist()]
+    matches = [PATH.fullmatch(path.strip().replace("\\", "/")) for path in table["Path"].tolist()]
     if None in matches:
         row = table.index[matches.index(None)]
         raise ValueError(
@@ -88,14 +88,18 @@ def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
             f"{name} line {row}: Frontal/Lateral is {value!r}, must be Frontal or Lateral: correct that cell"
         )
     view = table["AP/PA"].str.strip().str.upper()
+    sex = table["Sex"].str.strip().str[:1].str.upper().where(lambda sex: sex.isin(("F", "M")))
+    age = measures(table["Age"])
+    check_some(sex, table["Sex"], ("unknown", "other", "u", "o", "x", "0", "0.0"), "Female or Male", name)
+    check_some(age, table["Age"], ("unknown",), "an age in years", name)
     return pd.DataFrame(
         {
             "image_id": image,
             "patient_id": patient,
             "study_id": [f"{one}/{other}" for one, other in zip(patient, study, strict=True)],
             "path": [f"{folder}{stem}{end}" for stem, end in zip(image, suffix, strict=True)],
-            "sex": table["Sex"].str.strip().str[:1].str.upper().where(lambda sex: sex.isin(("F", "M"))),
-            "age": pd.to_numeric(table["Age"], errors="coerce").where(np.isfinite),
+            "sex": sex,
+            "age": age,
             "projection": projection,
             "view": view.where(view.isin(VIEWS)),
             "official_split": split,

@@ -175,6 +175,23 @@ def test_a_part_that_lies_on_another_disk(tmp_path, monkeypatch, inside):
     assert [tree.read(path) for path in read(tree)["path"]] == [b"jpeg"] * 4
 
 
+def test_a_table_that_a_spreadsheet_saved_reads_as_the_published_one(tmp_path):
+    def rewritten(row):
+        cells = row.replace("/", "\\").split(",")
+        numbers = [cell.replace(".", ",") for cell in cells[5:]]
+        return ";".join([*cells[:5], *numbers, "", ""])
+
+    plain = read(Folder(write(tmp_path / "plain")))
+    write(
+        tmp_path / "other",
+        [*map(rewritten, TRAIN), ";" * 20],
+        [rewritten(VALID[0])],
+        HEADER.upper().replace(",", ";"),
+        "\r\n",
+    )
+    assert read(Folder(tmp_path / "other")).equals(plain)
+
+
 def test_a_mark_mixed_line_ends_and_further_columns(tmp_path):
     plain = read(Folder(write(tmp_path / "plain")))
     extra = [f"{i},{row}\r" if i % 2 else f"{i},{row}" for i, row in enumerate(TRAIN)]
@@ -210,6 +227,14 @@ def test_a_mark_mixed_line_ends_and_further_columns(tmp_path):
         (
             {"train": [TRAIN[0].replace("Frontal", "Oblique")]},
             r"train\.csv line 2: Frontal/Lateral is 'Oblique', must be",
+        ),
+        (
+            {"train": [row.replace("Female", "1").replace("Male", "2").replace("Unknown", "0") for row in TRAIN]},
+            r"train\.csv line 2: Sex is '1', and no row has Female or Male: correct that column",
+        ),
+        (
+            {"train": [TRAIN[0].replace(",68,", ",born 1950,")]},
+            r"train\.csv line 2: Age is 'born 1950', and no row has an age in years",
         ),
         (
             {"valid": [VALID[0].replace("64541", "00002")]},
