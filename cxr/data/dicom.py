@@ -103,9 +103,9 @@ def _gray(header: Dataset, values: dict, at_least: int) -> Picture:
     form = Form.of(values, packed=syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != RUN_LENGTH)
     display = Display(form, values)
     # A window must see whole pixels: the mean of clipped values is not the clipped mean.
-    if syntax == JPEG_BASELINE and display.reducible:
+    if syntax == JPEG_BASELINE and display.reducible is not None:
         pixels, filled = _baseline(header, at_least)
-        return Picture(display.show(pixels), filled)
+        return Picture(255 - pixels if display.reducible[0] else pixels, filled)
     pixels = form.patterns(_full(header))
     counts = np.bincount(pixels.ravel(), minlength=1 << form.width)
     form.check(pixels, counts)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cxr.data.picture import stretch, to_bytes
+
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 def present(value: Any) -> bool:
@@ -121,17 +124,15 @@ class Display:
         if not np.isfinite(self.rescaled if self.voi is None else self.voi).all():
             raise ValueError("DICOM whose rescale or window makes no numbers of its pixels")
 
-    @property
-    def reducible(self) -> bool:
-        """Whether the mean of stored values is shown as the mean of what they are shown as."""
+    @cached_property
+    def reducible(self) -> np.ndarray | None:
+        """The gray value of each stored value, where the mean of stored values is shown as the mean of their grays;
+        else None.
+        """
         if self.form.width != 8 or self.form.stored != 8 or self.voi is not None:
-            return False
+            return None
         grays, plain = self.grays(np.ones(256, np.int64))[0], np.arange(256)
-        return np.array_equal(grays, plain) or np.array_equal(grays, plain[::-1])
-
-    def show(self, pixels: np.ndarray) -> np.ndarray:
-        """Stored values of a reducible image as gray values."""
-        return 255 - pixels if self.grays(np.ones(256, np.int64))[0][0] else pixels
+        return grays if np.array_equal(grays, plain) or np.array_equal(grays, plain[::-1]) else None
 
     def grays(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gray value of each pattern, uint8, and the counts without padding. Padding is black in either polarity.
@@ -189,6 +190,8 @@ def voi(rescaled: np.ndarray, form: Form, values: Mapping) -> np.ndarray | None:
         if present(center) and present(width):
             pair = {"WindowCenter": center, "WindowWidth": width}
             center, width = (number(pair, keyword, 0) for keyword in pair)
+            if function not in FUNCTIONS:
+                raise ValueError(f"DICOM with the VOI LUT function {function}, none of {', '.join(FUNCTIONS)}")
             if width > (function == "LINEAR"):  # PS3.3 C.11.2.1.2.1: a narrower window means nothing
                 return _window(rescaled, center, width, function)
     return None
