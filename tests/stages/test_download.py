@@ -113,17 +113,17 @@ def test_failures_are_one_line_and_leave_what_was_there(stage, tmp_path):
     assert sha256(tmp_path / "stores") == before[0]
 
 
-def png(mode: str, colour) -> bytes:
+def png(mode: str, colour, save_as: str | None = None) -> bytes:
     stream = io.BytesIO()
     picture = Image.new(mode, (40, 40), colour)
     picture.paste(0, (0, 0, 40, 20))
-    picture.save(stream, "PNG" if mode != "CMYK" else "JPEG")
+    picture.convert(save_as or mode).save(stream, "PNG" if mode != "CMYK" else "JPEG")
     return stream.getvalue()
 
 
 GRAY = ramp(np.uint8, 0, 255)
 TAKEN = {
-    "rgba": png("RGBA", (99, 99, 99, 128)), "palette": png("P", 200), "cmyk": png("CMYK", (90, 90, 90, 90)),
+    "rgba": png("RGBA", (99, 99, 99, 128)), "palette": png("L", 200, "P"), "cmyk": png("CMYK", (90, 90, 90, 90)),
     "deep": png("I;16", 999), "signed": dicom(ramp(np.int16, -900, 900), BitsStored=12),
     "inverted": dicom(GRAY, PhotometricInterpretation="MONOCHROME1"), "renamed": png("L", 99),
 }  # fmt: skip
