@@ -28,7 +28,8 @@ TAGS = """
     WindowCenter WindowWidth VOILUTFunction VOILUTSequence
     PixelData FloatPixelData DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths
 """
-NEEDED = ("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation")
+NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation")
+NEEDED += ("BitsAllocated", "BitsStored", "PixelRepresentation")
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 RUN_LENGTH = "1.2.840.10008.1.2.5"
 HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
@@ -79,12 +80,12 @@ def _check(values: dict) -> None:
         raise ValueError("DICOM with floating-point pixels")
     if "PixelData" not in values:
         raise ValueError("DICOM without pixels, or cut short before their end")
-    check_size(values.get("Columns", 0), values.get("Rows", 0))
-    if (frames := int(values.get("NumberOfFrames") or 1)) != 1:
-        raise ValueError(f"DICOM with {frames} frames, not one radiograph")
     for keyword in NEEDED:
         if keyword not in values:
             raise ValueError(f"DICOM without {keyword}")
+    check_size(values["Columns"], values["Rows"])
+    if (frames := int(values.get("NumberOfFrames") or 1)) != 1:
+        raise ValueError(f"DICOM with {frames} frames, not one radiograph")
     meaning, samples, bits = (values[key] for key in ("PhotometricInterpretation", "SamplesPerPixel", "BitsStored"))
     if not 1 <= bits <= 16:
         raise ValueError(f"DICOM with {bits} bits per pixel")
