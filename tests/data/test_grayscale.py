@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from cxr.data.decode import decode
 from cxr.data.grayscale import Form
@@ -298,3 +299,37 @@ def test_a_stored_value_is_the_number_that_its_bits_say(data):
     form = Form(width, width, stored, high, signed)
     assert form.values()[pattern] == expected
     assert form.range()[0] <= expected <= form.range()[1]
+
+
+# Reference ------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    signed=st.booleans(),
+    slope=st.sampled_from([None, 1, 2, 0.5, -1]),
+    center=st.integers(-2000, 4000),
+    width=st.integers(2, 5000),
+    function=st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]),
+    voi=st.booleans(),
+)
+def test_slope_window_and_table_agree_with_pydicom(signed, slope, center, width, function, voi):
+    """pydicom's functions on the pixels, scaled from its output range to 0 to 255."""
+    pixels = (DEEP.astype(int) - 2048).astype(np.int16) if signed else DEEP
+    tags = {"BitsStored": 12} if slope is None else {"BitsStored": 12, "RescaleSlope": slope, "RescaleIntercept": -10}
+    tags |= {"WindowCenter": center, "WindowWidth": width, "VOILUTFunction": function}
+    tags |= {"VOILUTSequence": table([300, 100, 12], list(range(0, 4096, 13))[:299] + [4095])} if voi else {}
+    data = dicom(pixels, **tags)
+    header = pydicom.dcmread(io.BytesIO(data))
+    values = apply_modality_lut(pixels, header)
+    reference = apply_voi_lut(np.rint(values).astype(int) if voi else values, header).astype(float)
+    ends = (0, 4095) if voi else apply_modality_lut(np.array(header_range(header)), header)
+    share = (reference - ends[0]) / (ends[1] - ends[0])
+    expected = np.clip(share, 0, 1) * 255
+    if np.subtract(*np.percentile(expected, (98, 2))) < 20:
+        return  # hardly any contrast: a reject, or nearly one
+    np.testing.assert_allclose(pixels_of(data, "", 32), expected, atol=0.51)
+
+
+def header_range(header) -> tuple[int, int]:
+    return (-2048, 2047) if header.PixelRepresentation else (0, 4095)
