@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from cxr.data.grayscale import Display, Form, present
+from cxr.data.grayscale import ELEMENTS, Display, Form, present
 from cxr.data.picture import Picture, check_contrast, check_size, open_picture, reduce, whole
 from cxr.data.sources.dicom_file import HEADER, read_dicom
 
@@ -102,7 +102,8 @@ def _check(values: dict) -> None:
 def _gray(header: Dataset, values: dict, at_least: int) -> Picture:
     syntax = header.file_meta.TransferSyntaxUID
     form = Form.of(values, packed=syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != RUN_LENGTH)
-    display = Display(form, values)
+    meaning = values["PhotometricInterpretation"]
+    display = _plain(form, meaning) if ELEMENTS.isdisjoint(values) else Display(form, values)
     # A window must see whole pixels: the mean of clipped values is not the clipped mean.
     if syntax == JPEG_BASELINE and display.reducible is not None:
         pixels, filled = _baseline(header, at_least)
@@ -116,6 +117,12 @@ def _gray(header: Dataset, values: dict, at_least: int) -> Picture:
     except ValueError as error:
         raise ValueError(f"{error}{display.why_blank(counted)}") from error
     return whole(grays[pixels])
+
+
+@cache
+def _plain(form: Form, meaning: str) -> Display:
+    """The display of every image of this form without one of ELEMENTS."""
+    return Display(form, {"PhotometricInterpretation": meaning})
 
 
 def _cure(syntax: str) -> str:

@@ -17,6 +17,10 @@ import numpy as np
 
 from cxr.data.picture import stretch, to_bytes
 
+ELEMENTS = {  # that change what a stored value is shown as
+    "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter", "WindowWidth",
+    "PixelPaddingValue",
+}  # fmt: skip
 SAMPLE = 1024  # side of the image's middle in which values are compared with their neighbours
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
