@@ -3,6 +3,8 @@
 python -m stages.repro
 python -m stages.repro --jobs 4 evaluate
 
+A parameter that dvc.yaml repeats a stage over is checked to be a list.
+
 DVC runs each stage (`dvc repro --single-item`), so that cache, lock file and run cache are as after `dvc repro`. DVC
 itself runs one stage after the other, and a small training doesn't fill the cores: on two cores, two trainings of one
 thread each at the same time take two thirds of the time that they take one after the other with two threads.
@@ -45,6 +47,7 @@ def run(
     ] = None,
 ) -> None:
     """Bring the pipeline up to date, several stages at a time."""
+    check_lists(Path("dvc.yaml"))
     devices = gpus()
     each = devices_each(len(devices))
     jobs = jobs or len(devices) // each or min(2, usable_cores())
@@ -93,6 +96,36 @@ def pipeline(targets: list[str]) -> tuple[Graph, set[str]]:
             wanted.add(name)
             todo += whole[name]
     return {name: before for name, before in whole.items() if name in wanted}, set(json.loads(status)) & wanted
+
+
+def check_lists(file: Path) -> None:
+    """Raise ValueError for a parameter that dvc.yaml repeats a stage over and that is no list.
+
+    DVC itself says "'Value' object is not iterable", without the key. What else is wrong in these files DVC says.
+    """
+    import yaml
+
+    try:
+        stages = yaml.safe_load(file.read_text()).get("stages", {}).values()
+        params = yaml.safe_load(file.with_name("params.yaml").read_text())
+    except (OSError, AttributeError, yaml.YAMLError):
+        return
+    loops = [
+        loop for stage in stages if isinstance(stage, dict) for loop in (stage.get("foreach"), stage.get("matrix"))
+    ]
+    texts = [text for loop in loops for text in (loop.values() if isinstance(loop, dict) else [loop])]
+    for text in texts:
+        if isinstance(text, str) and (match := re.fullmatch(r"\$\{([\w.]+)\}", text.strip())):
+            value = params
+            for key in match[1].split("."):
+                value = value.get(key, []) if isinstance(value, dict) else []
+            if not isinstance(value, list | dict):
+                key = match[1].rpartition(".")[2]
+                cure = ", ".join(value.replace(",", " ").split()) if isinstance(value, str) else json.dumps(value)
+                raise ValueError(
+                    f"params.yaml: {match[1]} is {json.dumps(value, ensure_ascii=False)}, must be a list, also of one: "
+                    f"write {key}: [{'' if value is None else cure}]"
+                )
 
 
 def _dvc(words: list[str]) -> str:

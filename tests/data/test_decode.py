@@ -1,11 +1,12 @@
 """Decoding of JPEG and PNG: scaled decoding against a full one, and every kind of bad file."""
 
+import gzip
 import io
 
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cxr.core.resize import resize
 from cxr.data.decode import decode
@@ -79,8 +80,70 @@ def test_modes_become_the_gray_that_they_show():
     expected = np.asarray(blocks.convert("L")).astype(int)
     cmyk = pixels_of(encoded(blocks.convert("CMYK"), "JPEG", quality=95), "x.jpg", 128)
     assert np.abs(cmyk - expected).mean() < 3
-    colour = Image.fromarray(np.full((32, 32, 3), (255, 0, 0), np.uint8))
-    assert abs(pixels_of(encoded(colour, "JPEG", quality=95), "x.jpg", 32).mean() - 76) < 2  # 0.299 * 255
+    red = np.zeros((32, 32, 3), np.uint8)
+    red[:16, :, 0] = 255
+    shown = pixels_of(encoded(Image.fromarray(red), "JPEG", quality=95), "x.jpg", 32)
+    assert abs(shown[:16].mean() - 76) < 2 and shown[16:].mean() < 2  # 0.299 * 255
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "PNG of 16 bits"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_photograph_is_turned_as_its_exif_says(form, orientation):
+    corners = np.zeros((64, 96), np.uint8)
+    corners[:16, :16], corners[:16, -16:] = 255, 128
+    picture = Image.fromarray(corners.astype(np.uint16) * 257 if "16" in form else corners)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture, form[:4].strip(), exif=exif, **({"quality": 95} if form == "JPEG" else {}))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    expected = np.asarray(expected).astype(int) // (257 if "16" in form else 1)
+    decoded = decode(data, "x", 16)
+    assert (
+        np.abs(resize(decoded.pixels, 32, decoded.filled).astype(int) - resize(expected.astype(np.uint8), 32)).mean()
+        < 3
+    )
+    # by hand: where the first row and column of the file are to be seen
+    top_left = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
+    assert resize(decoded.pixels, 32, decoded.filled)[top_left.get(orientation, (0, 0))] > 240
+
+
+def test_phones_write_several_jpegs_into_one_file():
+    first, second = Image.fromarray(smooth(400, 400)), Image.fromarray(smooth(400, 400, 1))
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert np.abs(pixels_of(data, "x.jpg", 400).astype(int) - smooth(400, 400)).mean() < 3
+    assert pixels_of(data, "x.jpg", 100).shape == (100, 100)
+
+
+@pytest.mark.parametrize(
+    "form, name, cure",
+    [
+        ("TIFF", "TIFF", "convert it to PNG"),
+        ("BMP", "BMP", "convert it to PNG"),
+        ("WEBP", "WebP", "convert it to PNG"),
+        ("GIF", "GIF", "convert it to PNG"),
+        ("JPEG2000", "JPEG 2000 outside a DICOM", "convert it to PNG"),
+        ("PDF", "PDF", "export the image from it as PNG"),
+    ],
+)
+def test_other_formats_are_named_with_the_cure(form, name, cure):
+    data = encoded(Image.fromarray(smooth(64, 64)), form)
+    with pytest.raises(ValueError, match=f"^neither JPEG, PNG nor DICOM, but {name}: {cure}"):
+        decode(data, "x.jpg", 32)
+
+
+@pytest.mark.parametrize(
+    "data, name",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS: git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "a web page or an error of the server: download it again"),
+        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "a web page or an error of the server"),
+        (gzip.compress(b"x"), "gzip: unpack it"),
+        (b"PK\x03\x04", "ZIP: unpack it"),
+    ],
+)
+def test_what_lies_where_an_image_should_be_is_named(data, name):
+    with pytest.raises(ValueError, match=f"neither JPEG, PNG nor DICOM, but {name}"):
+        decode(data, "x.jpg", 32)
 
 
 def test_content_decides_not_the_name():

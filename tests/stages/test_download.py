@@ -113,20 +113,24 @@ def test_failures_are_one_line_and_leave_what_was_there(stage, tmp_path):
     assert sha256(tmp_path / "stores") == before[0]
 
 
-def png(mode: str, colour) -> bytes:
+def png(mode: str, colour, save_as: str | None = None) -> bytes:
     stream = io.BytesIO()
-    Image.new(mode, (40, 40), colour).save(stream, "PNG" if mode != "CMYK" else "JPEG")
+    picture = Image.new(mode, (40, 40), colour)
+    picture.paste(0, (0, 0, 40, 20))
+    picture.convert(save_as or mode).save(stream, "PNG" if mode != "CMYK" else "JPEG")
     return stream.getvalue()
 
 
 GRAY = ramp(np.uint8, 0, 255)
 TAKEN = {
-    "rgba": png("RGBA", (9, 9, 9, 128)), "palette": png("P", 3), "cmyk": png("CMYK", (1, 2, 3, 4)),
+    "rgba": png("RGBA", (99, 99, 99, 128)), "palette": png("L", 200, "P"), "cmyk": png("CMYK", (90, 90, 90, 90)),
     "deep": png("I;16", 999), "signed": dicom(ramp(np.int16, -900, 900), BitsStored=12),
-    "inverted": dicom(GRAY, PhotometricInterpretation="MONOCHROME1"), "renamed": png("L", 9),
+    "inverted": dicom(GRAY, PhotometricInterpretation="MONOCHROME1"), "renamed": png("L", 99),
 }  # fmt: skip
 REFUSED = {
     "empty": (b"", "empty file (0 bytes)"),
+    "blank": (dicom(np.full((32, 32), 9, np.uint8)), "blank: 98 % of the pixels"),
+    "beside": (dicom(GRAY, WindowCenter=-900, WindowWidth=9), "its window is 9 wide around -900"),
     "text": (b"no image" * 40, "neither JPEG, PNG nor DICOM"),
     "cut": (png("RGB", 5)[:-30], "damaged file"),
     "dot": (dicom(GRAY[:1, :1]), "1 x 1 pixels: too small"),

@@ -1,6 +1,7 @@
 """Several stages at a time: the order, what is left out, failures, and that DVC then finds nothing to do."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.repro import NICE, devices_each, gpus, pipeline, reproduce, schedule
+from stages.repro import NICE, check_lists, devices_each, gpus, pipeline, reproduce, run, schedule
 
+ROOT = Path(__file__).resolve().parents[2]
 GRAPH = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"c"}, "e": {"b", "d"}, "f": set()}
 
 
@@ -126,9 +128,8 @@ def project(tmp_path, monkeypatch):
 
 
 def repro(*words, **env):
-    root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "stages.repro", *words]
-    env = os.environ | {"PYTHONPATH": str(root)} | env
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | env
     return subprocess.run(command, env=env, capture_output=True, text=True)
 
 
@@ -140,6 +141,39 @@ def test_dvc_finds_nothing_left_to_do(project):
     assert "Data and pipelines are up to date." in after.stdout + after.stderr
     locked = (project / "dvc.lock").read_bytes()
     assert repro().returncode == 0 and (project / "dvc.lock").read_bytes() == locked
+
+
+@pytest.mark.parametrize(
+    "value, shown, cure",
+    [
+        ("150", "150", "labels: [150]"),
+        ("", "null", "labels: []"),
+        ("u_zeroes", '"u_zeroes"', "labels: [u_zeroes]"),
+        ("150, 300", '"150, 300"', "labels: [150, 300]"),
+        ("true", "true", "labels: [true]"),
+    ],
+)
+@pytest.mark.parametrize("loop", ["foreach: ${runs.labels}", "matrix: {labels: '${runs.labels}'}"])
+def test_a_list_that_is_none_is_named_before_dvc_stumbles_over_it(project, value, shown, cure, loop):
+    stages = (
+        f"stages:\n  fixed:\n    foreach: [1]\n    do: {{cmd: 'true'}}\n  one:\n    {loop}\n    do: {{cmd: 'true'}}\n"
+    )
+    (project / "dvc.yaml").write_text(stages)
+    (project / "params.yaml").write_text(f"runs:\n  labels: {value}\n")
+    message = f"params.yaml: runs.labels is {shown}, must be a list, also of one: write {cure}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        run()
+
+
+def test_lists_and_what_dvc_can_judge_itself_pass(tmp_path):
+    check_lists(ROOT / "dvc.yaml")
+    (tmp_path / "dvc.yaml").write_text("stages: {a: {foreach: '${runs.labels}', do: {cmd: 'true'}}}")
+    check_lists(tmp_path / "dvc.yaml")
+    for params in ("runs: {labels: [150]}", "runs: {labels: {a: 1}}", "runs: {}", "other: 1", "runs: ["):
+        (tmp_path / "params.yaml").write_text(params)
+        check_lists(tmp_path / "dvc.yaml")
+    (tmp_path / "dvc.yaml").write_text("- no stages")
+    check_lists(tmp_path / "dvc.yaml")
 
 
 def test_targets_take_what_they_need_and_no_more(project):

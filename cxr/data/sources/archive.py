@@ -1,7 +1,8 @@
 """The files of a data set, in a folder or in a .zip that is read in place.
 
 Names are posix and relative to the root. A tree can be pickled; each process opens the archive itself. Sources are not
-trusted: a zip member that points outside the archive and a link that leaves the folder are refused.
+trusted: a zip member that points outside the archive is refused. A link that leaves the folder is left out of the
+names, and refused when it is read, unless it leads into one of the folders that CXR_LINKS names.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import os
 import stat
 import threading
 import zipfile
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 MAX_FILE = 1 << 30  # bytes of one file, unpacked; the largest radiograph or label table is far below
+LINKS = "CXR_LINKS"  # environment variable: the folders that links may lead to, separated as in PATH
+DEPTHS = (2, 4)  # levels below the root at which tables are looked for; the second where the first has none
 
 # What macOS adds to archives and folders
 _JUNK = ("__MACOSX/", ".DS_Store", "._")
@@ -54,47 +58,102 @@ class Tree:
             except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
                 raise ValueError(f"{name} can't be read: {error}") from error
 
-    def folder_of(self, *files: str, depth: int = 2) -> list[str]:
-        """The folders, at most `depth` below the root, that hold all of `files`: '' is the root, others end in '/'."""
+    def left_out(self) -> dict[str, str]:
+        """What lies below the root but is not among the names: why, by name."""
+        return {}
+
+    def folder_of(self, *files: str) -> list[str]:
+        """The folders, at most DEPTHS below the root, that hold all of `files`: '' is the root, others end in '/'."""
         ends = [name.removesuffix(files[0]) for name in self.names() if name.endswith(files[0])]
-        shallow = [folder for folder in ends if folder.count("/") <= depth and folder[-1:] in ("", "/")]
-        return sorted(folder for folder in shallow if all(folder + file in self.names() for file in files))
+        whole = [
+            folder
+            for folder in sorted(ends)
+            if folder[-1:] in ("", "/") and all(folder + file in self.names() for file in files)
+        ]
+        near = (found for depth in DEPTHS if (found := [folder for folder in whole if folder.count("/") <= depth]))
+        return next(near, [])
+
+
+def link_folders() -> list[str]:
+    """The folders that $CXR_LINKS names. Raises ValueError for one that is none."""
+    folders = [folder for folder in os.environ.get(LINKS, "").split(os.pathsep) if folder]
+    for folder in folders:
+        if not os.path.isdir(os.path.expanduser(folder)):
+            raise ValueError(
+                f"{LINKS}: {folder!r} is no folder: give the folders that links may lead to, separated by {os.pathsep}"
+            )
+    return [os.path.expanduser(folder) for folder in folders]
 
 
 class Folder(Tree):
-    """A folder of files."""
+    """A folder of files. links: the folders outside it that its links may lead to; default those of $CXR_LINKS."""
 
     kind = "folder"
 
-    @cached_property
+    def __init__(self, root: str | os.PathLike, links: Sequence[str | os.PathLike] | None = None) -> None:
+        super().__init__(root)
+        self._links = [os.path.realpath(folder) for folder in (link_folders() if links is None else links)]
+
+    def left_out(self) -> dict[str, str]:
+        return self._listing[1]
+
+    @property
     def _names(self) -> frozenset[str]:
-        names, waiting = [], [("", self._real_root)]
-        while waiting:
-            prefix, folder = waiting.pop()
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    name = prefix + entry.name
-                    if not _wanted(name):
-                        continue
+        return self._listing[0]
+
+    @cached_property
+    def _listing(self) -> tuple[frozenset[str], dict[str, str]]:
+        """The names, and why each entry beside them is left out.
+
+        Every real folder is listed once, so that links in a circle end. Linked folders come last: a file is named by
+        its own place where it has one below the root.
+        """
+        names: list[str] = []
+        left_out: dict[str, str] = {}
+        waiting, linked, seen = [("", self._real_root)], [], set()
+        while waiting or linked:
+            prefix, folder = waiting.pop() if waiting else linked.pop(0)
+            try:
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                with os.scandir(folder) as listed:
+                    entries = sorted(listed, key=lambda entry: entry.name)
+            except OSError as error:  # such as lost+found
+                if not prefix:
+                    raise ValueError(f"{self.root} can't be listed: {error.strerror}") from error
+                left_out[prefix] = f"{self.root / prefix} can't be listed: {error.strerror}"
+                continue
+            for entry in entries:
+                if not _wanted(name := prefix + entry.name):
+                    continue
+                try:
                     if entry.is_symlink():
                         self._inside(name)
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append((name + "/", entry.path))
+                    if entry.is_dir():
+                        (linked if entry.is_symlink() else waiting).append((name + "/", entry.path))
                     elif entry.is_file():
                         names.append(name)
-        return frozenset(names)
+                except OSError as error:  # a link in a circle
+                    left_out[name] = f"{self.root / name} can't be opened: {error.strerror}"
+                except ValueError as error:
+                    left_out[name] = str(error)
+        return frozenset(names), left_out
 
     @cached_property
     def _real_root(self) -> str:
         return os.path.realpath(self.root)
 
     def _inside(self, name: str) -> str:
-        """The real path of a file, links followed. Raises ValueError when it is not below the root."""
+        """The real path of a file, links followed. Raises ValueError when it is neither below the root nor below a
+        folder that links may lead to.
+        """
         real = os.path.realpath(os.path.join(self._real_root, name))
-        if not real.startswith(os.path.join(self._real_root, "")):
+        if not any((real + os.sep).startswith(os.path.join(folder, "")) for folder in (self._real_root, *self._links)):
             raise ValueError(
-                f"{self.root / name} leads out of the folder, to {real}: give as source the folder that holds "
-                f"the files, or put the file itself there"
+                f"{self.root / name} leads out of the folder, to {real}: name the folder that links may lead to in the "
+                f"environment variable {LINKS}, or put the file itself there"
             )
         return real
 
@@ -108,7 +167,10 @@ class Folder(Tree):
         return os.path.getsize(self._path(name))
 
     def open(self, name: str) -> BinaryIO:
-        return open(self._path(name), "rb")
+        try:
+            return open(self._path(name), "rb")
+        except OSError as error:  # may not be read, a stale network disk
+            raise ValueError(f"{name} can't be read: {error.strerror}") from error
 
 
 class Zip(Tree):
@@ -150,14 +212,19 @@ class Zip(Tree):
             return self._archive
 
     @cached_property
+    def _members(self) -> dict[str, str]:
+        """The archive's own name of each file. Some tools on Windows write \\ between folders."""
+        members = {name.replace("\\", "/"): name for name in self.archive.namelist()}
+        return {name: member for name, member in members.items() if not name.endswith("/") and _wanted(name)}
+
+    @cached_property
     def _names(self) -> frozenset[str]:
-        return frozenset(name for name in self.archive.namelist() if not name.endswith("/") and _wanted(name))
+        return frozenset(self._members)
 
     def _member(self, name: str) -> zipfile.ZipInfo:
-        try:
-            member = self.archive.getinfo(name)
-        except KeyError as error:
-            raise ValueError(f"{self.root}: no member {name!r}") from error
+        if name not in self._members:
+            raise ValueError(f"{self.root}: no member {name!r}")
+        member = self.archive.getinfo(self._members[name])
         if stat.S_ISLNK(member.external_attr >> 16):
             raise ValueError(f"{name} is a symbolic link inside {self.root}: such members are refused")
         return member

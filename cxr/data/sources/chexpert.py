@@ -1,8 +1,8 @@
 """Reads CheXpert (Irvin et al. 2019), v1.0-small or the full v1.0, as records.
 
 The Path column starts with the release's folder name, which may differ on disk. So a file is looked up from 'train/' or
-'valid/' on, beside the CSV. The four archives of the full release may lie unpacked side by side: the CSVs in
-'CheXpert-v1.0 batch 1 (validate & csv)', the training patients in the folders of batches 2 to 4.
+'valid/' on, beside the CSV, and else by patient, study and file name below the root. So the four archives of the full
+release may lie unpacked side by side, in folders of any name.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS
-from cxr.data.sources.archive import Tree
-from cxr.data.sources.label_csv import first_few, numbers, read_csv
+from cxr.data.sources import layout
+from cxr.data.sources.archive import DEPTHS, Tree
+from cxr.data.sources.label_csv import check_some, first_few, measures, numbers, read_csv
 from cxr.data.sources.schema import VIEWS, conform
 
 TABLES = ("train.csv", "valid.csv")
@@ -33,7 +34,8 @@ def tables(tree: Tree) -> list[str]:
         if halves := tree.folder_of(here):
             raise ValueError(f"{tree.root}: {halves[0]}{here} lacks {lacking} beside it: restore it from the data set")
     raise ValueError(
-        f"no CheXpert here: {tree.root} has no train.csv and valid.csv, nor have the folders up to two levels below"
+        f"no CheXpert here: {tree.root} has no train.csv and valid.csv, nor have the folders up to {DEPTHS[-1]} levels "
+        f"below{layout.tables_above(tree, *TABLES)}"
     )
 
 
@@ -69,7 +71,7 @@ def read_labels(tree: Tree, name: str) -> pd.DataFrame:
 
 def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
     table = read_csv(tree.read(name), name, COLUMNS)
-    matches = [PATH.fullmatch(path) for path in table["Path"].tolist()]
+    matches = [PATH.fullmatch(path.strip().replace("\\", "/")) for path in table["Path"].tolist()]
     if None in matches:
         row = table.index[matches.index(None)]
         raise ValueError(
@@ -86,14 +88,18 @@ def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
             f"{name} line {row}: Frontal/Lateral is {value!r}, must be Frontal or Lateral: correct that cell"
         )
     view = table["AP/PA"].str.strip().str.upper()
+    sex = table["Sex"].str.strip().str[:1].str.upper().where(lambda sex: sex.isin(("F", "M")))
+    age = measures(table["Age"])
+    check_some(sex, table["Sex"], ("unknown", "other", "u", "o", "x", "0", "0.0"), "Female or Male", name)
+    check_some(age, table["Age"], ("unknown",), "an age in years", name)
     return pd.DataFrame(
         {
             "image_id": image,
             "patient_id": patient,
             "study_id": [f"{one}/{other}" for one, other in zip(patient, study, strict=True)],
             "path": [f"{folder}{stem}{end}" for stem, end in zip(image, suffix, strict=True)],
-            "sex": table["Sex"].str.strip().str[:1].str.upper().where(lambda sex: sex.isin(("F", "M"))),
-            "age": pd.to_numeric(table["Age"], errors="coerce").where(np.isfinite),
+            "sex": sex,
+            "age": age,
             "projection": projection,
             "view": view.where(view.isin(VIEWS)),
             "official_split": split,
@@ -112,20 +118,21 @@ def _check_unique(table: pd.DataFrame) -> None:
 
 
 def _check_files(tree: Tree, table: pd.DataFrame) -> None:
-    """Point every path to an existing file, in the batch folders of the full release too. Raises ValueError."""
+    """Point every path to an existing file, wherever below the root it lies. Raises ValueError."""
     names = tree.names()
     missing = np.array([path not in names for path in table["path"].tolist()])
     if missing.any():
-        folders = {name.partition("/")[0] for name in names if " batch " in name}
-        batches = {name.partition("/")[2]: name for name in names if name.partition("/")[0] in folders}
-        table.loc[missing, "path"] = [
-            batches.get(image.removeprefix("train/") + PATH.fullmatch(path)[4], path)
-            for image, path in table.loc[missing, ["image_id", "path"]].to_numpy()
-        ]
+        elsewhere = layout.find(tree, table.loc[missing, "path"], layout.study_key)
+        table.loc[missing, "path"] = [elsewhere.get(path, path) for path in table.loc[missing, "path"]]
         missing = np.array([path not in names for path in table["path"].tolist()])
     if missing.any():
         lost = table[missing]
+        why = layout.why_missing(tree, lost["path"].tolist(), layout.study_key)
+        if not why and "train" not in table.loc[~missing, "official_split"].tolist():
+            why = layout.batches_above(tree, lost["path"].iloc[0])
+        seen = "" if why else layout.nearest(tree, lost["path"].iloc[0])
         raise ValueError(
             f"{len(lost):,} of {len(table):,} images in the tables do not exist below {tree.root}: "
-            f"{first_few(lost['place'] + ' ' + lost['image_id'])}: complete the download, or remove these rows"
+            f"{first_few(lost['place'] + ' ' + lost['image_id'])}: "
+            f"{why or 'complete the download, or remove these rows'}{seen}"
         )

@@ -12,6 +12,7 @@ from multiprocessing import get_context
 
 from cxr.core.files import usable_cores
 from cxr.data.sources.archive import Tree
+from cxr.data.sources.dicom_file import read_dicom
 
 CHUNK = 128  # headers per task of a worker process
 TAGS = ("PatientSex", "PatientAge", "ViewPosition")
@@ -38,14 +39,10 @@ def _headers(tree: Tree, names: list[str]) -> list[Header]:
 
 def _header(tree: Tree, name: str) -> Header:
     import pydicom
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     try:
         with tree.open(name) as stream, pydicom.config.disable_value_validation():
-            if DeflatedExplicitVRLittleEndian.encode() in stream.read(1 << 16):  # would be inflated whole
-                return None, math.nan, None
-            stream.seek(0)
-            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(TAGS))
+            header = read_dicom(stream, [pydicom.tag.Tag(tag) for tag in TAGS], pixels=False)
             sex, age, view = (str(header.get(tag) or "").strip().upper() for tag in TAGS)
     except Exception:  # pydicom raises nearly every type; the resize stage rejects a damaged file
         return None, math.nan, None

@@ -1,95 +1,151 @@
-"""Reads a published label table (CSV) as text columns. Errors name the line."""
+"""Reads a published label table (CSV) as text columns, also as spreadsheets and other tools rewrite it.
+
+What they change without a change of meaning is read: the separator, decimal commas, quotes, the case of the header,
+empty rows and columns. Where a cell could mean two things the error names the line and the trouble.
+"""
 
 from __future__ import annotations
 
 import csv
 import difflib
+import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv as csv_reader
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb\xbf": "utf-8"}
+BLANK = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none")  # as pandas, R, Excel and databases write no value
+COMMA = re.compile(r"[+\-\u2212]?\d+,\d*")
+MINUS = "\u2212"  # as word processors write it
+SURROGATE = re.compile("[\udc80-\udcff]")  # a byte that is no UTF-8
 
 
 def read_csv(data: bytes, name: str, columns: Sequence[str]) -> pd.DataFrame:
     """The named columns of a CSV as text ('' when blank), in this order; the index is the line number (header = 1).
 
-    Takes a byte order mark, any mixture of line ends, quotes, blank lines and further columns. Raises ValueError,
-    naming the file, for an empty one, a column that is missing or stands twice, text that is not UTF-8, a NUL byte, and
-    lines of uneven length.
+    Takes a byte order mark, commas, semicolons, tabs or bars, any mixture of line ends, quotes, blank lines, further
+    columns, headers in another case or with other signs between their words. Outside a table with commas 1,5 is 1.5.
+    Raises ValueError, naming the file, for an empty one, a column that is missing or stands twice, text of another
+    encoding, a NUL byte, and lines of uneven length.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
-        raise ValueError(f"{name} is empty: download the dataset again")
-    if (at := data.find(b"\0")) >= 0:
-        line = len(re.findall(rb"\r\n|\r|\n", data[:at])) + 1
-        raise ValueError(f"{name} line {line} holds a NUL byte, so it is no UTF-8 text: download the dataset again")
-    header = re.split(rb"[\r\n]", data, maxsplit=1)[0].decode(errors="replace")
-    heads = [head.strip() for head in next(csv.reader([header]))]
-    places = [_place(column, heads, columns, header, name) for column in columns]
-    table = _rows(data, name, len(heads))
-    table = table[(table != "").any(axis=1)]  # blank lines
-    if not len(table):
+    text = _decoded(data, name)
+    first, separator = _separator(text, columns)
+    rows = _rows(text, name, separator)
+    line, head = next(((line, row) for line, row in rows if line >= first and any(row)), (0, []))
+    heads = [cell.strip() for cell in head]
+    places = [_place(column, heads, columns, separator.join(head), f"{name} line {line}") for column in columns]
+    lines: list[int] = []
+    cells: dict[str, list[str]] = {column: [] for column in columns}
+    add = [(cells[column].append, place) for column, place in zip(columns, places, strict=True)]
+    width = len(heads)
+    for line, row in rows:
+        if not "".join(row).strip():
+            continue
+        if len(row) != width and (len(row) < width or "".join(row[width:]).strip()):
+            raise ValueError(
+                f"{name} line {line} has {len(row)} cells, the header {width}: download the dataset again, or "
+                f"give that line as many {SEPARATORS.get(separator, separator)} as the header has"
+            )
+        lines.append(line)
+        for append, place in add:
+            append(row[place])
+    if not lines:
         raise ValueError(f"{name} has a header but no rows: download the dataset again")
-    return table[places].set_axis(list(columns), axis=1)
+    if not text.isascii() and SURROGATE.search(text):
+        _check_text(cells, lines, name)
+    table = pd.DataFrame({column: pd.array(values, "str") for column, values in cells.items()}, lines)
+    return table if separator == "," else table.map(_with_point)
 
 
-def _place(column: str, heads: list[str], columns: Sequence[str], header: str, name: str) -> int:
+def _decoded(data: bytes, name: str) -> str:
+    """The text of a CSV in UTF-8, or in UTF-16 with its mark. A byte that is no UTF-8 becomes a lone surrogate."""
+    mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
+    encoding = MARKS.get(mark, "utf-8")
+    text = data.removeprefix(mark).decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
+    if not text.strip():
+        raise ValueError(f"{name} is empty: download the dataset again")
+    if (at := text.find("\0")) >= 0:
+        line = len(re.findall(r"\r\n|\r|\n", text[:at])) + 1
+        raise ValueError(f"{name} line {line} holds a NUL byte, so it is no UTF-8 text: download the dataset again")
+    return text
+
+
+def _separator(text: str, columns: Sequence[str]) -> tuple[int, str]:
+    """The first line of the table itself and its separator: the one that finds most of the columns in the header.
+
+    Excel may write the separator into a line of its own before the table (sep=;).
+    """
+    lines = io.StringIO(text, newline=None)
+    number, line = next((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    if stated := re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE):
+        return number + 1, stated[1]
+    wanted = {_plain(column) for column in columns}
+    shared = {mark: len(wanted & {_plain(cell) for cell in line.split(mark)}) for mark in SEPARATORS}
+    return number, max(SEPARATORS, key=shared.__getitem__)
+
+
+def _rows(text: str, name: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The line number and the cells of every row. Raises ValueError where quotes don't fit."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{name} is no readable CSV (line {line}: {error}): download the dataset again") from error
+
+
+def _plain(head: str) -> str:
+    """A header without case and without what stands between its words: Lung_Opacity is LUNG OPACITY."""
+    return re.sub(r"[\W_]+", "", head).casefold()
+
+
+def _place(column: str, heads: list[str], columns: Sequence[str], header: str, place: str) -> int:
     """The place of a column in the header. Raises ValueError when it is missing or stands there twice."""
-    if (n := heads.count(column)) > 1:
-        raise ValueError(f"{name} line 1: column {column!r} stands {n} times: remove or rename one")
-    if n:
-        return heads.index(column)
+    for same in (lambda head: head == column, lambda head: _plain(head) == _plain(column)):
+        places = [k for k, head in enumerate(heads) if same(head)]
+        if len(places) > 1:
+            raise ValueError(f"{place}: column {column!r} stands {len(places)} times: remove or rename one")
+        if places:
+            return places[0]
+    if len(heads) == 1 and any(mark in heads[0] for mark in SEPARATORS):
+        raise ValueError(f"{place}: the whole line is one quoted cell: save the table again, with commas between cells")
     near = difflib.get_close_matches(column, [head for head in heads if head not in columns], 1)
     raise ValueError(
-        f"{name} line 1: column {column!r} is missing; the header is {header[:300]!r}: restore the published file, or "
+        f"{place}: column {column!r} is missing; the header is {header[:300]!r}: restore the published file, or "
         f"rename {f'the column {near[0]!r}, the nearest' if near else 'the column'}"
     )
 
 
-def _rows(data: bytes, name: str, width: int) -> pd.DataFrame:
-    """Every row below the header as text, columns 0 to width - 1, indexed by line. Raises ValueError for a row of
-    another width.
-    """
-    uneven: list[csv_reader.InvalidRow] = []
-    names = [str(k) for k in range(width)]
-    try:
-        if data.count(b'"') % 2:
-            raise pa.ArrowInvalid("a quote is not closed")
-        table = csv_reader.read_csv(
-            pa.BufferReader(data),
-            csv_reader.ReadOptions(use_threads=False, column_names=names),  # threads would not count rows
-            csv_reader.ParseOptions(
-                newlines_in_values=True,
-                ignore_empty_lines=False,
-                invalid_row_handler=lambda row: uneven.append(row) or "skip",
-            ),
-            csv_reader.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
-        )
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{name} is no readable CSV ({error}): download the dataset again") from error
-    breaks = np.zeros(len(table), np.int64)  # line ends inside a row's cells
-    if b'"' in data:
-        breaks = sum(pc.count_substring_regex(column, r"\r\n|\r|\n").to_numpy() for column in table.columns)
-    lines = np.arange(1, len(table) + 1) + np.cumsum(breaks) - breaks
-    if uneven:
-        row = uneven[0]
-        line = row.number + int(breaks[: row.number - 1].sum())
-        raise ValueError(
-            f"{name} line {line} has {row.actual_columns} cells, the header {width}: download the dataset again"
-        )
-    rows = table.slice(1).to_pandas().set_axis(range(width), axis=1)
-    return rows.set_axis(lines[1:], axis=0)
+def _check_text(columns: Mapping[str, Sequence[str]], lines: Sequence[int], name: str) -> None:
+    """Raise ValueError for a cell whose bytes were no UTF-8."""
+    for column, cells in columns.items():
+        for line, cell in zip(lines, cells, strict=True):
+            if SURROGATE.search(cell):
+                raise ValueError(
+                    f"{name} line {line}: {column} is no UTF-8 text: save the table as 'CSV UTF-8', or download the "
+                    f"dataset again"
+                )
+
+
+def _with_point(cell: str) -> str:
+    return cell.replace(",", ".") if COMMA.fullmatch(cell.strip()) else cell
+
+
+def is_blank(text: str) -> bool:
+    """Whether a cell holds no value, as a spreadsheet, pandas, R or a database writes it."""
+    return text.strip().casefold() in BLANK
 
 
 def numbers(column: pd.Series, allowed: Sequence[float], name: str) -> pd.Series:
     """A text column as float32, NaN where blank. Raises ValueError with the line of a value not in `allowed`."""
     codes, texts = pd.factorize(column)
     values = np.array([_number(text) for text in texts], np.float32)
-    valid = np.array([not text.strip() for text in texts]) | np.isin(values, np.array(allowed, np.float32))
+    valid = np.array([is_blank(text) for text in texts]) | np.isin(values, np.array(allowed, np.float32))
     if not valid.all():
         row = int(np.flatnonzero(~valid[codes])[0])
         choices = ", ".join(f"{value:g}" for value in allowed)
@@ -100,15 +156,34 @@ def numbers(column: pd.Series, allowed: Sequence[float], name: str) -> pd.Series
     return pd.Series(values[codes], column.index, name=column.name)
 
 
+def measures(column: pd.Series) -> pd.Series:
+    """A text column as float64, NaN where a cell holds no number."""
+    codes, texts = pd.factorize(column)
+    return pd.Series(np.array([_number(text) for text in texts], np.float64)[codes], column.index, name=column.name)
+
+
+def check_some(values: pd.Series, column: pd.Series, unknown: Sequence[str], form: str, name: str) -> None:
+    """Raise ValueError when no cell of a column was understood: then it is the column that has another form.
+
+    values: what was read, missing where not understood; unknown: cells, in lower case, that say no more than a blank.
+    """
+    strange = ~column.map(lambda cell: is_blank(cell) or cell.strip().casefold() in unknown)
+    if strange.any() and values.isna().all():
+        line = strange.idxmax()
+        raise ValueError(
+            f"{name} line {line}: {column.name} is {column[line]!r}, and no row has {form}: correct that column"
+        )
+
+
 def _number(text: str) -> float:
     try:
-        value = float(text)
+        value = float(text.replace(MINUS, "-"))
     except ValueError:
         return np.nan
     return value if np.isfinite(value) else np.nan
 
 
-def first_few(values: Sequence, n: int = 10) -> str:
+def first_few(values: Iterable, n: int = 10) -> str:
     """'a, b, ... and 5 more': the first n values, for a message."""
     values = list(values)
     return ", ".join(map(str, values[:n])) + (f", ... and {len(values) - n:,} more" if len(values) > n else "")

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import CLASSES
-from cxr.data.sources.archive import Tree
+from cxr.data.sources import layout
+from cxr.data.sources.archive import DEPTHS, Tree
 from cxr.data.sources.dicom_headers import read_headers
-from cxr.data.sources.label_csv import first_few, numbers, read_csv
+from cxr.data.sources.label_csv import first_few, is_blank, measures, numbers, read_csv
 from cxr.data.sources.rsna_patients import Patients
 from cxr.data.sources.schema import VIEWS, conform
 
@@ -35,7 +36,8 @@ def tables(tree: Tree) -> list[str]:
         if halves := tree.folder_of(here):
             raise ValueError(f"{tree.root}: {halves[0]}{here} lacks {lacking} beside it: restore it from the data set")
     raise ValueError(
-        f"no RSNA challenge here: neither {tree.root} nor a folder up to two levels below has {LABELS} and {CLASS_INFO}"
+        f"no RSNA challenge here: neither {tree.root} nor a folder up to {DEPTHS[-1]} levels below has {LABELS} and "
+        f"{CLASS_INFO}{layout.tables_above(tree, *TABLES)}"
     )
 
 
@@ -50,19 +52,35 @@ def read(tree: Tree, patients: Patients | None = None, processes: int | None = N
     """
     labels_name, classes_name = tables(tree)
     images = _images(tree, labels_name, classes_name)
-    folder = labels_name.removesuffix(LABELS) + IMAGES
-    images["path"] = folder + images.index.astype("str") + ".dcm"
-    names = tree.names()
-    if lost := [image for image, path in images["path"].items() if path not in names]:
-        raise ValueError(
-            f"{labels_name}: {len(lost):,} of {len(images):,} images do not exist in {tree.root}/{folder} "
-            f"({first_few(lost)}): complete the download, or remove their rows from both tables"
-        )
+    images["path"] = _files(tree, labels_name, images.index.astype("str"))
     images["patient_id"] = patients.of(images.index, labels_name) if patients else images.index
     headers = read_headers(tree, list(images["path"]), processes)
     images["sex"], images["age"], images["view"] = zip(*headers, strict=True)
     images["view"] = images["view"].where(images["view"].isin(VIEWS))
     return _records(images)
+
+
+def _files(tree: Tree, labels_name: str, images: pd.Index) -> list[str]:
+    """The name in the tree of each image's file, wherever below the root it lies. Raises ValueError."""
+    names, folder = tree.names(), labels_name.removesuffix(LABELS) + IMAGES
+    paths = [f"{folder}{image}.dcm" for image in images]
+    missing = [path for path in paths if path not in names]
+    elsewhere = layout.find(tree, missing, layout.file_key) if missing else {}
+    if lost := [path for path in missing if path not in elsewhere]:
+        ids = {layout.file_key(path)[0] for path in lost}
+        others = sorted(name for name in names if layout.file_key(name)[0] in ids)
+        why = layout.why_missing(tree, lost, layout.file_key)
+        if others and not why:
+            why = (
+                f"there is {others[0]}; give the challenge's DICOM files: sex, age and view stand in their headers, "
+                f"and the boxes count their pixels"
+            )
+        raise ValueError(
+            f"{labels_name}: {len(lost):,} of {len(paths):,} images do not exist in {tree.root}/{folder} "
+            f"({first_few(layout.file_key(path)[0] for path in lost)}): "
+            f"{why or 'complete the download, or remove their rows from both tables'}"
+        )
+    return [elsewhere.get(path, path) for path in paths]
 
 
 def read_labels(tree: Tree, labels_name: str, classes_name: str, patients: Patients | None = None) -> pd.DataFrame:
@@ -108,7 +126,7 @@ def _boxes(table: pd.DataFrame, name: str) -> pd.DataFrame:
     target = numbers(table["Target"], (0, 1), name)
     if target.isna().any():
         raise ValueError(f"{name} line {target.isna().idxmax()}: Target is blank, must be 0 or 1: correct that cell")
-    box = table[list(BOX)].apply(pd.to_numeric, errors="coerce").where(np.isfinite)
+    box = table[list(BOX)].apply(measures)
     good = (box.notna().all(axis=1)) & (box[["width", "height"]] > 0).all(axis=1)
     if (wrong := (target == 1) & ~good).any():
         line = wrong.idxmax()
@@ -116,8 +134,13 @@ def _boxes(table: pd.DataFrame, name: str) -> pd.DataFrame:
         raise ValueError(
             f"{name} line {line}: Target is 1 but x, y, width, height are {values!r}, no box: correct that row"
         )
-    if (wrong := (target == 0) & (table[list(BOX)] != "").any(axis=1)).any():
-        raise ValueError(f"{name} line {wrong.idxmax()}: a box with Target 0: correct that row")
+    empty = table[list(BOX)].map(is_blank) | (box == 0)  # fillna(0) leaves zeros where no box was
+    if (wrong := (target == 0) & ~empty.all(axis=1)).any():
+        line = wrong.idxmax()
+        raise ValueError(
+            f"{name} line {line}: Target is 0, but there is a box ({', '.join(table.loc[line, list(BOX)])}): correct "
+            f"that row"
+        )
     rows = pd.DataFrame({"target": target, "line": table.index, "box": box.to_numpy().tolist()}, table.index)
     groups = rows.groupby(table["patientId"], sort=False)
     if (wrong := groups["target"].nunique() > 1).any():

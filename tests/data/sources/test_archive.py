@@ -41,7 +41,7 @@ def test_both_kinds_read_alike(tree):
         with tree.open(name) as stream:
             assert stream.read(2) == data[:2]
     assert tree.folder_of("train.csv", "valid.csv") == ["a/"]
-    assert tree.folder_of("train.csv") == ["a/"], "b/c/d is three levels down"
+    assert tree.folder_of("train.csv") == ["a/"], "b/c/d is three levels down: a nearer one counts"
     with pytest.raises(ValueError, match="a/lost"):
         tree.read("a/lost")
 
@@ -88,19 +88,90 @@ def test_a_link_inside_a_zip_is_refused(tmp_path):
         tree.read("a/link.jpg")
 
 
-@pytest.mark.parametrize("target", ["file", "folder"])
-def test_a_link_out_of_a_folder_is_refused(tmp_path, target):
+@pytest.fixture
+def linked(tmp_path):
+    """A root with links to a file and to a folder outside, a broken one and two in a circle."""
     root = folder(tmp_path / "root")
+    folder(tmp_path / "outside", {"secret.jpg": b"x", "deep/one.jpg": b"y"})
+    (root / "a" / "file").symlink_to(tmp_path / "outside" / "secret.jpg")
+    (root / "a" / "folder").symlink_to("../../outside")
+    (root / "a" / "notes").symlink_to("/nowhere/x")
+    (root / "a" / "self").symlink_to("self")
+    (root / "a" / "up").symlink_to("..")
+    return root
+
+
+def test_links_out_of_a_folder_and_broken_ones_are_left_out_and_refused(linked):
+    tree = Folder(linked)
+    assert tree.names() == set(FILES)
+    assert {"a/file", "a/folder", "a/notes", "a/self"} == set(tree.left_out())
+    for name in ("a/file", "a/folder/secret.jpg", "../outside/secret.jpg"):
+        with pytest.raises(ValueError, match=r"leads out of the folder, to .*outside/secret\.jpg: name .* CXR_LINKS"):
+            tree.read(name)
+
+
+def test_links_into_named_folders_are_followed_and_no_others(linked, tmp_path, monkeypatch):
     outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "secret.jpg").write_text("x")
-    (root / "a" / "link").symlink_to(outside / "secret.jpg" if target == "file" else outside)
-    with pytest.raises(ValueError, match=r"root/a/link leads out of the folder, to .*outside"):
+    monkeypatch.setenv("CXR_LINKS", f"{tmp_path}/root{os.pathsep}{outside}")
+    tree = Folder(linked)
+    assert tree.names() == set(FILES) | {"a/file", "a/folder/secret.jpg", "a/folder/deep/one.jpg"}
+    assert tree.read("a/file") == b"x" and tree.read("a/folder/deep/one.jpg") == b"y"
+    assert set(tree.left_out()) == {"a/notes", "a/self"}
+    monkeypatch.delenv("CXR_LINKS")
+    assert pickle.loads(pickle.dumps(tree)).read("a/file") == b"x"
+    assert Folder(linked, links=[outside / "deep"]).names() == set(FILES)
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        Folder(linked, links=[tmp_path / "out"]).read("a/file")  # outside is no part of out
+    monkeypatch.setenv("CXR_LINKS", "/nowhere")
+    with pytest.raises(ValueError, match=r"CXR_LINKS: '/nowhere' is no folder"):
+        Folder(linked)
+
+
+def test_two_links_to_one_folder_and_links_in_a_circle_end(tmp_path):
+    root, outside = folder(tmp_path / "root"), folder(tmp_path / "outside", {"x.jpg": b"x"})
+    for name in ("one", "two"):
+        (root / name).symlink_to(outside)
+    (outside / "back").symlink_to(root)
+    (outside / "here").symlink_to(".")
+    assert Folder(root, links=[outside]).names() == set(FILES) | {"one/x.jpg"}
+
+
+def test_a_folder_or_file_that_may_not_be_read_is_left_to_those_who_want_it(tmp_path, monkeypatch):
+    root = folder(tmp_path / "root", FILES | {"lost+found/x": b""})
+    list_folder, open_file = os.scandir, open
+
+    def scandir(path):
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", path)
+        return list_folder(path)
+
+    def refuse(path, mode):
+        if str(path).endswith("x.jpg"):
+            raise PermissionError(13, "Permission denied", path)
+        return open_file(path, mode)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(module, "open", refuse, raising=False)
+    tree = Folder(root)
+    assert tree.names() == set(FILES)
+    assert tree.left_out() == {"lost+found/": f"{root}/lost+found can't be listed: Permission denied"}
+    with pytest.raises(ValueError, match=r"^a/train/p/x\.jpg can't be read: Permission denied"):
+        tree.read("a/train/p/x.jpg")
+    monkeypatch.setattr(os, "scandir", lambda path: scandir("lost+found"))
+    with pytest.raises(ValueError, match="root can't be listed: Permission denied"):
         Folder(root).names()
-    with pytest.raises(ValueError, match="leads out of the folder"):
-        Folder(root).read("a/link" if target == "file" else "a/link/secret.jpg")
-    with pytest.raises(ValueError, match="leads out of the folder"):
-        Folder(root).read("../outside/secret.jpg")
+
+
+def test_tables_far_below_are_taken_where_none_are_near(tmp_path):
+    files = {"b/c/d/train.csv": b"far", "b/c/d/e/f/train.csv": b"too far"}
+    assert Folder(folder(tmp_path / "far", files)).folder_of("train.csv") == ["b/c/d/"]
+    assert Folder(folder(tmp_path / "near", FILES | files)).folder_of("train.csv") == ["a/"]
+
+
+def test_a_zip_that_windows_wrote_with_backslashes(tmp_path):
+    path = archive(tmp_path / "z.zip", {name.replace("/", "\\"): data for name, data in FILES.items()})
+    tree = Zip(path)
+    assert tree.names() == set(FILES) and tree.read("a/train/p/x.jpg") == FILES["a/train/p/x.jpg"]
 
 
 def test_links_inside_a_folder_and_to_it_are_followed(tmp_path):

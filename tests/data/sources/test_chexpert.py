@@ -1,5 +1,7 @@
 """CheXpert's CSVs as records: every layout that it is found in, and every way in which it can be broken."""
 
+import re
+import shutil
 import time
 
 import numpy as np
@@ -64,16 +66,130 @@ def test_the_folders_name_and_place_do_not_matter(tmp_path, place, release):
     assert len(table) == 4 and table["path"][0] == (f"{place}/" if place else "") + table["image_id"][0] + ".jpg"
 
 
-def test_the_full_release_in_its_four_folders(tmp_path):
-    head = write(tmp_path / "CheXpert-v1.0 batch 1 (validate & csv)", files=VALID)
-    for row, batch in zip(TRAIN, ("batch 2 (train 1)", "batch 4 (train 3)", "batch 4 (train 3)"), strict=True):
-        image = tmp_path / f"CheXpert-v1.0 {batch}" / row.split(",")[0].split("/", 2)[2]
+BATCHES = dict(zip(TRAIN, ("batch 2 (train 1)", "batch 4 (train 3)", "batch 4 (train 3)"), strict=True))
+
+
+def batches(root, name=lambda batch: f"CheXpert-v1.0 {batch}"):
+    """The full release: CSVs and validation in one folder, training patients in two others. name: of a batch's."""
+    write(root / name("batch 1 (validate & csv)"), files=VALID)
+    for row, batch in BATCHES.items():
+        image = root / name(batch) / row.split(",")[0].split("/", 2)[2]
         image.parent.mkdir(parents=True, exist_ok=True)
         image.write_bytes(b"jpeg")
+    return root
+
+
+@pytest.mark.parametrize("above", ["", "chexpertchestxrays-u20210408", "a/b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda batch: f"CheXpert-v1.0 {batch}",
+        lambda batch: f"CheXpert-v1.0 {batch}/CheXpert-v1.0 {batch}",  # unpacked by "Extract All"
+        lambda batch: f"CheXpert-v1.0_{batch}".replace(" ", "_").replace("(", "").replace(")", ""),
+        lambda batch: f"part{batch[6]}",
+        lambda batch: "" if batch[6] == "1" else f"all/train/{batch[6]}",
+    ],
+)
+def test_the_full_release_wherever_its_batches_lie(tmp_path, above, name):
+    batches(tmp_path / above, name)
     table = read(Folder(tmp_path))
-    assert table["path"][1] == "CheXpert-v1.0 batch 4 (train 3)/patient00002/study2/view1_frontal.jpg"
-    assert table["path"][3] == f"{head.name}/valid/patient64541/study1/view1_frontal.jpg"
-    assert table["image_id"][1] == "train/patient00002/study2/view1_frontal"
+    for image, path in zip(table["image_id"], table["path"], strict=True):
+        assert path.endswith(image.partition("/")[2] + ".jpg") and (tmp_path / path).is_file()
+
+
+def test_a_source_one_level_too_low_or_still_packed_names_the_cure(tmp_path):
+    root = batches(tmp_path / "release")
+    low = root / "CheXpert-v1.0 batch 1 (validate & csv)"
+    with pytest.raises(
+        ValueError, match=rf"3 of 4 images .*: {root} holds the other batch folders: give it as source$"
+    ):
+        read(Folder(low))
+    with pytest.raises(ValueError, match=rf"no CheXpert here: .*; {re.escape(str(low))} has them: give it as source$"):
+        read(Folder(low / "valid"))
+    batch = root / "CheXpert-v1.0 batch 4 (train 3)"
+    shutil.rmtree(batch)
+    batch.with_name(batch.name + ".zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"if they are in CheXpert-v1\.0 batch 4 \(train 3\)\.zip, unpack it there$"):
+        read(Folder(root))
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "CheXpert-v1.0 batch 1 (validate & csv).zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"no CheXpert here: .*; if they are in .* & csv\)\.zip, unpack it there$"):
+        read(Folder(tmp_path / "packed"))
+
+
+def test_an_image_in_two_places_or_of_another_kind_is_no_guess(tmp_path):
+    root = batches(tmp_path)
+    image = "patient00001/study1/view1_frontal.jpg"
+    again = root / "copy" / image
+    again.parent.mkdir(parents=True)
+    again.write_bytes(b"another")
+    with pytest.raises(
+        ValueError, match=r"patient00001/study1/view1_frontal lies in several places below .* \(CheX.*, copy"
+    ):
+        read(Folder(root))
+    for place in (again, root / "CheXpert-v1.0 batch 2 (train 1)" / image):
+        place.rename(place.with_suffix(".png"))
+    with pytest.raises(ValueError, match=r"or remove these rows \(there is .*view1_frontal\.png, another kind of file"):
+        read(Folder(root))
+    shutil.rmtree(again.parent)
+    shutil.rmtree(root / "CheXpert-v1.0 batch 2 (train 1)")
+    other = root / "valid" / image
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"a file of valid is none of train")
+    with pytest.raises(
+        ValueError, match=r"1 of 4 images .*patient00001.*another kind|of patient00001 there is only valid/"
+    ):
+        read(Folder(root))
+
+
+def test_links_that_no_table_names_and_link_farms(tmp_path, monkeypatch):
+    root, store = write(tmp_path / "root"), tmp_path / "store"
+    store.mkdir()
+    (store / "README").write_text("about the disk")
+    (root / "README").symlink_to(store / "README")
+    (root / "notes").symlink_to("/nowhere/x")
+    expected = read(Folder(root))
+    for number, path in enumerate(expected["path"]):
+        (root / path).rename(store / f"{number:032x}")
+        (root / path).symlink_to(store / f"{number:032x}")
+    with pytest.raises(
+        ValueError, match=r"4 of 4 images .*leads out of the folder, to .* CXR_LINKS.* \(4 such links\)$"
+    ):
+        read(Folder(root))
+    monkeypatch.setenv("CXR_LINKS", str(store))
+    assert read(Folder(root)).equals(expected)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_part_that_lies_on_another_disk(tmp_path, monkeypatch, inside):
+    root = write(tmp_path / "root")
+    disk = root / ".disk" if inside else tmp_path / "disk"
+    disk.mkdir()
+    (root / "train").rename(disk / "train")
+    (root / "train").symlink_to(disk / "train")
+    if not inside:
+        with pytest.raises(ValueError, match=r"3 of 4 images .*root/train leads out of the folder, to .*CXR_LINKS"):
+            read(Folder(root))
+        monkeypatch.setenv("CXR_LINKS", str(disk / "train"))
+    tree = Folder(root)
+    assert [tree.read(path) for path in read(tree)["path"]] == [b"jpeg"] * 4
+
+
+def test_a_table_that_a_spreadsheet_saved_reads_as_the_published_one(tmp_path):
+    def rewritten(row):
+        cells = row.replace("/", "\\").split(",")
+        numbers = [cell.replace(".", ",") for cell in cells[5:]]
+        return ";".join([*cells[:5], *numbers, "", ""])
+
+    plain = read(Folder(write(tmp_path / "plain")))
+    write(
+        tmp_path / "other",
+        [*map(rewritten, TRAIN), ";" * 20],
+        [rewritten(VALID[0])],
+        HEADER.upper().replace(",", ";"),
+        "\r\n",
+    )
+    assert read(Folder(tmp_path / "other")).equals(plain)
 
 
 def test_a_mark_mixed_line_ends_and_further_columns(tmp_path):
@@ -113,6 +229,14 @@ def test_a_mark_mixed_line_ends_and_further_columns(tmp_path):
             r"train\.csv line 2: Frontal/Lateral is 'Oblique', must be",
         ),
         (
+            {"train": [row.replace("Female", "1").replace("Male", "2").replace("Unknown", "0") for row in TRAIN]},
+            r"train\.csv line 2: Sex is '1', and no row has Female or Male: correct that column",
+        ),
+        (
+            {"train": [TRAIN[0].replace(",68,", ",born 1950,")]},
+            r"train\.csv line 2: Age is 'born 1950', and no row has an age in years",
+        ),
+        (
             {"valid": [VALID[0].replace("64541", "00002")]},
             r"1 patients are in both train\.csv and valid\.csv \(patient00002\)",
         ),
@@ -142,7 +266,7 @@ def test_ten_of_many_missing_files_are_named(tmp_path):
     rows = [TRAIN[0].replace("00001", f"1{i:04}") for i in range(25)]
     with pytest.raises(ValueError, match=r"25 of 26 .*and 15 more: complete") as caught:
         read(Folder(write(tmp_path / "data", rows)))
-    assert str(caught.value).count("view1_frontal") == 10
+    assert str(caught.value).count("train.csv line") == 10
 
 
 def test_a_hundred_thousand_rows_take_seconds():

@@ -1,10 +1,14 @@
 """The canonical table: the checks on a published CSV and on a records file."""
 
+import csv
+import io
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cxr.core import records
 from cxr.data.sources import label_csv, schema
@@ -24,18 +28,23 @@ def test_csv_lines_are_counted_as_in_the_file_whatever_the_line_ends():
         (b"", r"t\.csv is empty"),
         (b" \r\n", r"t\.csv is empty"),
         (b"a,b\n", r"t\.csv has a header but no rows"),
-        (b"a,B\n1,2\n", r"t\.csv line 1: column 'b' is missing; the header is 'a,B'"),
+        (b"a,c\n1,2\n", r"t\.csv line 1: column 'b' is missing; the header is 'a,c'"),
         (b"a,b\n1,2\n1,2,3,4\n", r"t\.csv line 3 has 4 cells, the header 2"),
         (b"a,b\r\n1,2\r\n\r\n1", r"t\.csv line 4 has 1 cells, the header 2"),
         (b'a,b\n1,"2\n', r"t\.csv is no readable CSV"),
         (b'a,b\n1,"x\ny"\n3\n', r"t\.csv line 4 has 1 cells, the header 2"),
         (b'a,b\n1,"x",3\n', r"t\.csv line 2 has 3 cells, the header 2"),
         (b"a,b\n1,2\n1,\x00\n", r"t\.csv line 3 holds a NUL byte, so it is no UTF-8 text"),
-        ("a,b\n1,2\n".encode("utf-16"), r"t\.csv line 1 holds a NUL byte, so it is no UTF-8 text"),
+        ("a,b\n1,2\n".encode("utf-16-le"), r"t\.csv line 1 holds a NUL byte, so it is no UTF-8 text"),
         (b"a,b, b\n1,2,3\n", r"t\.csv line 1: column 'b' stands 2 times: remove or rename one"),
         (b"a,b,b\n1,2,3\n", r"t\.csv line 1: column 'b' stands 2 times: remove or rename one"),
-        (b"a;b\n1;2\n", r"t\.csv line 1: column 'a' is missing; the header is 'a;b'"),
-        (b"a,b\n1,\xff\n", r"t\.csv is no readable CSV"),
+        (b"a;c\n1;2\n", r"t\.csv line 1: column 'b' is missing; the header is 'a;c'"),
+        (b"a;b\n1;2\n1;2;3\n", r"t\.csv line 3 has 3 cells, the header 2: .* as many semicolons as the header has"),
+        (b"a\tb\n1\n", r"t\.csv line 2 has 1 cells, the header 2: .* as many tabs"),
+        (b"a:b\n1:2\n", r"t\.csv line 1: column 'a' is missing; the header is 'a:b'"),
+        (b'"a,b"\n"1,2"\n', r"t\.csv line 1: the whole line is one quoted cell: save the table again"),
+        (b"A,b,A.\n1,2,3\n", r"t\.csv line 1: column 'a' stands 2 times"),
+        (b"a,b\n1,\xff\n", r"t\.csv line 2: b is no UTF-8 text: save the table as 'CSV UTF-8'"),
     ],
 )
 def test_a_bad_csv_is_named(data, message):
@@ -44,8 +53,76 @@ def test_a_bad_csv_is_named(data, message):
 
 
 def test_the_nearest_column_is_named():
-    with pytest.raises(ValueError, match=r"column 'Lung Lesion' is missing.*rename the column 'Lung_Lesion', the near"):
-        label_csv.read_csv(b"Lung Opacity,Lung_Lesion,Sex\n1,2,3\n", "t.csv", ("Lung Opacity", "Lung Lesion", "Sex"))
+    with pytest.raises(
+        ValueError, match=r"column 'Lung Lesion' is missing.*rename the column 'Lung Lesions', the near"
+    ):
+        label_csv.read_csv(b"Lung Opacity,Lung Lesions,Sex\n1,2,3\n", "t.csv", ("Lung Opacity", "Lung Lesion", "Sex"))
+
+
+PUBLISHED = "AP/PA,Lung Opacity,x\nAP,1.0,264.5\n,-1.0,0.5\nPA,,3\n"
+REWRITTEN = {
+    "semicolons": "AP/PA;Lung Opacity;x\nAP;1,0;264,5\n;-1,0;0,5\nPA;;3\n",
+    "tabs": PUBLISHED.replace(",", "\t"),
+    "bars": PUBLISHED.replace(",", "|"),
+    "separator stated": "sep=;\r\n" + PUBLISHED.replace(",", ";"),
+    "case": "ap/pa,LUNG OPACITY,X\n" + PUBLISHED.partition("\n")[2],
+    "other signs": "AP.PA, lung_opacity ,x\n" + PUBLISHED.partition("\n")[2],
+    "quotes": '"AP/PA","Lung Opacity","x"\n"AP","1.0","264.5"\n"","-1.0","0.5"\n"PA","","3"\n',
+    "empty columns": "AP/PA,Lung Opacity,x,,\nAP,1.0,264.5,,\n,-1.0,0.5,,\nPA,,3,,\n",
+    "cells after the header's end": "AP/PA,Lung Opacity,x\nAP,1.0,264.5,, \n,-1.0,0.5,\nPA,,3\n",
+    "empty rows": PUBLISHED.replace("\n,-1", "\n,,\n\n ,\n,-1") + ",,\n,,,,,\n\n",
+    "index column": "".join(f"{k},{line}\n" for k, line in enumerate(PUBLISHED.split("\n")[:-1])),
+    "no decimals": PUBLISHED.replace("1.0", "1"),
+    "a minus of a word processor": PUBLISHED.replace("-1", "\u22121"),
+    "words for nothing": PUBLISHED.replace("PA,,", "PA,NaN,").replace("\n,-1", "\nNA,-1"),
+    "CRLF": PUBLISHED.replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("form", REWRITTEN)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_table_that_a_tool_wrote_again_reads_as_the_published_one(form, encoding):
+    table = label_csv.read_csv(REWRITTEN[form].encode(encoding), "t.csv", ("x", "AP/PA", "Lung Opacity"))
+    labels = label_csv.numbers(table["Lung Opacity"], (1, 0, -1), "t.csv")
+    np.testing.assert_array_equal(labels, np.float32([1, -1, np.nan]))
+    np.testing.assert_array_equal(label_csv.measures(table["x"]), [264.5, 0.5, 3])
+    assert ["" if label_csv.is_blank(cell) else cell for cell in table["AP/PA"]] == ["AP", "", "PA"]
+
+
+def test_an_exact_header_counts_before_a_like_one():
+    assert label_csv.read_csv(b"A,b,a \n1,2,3\n", "t.csv", ("a", "b")).to_numpy().tolist() == [["3", "2"]]
+
+
+def test_other_encodings_matter_in_the_columns_that_are_read_only():
+    data = "a,b,Name\n1,2,Jürgen\n".encode("latin-1")
+    assert label_csv.read_csv(data, "t.csv", ("a", "b")).to_numpy().tolist() == [["1", "2"]]
+    with pytest.raises(ValueError, match=r"t\.csv line 2: Name is no UTF-8 text"):
+        label_csv.read_csv(data, "t.csv", ("a", "Name"))
+
+
+def test_a_comma_inside_quotes_of_a_table_with_commas_is_no_decimal_point():
+    table = label_csv.read_csv(b'a,b\n"1,0",2\n', "t.csv", ("a", "b"))
+    with pytest.raises(ValueError, match=r"t\.csv line 2: a is '1,0', must be one of 1, 0"):
+        label_csv.numbers(table["a"], (1, 0), "t.csv")
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5).filter(str.strip)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(cells, st.sampled_from(["1", "0", "-1", "1.5"])), min_size=1, max_size=5),
+    dialect=st.sampled_from(["excel", "excel-tab", "unix"]),
+    separator=st.sampled_from(",;|"),
+)
+def test_what_a_csv_writer_writes_is_read_back(rows, dialect, separator):
+    options = {} if dialect == "excel-tab" else {"delimiter": separator}
+    stream = io.StringIO(newline="")
+    csv.writer(stream, dialect, **options).writerows([("Path", "Edema"), *rows])
+    table = label_csv.read_csv(stream.getvalue().encode(), "t.csv", ("Edema", "Path"))
+    assert table["Edema"].tolist() == [number for _, number in rows]
+    decimal = label_csv._with_point if options.get("delimiter") != "," else str
+    assert table["Path"].tolist() == [decimal(cell) for cell, _ in rows]
 
 
 def test_quoted_cells_may_hold_commas_quotes_and_line_ends():
@@ -60,7 +137,7 @@ def test_numbers_take_blank_and_the_allowed_values_only():
     np.testing.assert_array_equal(
         label_csv.numbers(column, (1, 0, -1), "t.csv"), np.float32([1, np.nan, -1, 0, np.nan])
     )
-    for wrong in ("2", "nan", "inf", "yes"):
+    for wrong in ("2", "1,0", "inf", "yes"):
         column[5] = wrong
         with pytest.raises(ValueError, match=rf"t\.csv line 5: Edema is '{wrong}', must be one of 1, 0, -1 or blank"):
             label_csv.numbers(column, (1, 0, -1), "t.csv")

@@ -99,7 +99,7 @@ def test_nothing_private_gets_out(tmp_path, capfd, recwarn):
             r"labels\.csv line 2: Target is 1 but x, y, width, height are '1, 2, , 4', no box",
         ),
         ({"labels": ["a,1,2,0,4,1"]}, r"labels\.csv line 2: Target is 1 but"),
-        ({"labels": ["a,1,2,3,4,0"]}, r"labels\.csv line 2: a box with Target 0"),
+        ({"labels": ["a,1,2,3,4,0"]}, r"labels\.csv line 2: Target is 0, but there is a box \(1, 2, 3, 4\)"),
         ({"labels": [*LABELS, "a,1,2,3,4,1"]}, r"labels\.csv: image a has Target 0 and 1 \(lines 4, 6\)"),
         ({"labels": LABELS[:3]}, r"labels\.csv lacks 1 images of the other table \(c\)"),
         ({"classes": CLASSES[:3]}, r"class_info\.csv lacks 1 images of the other table \(c\)"),
@@ -129,6 +129,39 @@ def test_nothing_private_gets_out(tmp_path, capfd, recwarn):
 def test_what_is_broken_is_named_with_its_place(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         read(write(tmp_path, **change))
+
+
+@pytest.mark.parametrize("nothing", ["0", "0.0", "NaN", "nan", " "])
+def test_a_row_without_a_box_may_say_so_in_other_words(tmp_path, nothing):
+    rows = [row.replace(",,,,,", f",{nothing},{nothing},{nothing},{nothing},") for row in LABELS]
+    assert read(write(tmp_path / "other", rows)).equals(read(write(tmp_path / "plain")))
+
+
+def test_files_are_found_in_a_doubled_folder_with_any_case_of_their_suffix(tmp_path):
+    tree = write(tmp_path / "plain")
+    expected = read(tree)
+    images = tmp_path / "plain" / "stage_2_train_images"
+    (images / "again").mkdir()
+    for number, path in enumerate(sorted(images.glob("*.dcm"))):
+        path.rename(images / ("again" if number else "") / f"{path.stem}.DCM")
+    table = read(Folder(tmp_path / "plain"))
+    assert sorted(table["path"]) == ["stage_2_train_images/" + name for name in ("a.DCM", "again/b.DCM", "again/c.DCM")]
+    assert table.drop(columns="path").equals(expected.drop(columns="path"))
+    with pytest.raises(ValueError, match=rf"no RSNA challenge here: .*; {tmp_path}/plain has them: give it as source$"):
+        read(Folder(images))
+
+
+def test_png_copies_and_links_are_named_with_the_cure(tmp_path):
+    write(tmp_path, images={})
+    for name in "abc":
+        (tmp_path / "stage_2_train_images" / f"{name}.png").write_bytes(b"png")
+    with pytest.raises(
+        ValueError, match=r"\(b, a, c\): there is stage_2_train_images/a\.png; give .* DICOM files: sex, a"
+    ):
+        read(Folder(tmp_path))
+    (tmp_path / "stage_2_train_images.zip").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"if they are in stage_2_train_images\.zip, unpack it there"):
+        read(Folder(tmp_path))
 
 
 def test_real_files(shared_data):
