@@ -91,12 +91,12 @@ def fit(rows: pd.DataFrame, target: np.ndarray, weight: np.ndarray) -> Baseline:
     combined[features.output_indices_["combined"]] = True
     models: list[LogisticRegression | float] = []
     for t, w in zip(np.where(weight > 0, target, 0).T, weight.T, strict=True):
-        sums = [np.bincount(cell, part, len(x) * FOLDS).reshape(-1, FOLDS) for part in (w * t, w * (1 - t))]
-        positives, negatives = (part.sum() for part in sums)
-        if positives and negatives:
-            models.append(_regress(x, *sums, combined))
+        parts = (w * t, w * (1 - t))
+        positives, negatives = (np.bincount(cell, part, len(x) * FOLDS).reshape(-1, FOLDS) for part in parts)
+        if positives.any() and negatives.any():
+            models.append(_regress(x, positives, negatives, combined))
         else:
-            models.append(float(positives > 0) if positives + negatives else 0.5)
+            models.append(float(positives.any()) if positives.any() or negatives.any() else 0.5)
     return Baseline(features, models)
 
 

@@ -183,8 +183,9 @@ def _rows(
         for name, replicates in m.replicates.items():
             row |= metrics.with_interval(name, m.value[name], replicates, settings.confidence)
             if name.startswith(UNBOUNDED):
-                each = [[part.value[name] for part in parts], [part.replicates[name] for part in parts]]
-                ends = intervals.student_interval(*each, [part.patients for part in parts], settings.confidence)
+                values, drawn = [part.value[name] for part in parts], [part.replicates[name] for part in parts]
+                patients = [part.patients for part in parts]
+                ends = intervals.student_interval(values, drawn, patients, settings.confidence)
                 row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
         rows.append(row)
     return rows
