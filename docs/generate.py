@@ -205,6 +205,8 @@ def results() -> str:
     for run, part in metrics["adgm"].items():
         classes, labels = run.split("-")
         against = f"{interval(part, 'accuracy')}; commonest class {shares[classes, labels]:.3f}"
+        if over := part.get("over_majority"):
+            against += f", paired difference {interval(over, 'difference', '+.3f')}"
         rows.append([f"ADGM, {classes} classes, {labels} labels per class", "accuracy", against])
     return table(["What", "Measure", "Result"], rows)
 

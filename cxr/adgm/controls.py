@@ -85,7 +85,8 @@ class PseudoLabel(Control):
     reads = frozenset({"threshold", "pseudo_weight"})
 
     def unlabelled(self, log_q: Tensor, batch: Batch) -> tuple[float, Tensor]:
-        return self.settings.pseudo_weight, pseudo_label(log_q[len(batch.y) :], self.settings.threshold)
+        correction = self.correction.to(log_q.device)
+        return self.settings.pseudo_weight, pseudo_label(log_q[len(batch.y) :], self.settings.threshold, correction)
 
 
 class MeanTeacher(Control):
@@ -120,12 +121,13 @@ class MeanTeacher(Control):
         self.teacher.load_state_dict(state["teacher"])
 
 
-def pseudo_label(log_q: Tensor, threshold: float) -> Tensor:
+def pseudo_label(log_q: Tensor, threshold: float, correction: Tensor) -> Tensor:
     """-log q of each image's likeliest class where its probability reaches the threshold, else 0; the mean over all.
 
-    log_q: of the unlabelled images, N_u x K.
+    log_q: of the unlabelled images, N_u x K, at the class shares of the labelled draw. correction K: as in `validate`;
+    how likely a class is depends on the shares among the images that are asked about.
     """
-    confidence, label = log_q.detach().exp().max(1)
+    confidence, label = torch.softmax(log_q.detach() + correction.log(), dim=1).max(1)
     return (F.nll_loss(log_q, label, reduction="none") * (confidence >= threshold)).sum() / max(len(log_q), 1)
 
 

@@ -54,7 +54,7 @@ class Settings(Format):
     predict_samples: int = Field(8, ge=1, description="draws of a that a prediction averages q(y|a,x) over")
     prior: Literal["uniform", "training"] = Field(
         "uniform",
-        description="class shares that predictions assume: equal, as in the labelled draw, or the training images'",
+        description="class shares that predictions assume: equal, or the training images'",
     )
     threshold: float = Field(0.95, ge=0.0, le=1.0, description="pseudo_label: least probability of a pseudo-label")
     pseudo_weight: float = Field(1.0, ge=0.0, description="pseudo_label: weight of the pseudo-label loss")

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 
 class Data(NamedTuple):
-    """The images of a training. train: the N_l labelled ones first. y_*: classes, int64. prior: K class shares."""
+    """The images of a training. train: the N_l labelled ones first. y_*: classes, int64. prior: the K class shares that
+    predictions assume.
+    """
 
     train: Images
     y_labelled: np.ndarray
@@ -73,6 +75,8 @@ class AdgmTraining(Training):
         self.settings, self.machine, self.data = settings, machine, data
         self.n_l, self.n_u = len(data.y_labelled), len(data.train) - len(data.y_labelled)
         self.alpha = settings.beta * (self.n_l + self.n_u) / self.n_l  # of eq. 10
+        drawn = np.bincount(data.y_labelled, minlength=settings.classes) / self.n_l
+        self.correction = torch.tensor(np.asarray(data.prior) / drawn, dtype=torch.float32)  # of Bayes' rule, K
         self.shares = shares_of(settings.weighting, self.n_l, self.n_u)  # of eq. 11
         self.steps = self.steps_per_epoch()
         self.cure = f"lower adgm.lr (now {settings.lr:g}) or raise adgm.warmup_epochs (now {settings.warmup_epochs:g})"
@@ -157,7 +161,7 @@ class AdgmTraining(Training):
         temperature = self.temperature(epoch, 0)
         row, self.last = validate(
             self.machine, self.averaged, self.data.valid, self.y_valid, self.settings,
-            alpha=self.alpha, shares=self.shares, temperature=temperature, prior=self.data.prior, after=keep,
+            alpha=self.alpha, shares=self.shares, temperature=temperature, correction=self.correction, after=keep,
         )  # fmt: skip
         if row["valid_acc"] > self.best["acc"]:
             self.best = {"epoch": epoch, "acc": row["valid_acc"], "prob": self.last}

@@ -5,7 +5,7 @@ Shapes: N images, K classes, Z latent, A auxiliary, S draws of a.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,7 +30,7 @@ def validate(
     alpha: float,
     shares: tuple[float, float],
     temperature: float | tuple[float, float],
-    prior: Sequence[float],
+    correction: torch.Tensor,
     after: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, float], torch.Tensor]:
     """One pass over the validation images: the history's validation columns; probabilities, N x K on the CPU.
@@ -38,8 +38,8 @@ def validate(
     Each image counts as a labelled one in L and ce and as an unlabelled one in U; a control arm has ce and accuracy
     alone. The noise is the same at every call. after: called after every batch.
 
-    prior: the class shares that predictions assume. The labelled draw and p(y) of eq. 2 have equal shares; Bayes' rule
-    moves the probabilities to the prior: q(y|x) prior(y), normalised.
+    correction K: the class shares that predictions assume over those of the labelled draw. Bayes' rule moves the
+    probabilities from the one to the other: q(y|x) prior(y) / drawn(y), normalised.
     """
     net.eval()
     stream = generator(settings.seed, 5)
@@ -54,7 +54,7 @@ def validate(
             prob.append(net.classify(x, machine.to_device(draws[:, chosen])).cpu())
         after()
     terms = {name: torch.cat([part[name] for part in parts]).double().cpu() for name in parts[0]}
-    prob = torch.cat(prob) * torch.tensor(prior, dtype=torch.float32)
+    prob = torch.cat(prob) * correction
     prob = prob / prob.sum(1, keepdim=True)
     means = {name: float(v.mean()) for name, v in terms.items() if v.dim() == 1}
     row = {f"valid_{name}": means[name] for name in ("L", "U", "ce") if name in means}

@@ -1,4 +1,4 @@
-"""Calibration of probabilities, and the threshold for a given sensitivity.
+"""Calibration of probabilities: scaling, errors, slope and intercept; and the threshold for a given sensitivity.
 
 Scaling (Platt 1999; temperature: Guo et al. 2017): the logit s of a score becomes slope s + intercept. The fit
 minimises the cross-entropy of the validation labels with Platt's softened targets, which keep it finite where the
@@ -17,12 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
+from sklearn.linear_model import LogisticRegression
 
 from cxr.evaluation import metrics
 
 TINY = 1e-7  # a float32 score may be 0 or 1
 KINDS = ("platt", "temperature")
+PERFECT_DRAWS = 200  # of outcomes, for the ECE of perfect probabilities
 
 
 class Scaling(NamedTuple):
@@ -84,19 +86,47 @@ def ece(truth: np.ndarray, probability: np.ndarray, wanted: int) -> float:
     return float(np.abs(_gaps(truth, probability, wanted).sum(axis=0)).sum() / len(truth))
 
 
-def bootstrap(
-    truth: np.ndarray, probability: np.ndarray, wanted: int, draws: metrics.Draws
-) -> tuple[np.ndarray, np.ndarray]:
-    """(Brier score, ECE) in each replicate, B each, in the bins of all images.
-
-    Resampling adds noise to every bin, and an ECE counts noise as error, so that replicates are larger on average than
-    the ECE itself. They are therefore shifted to its value, and kept at 0 or above.
+def perfect(probability: np.ndarray, wanted: int, seed: int | list[int]) -> np.ndarray:
+    """The ECE that these probabilities would have if they were true: PERFECT_DRAWS draws of y ~ Bernoulli(p), in the
+    bins of `ece`. What an ECE has to be compared with, for it is never negative and counts noise as error.
     """
-    parts = [np.ones(len(truth)), (truth - probability) ** 2, *_gaps(truth, probability, wanted).T]
-    images, squares, *gaps = metrics.bootstrap_sums(np.stack(parts, axis=1), draws)
+    rng, bin_of = np.random.default_rng(seed), bins(probability, wanted)
+    inside = (bin_of[:, None] == np.arange(bin_of.max() + 1)).astype(np.float64)
+    draws = (rng.random(len(probability)) < probability for _ in range(PERFECT_DRAWS))
+    return np.array([np.abs((truth - probability) @ inside).sum() / len(probability) for truth in draws])
+
+
+def brier(truth: np.ndarray, probability: np.ndarray, draws: metrics.Draws) -> np.ndarray:
+    """The Brier score in each replicate: B."""
+    squares, images = metrics.bootstrap_sums(np.stack([(truth - probability) ** 2, np.ones(len(truth))], axis=1), draws)
     with np.errstate(invalid="ignore"):
-        errors = np.abs(gaps).sum(axis=0) / images
-        return squares / images, np.maximum(errors - np.nanmean(errors) + ece(truth, probability, wanted), 0.0)
+        return squares / images
+
+
+def recalibration(truth: np.ndarray, probability: np.ndarray, draws: metrics.Draws) -> dict[str, tuple]:
+    """slope and intercept -> (value, B replicates): logistic recalibration (Cox 1958; Van Calster et al. 2019).
+
+    slope b of logit P(y = 1) = a + b logit p: below 1 where probabilities are too extreme. intercept a of the same with
+    b = 1 (calibration in the large): below 0 where they are too high on the whole. True probabilities have 1 and 0. A
+    replicate is one step from the estimate, value + sum over the drawn images of their influence, so that nothing is
+    fitted again. The slope is NaN where the classes do not overlap in p, and no line fits.
+    """
+    x = logit(probability)
+    intercept = brentq(lambda a: float((sigmoid(a + x) - truth).sum()), -40.0, 40.0)
+    moved = sigmoid(intercept + x)
+    influence = [(truth - moved) / (moved * (1 - moved)).sum()]
+    slope, positive, negative = math.nan, x[truth > 0.5], x[truth < 0.5]
+    if positive.min() < negative.max() and negative.min() < positive.max():
+        line = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(x[:, None], truth)
+        slope = float(line.coef_[0, 0])
+        design = np.stack([np.ones(len(x)), x], axis=1)
+        fitted = sigmoid(design @ [line.intercept_[0], slope])
+        information = (design * (fitted * (1 - fitted))[:, None]).T @ design
+        influence.append(np.linalg.solve(information, (design * (truth - fitted)[:, None]).T)[1])
+    steps = metrics.bootstrap_sums(np.stack(influence, axis=1), draws)
+    found = {"intercept": (float(intercept), intercept + steps[0])}
+    missing = np.full(steps.shape[1], np.nan)
+    return found | {"slope": (slope, slope + steps[1] if len(steps) > 1 else missing)}
 
 
 def reliability(

@@ -1,8 +1,8 @@
 """Tables of how well the classifiers do, made from their predictions alone.
 
 A model is trained once for each seed of `repeats`. Its AUC is the mean over these trainings, with an interval over
-resampled patients, the same draws for every model, and the standard deviation over trainings; the mean over the
-findings (macro) has the interval of the mean. final is compared with the baseline of its policy, paired by seed, over
+patients (cxr/evaluation/intervals.py) and the standard deviation over trainings; the mean over the findings (macro) has
+the interval of the mean. final is compared with the baseline of its policy, paired by seed, over
 patients and trainings together (cxr/evaluation/repeated.py), Holm-corrected over all findings. One training of each has
 no p. ROC curves are of the first training. A finding with too few positives or negatives has no AUC: its row keeps n,
 and the mean leaves it out.
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of, slug
-from cxr.evaluation import metrics, repeated
+from cxr.evaluation import intervals, metrics, repeated
 from cxr.evaluation.names import DIFFERENCE, frame
 
 
@@ -44,12 +44,18 @@ class Settings(NamedTuple):
 class Areas(NamedTuple):
     """One model's AUCs on one split.
 
-    known 14: enough positives and negatives; area 14 and replicates 14 x B: NaN where not known.
+    known 14: enough positives and negatives; area 14, replicates 14 x B and ends 14 x 2, of the intervals: NaN where
+    not known.
     """
 
     known: np.ndarray
     area: np.ndarray
     replicates: np.ndarray
+    ends: np.ndarray
+
+    def finding(self, k: int) -> intervals.Area:
+        """The finding's AUC with its interval."""
+        return intervals.Area(self.area[k], self.replicates[k], *self.ends[k])
 
 
 def enough(truth: np.ndarray, settings: Settings) -> np.ndarray:
@@ -61,11 +67,13 @@ def model_areas(table: pd.DataFrame, draws: metrics.Draws, settings: Settings) -
     truth, score = columns_of(table, "truth"), columns_of(table, "score")
     known = enough(truth, settings)
     area = np.full(len(SLUGS), np.nan)
-    replicates = np.full((len(SLUGS), settings.replicates), np.nan)
-    if known.any():
-        area[known] = metrics.auc(truth[:, known], score[:, known])
-        replicates[known] = metrics.bootstrap_auc(truth[:, known], score[:, known], draws)
-    return Areas(known, area, replicates)
+    replicates, ends = np.full((len(SLUGS), settings.replicates), np.nan), np.full((len(SLUGS), 2), np.nan)
+    for k in np.flatnonzero(known):
+        certain = ~np.isnan(truth[:, k])
+        drawn = metrics.Draws(draws.owner[certain], draws.counts)
+        one = intervals.area(truth[certain, k], score[certain, k], drawn, settings.confidence)
+        area[k], replicates[k], ends[k] = one.value, one.replicates, (one.low, one.high)
+    return Areas(known, area, replicates, ends)
 
 
 def mean_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -116,11 +124,12 @@ def judge(models: Models, baseline: str, settings: Settings, floor: str | None =
         "roc": pd.concat(curves, ignore_index=True) if curves else frame("roc", []),
     }
     if floor is not None:
+        patients = np.unique(final.loc[test, "patient_id"].astype(str), return_inverse=True)[1]
         names, first = {"first": "floor", "second": "auc"}, {m: models[m][0][test] for m in (floor, baseline, "final")}
         above = []
         for model in (baseline, "final"):
             pair = first[floor], first[model], areas[floor, "test"][0], areas[model, "test"][0]
-            above += [renamed(row, names) | {"model": model} for row in _compare(*pair, settings)]
+            above += [renamed(row, names) | {"model": model} for row in _compare(*pair, patients, settings)]
         tables["floor"] = frame("floor", above)
     return tables
 
@@ -156,11 +165,12 @@ def _auc_rows(table: pd.DataFrame, trainings: Sequence[Areas], settings: Setting
     replicates = np.mean([one.replicates for one in trainings], axis=0)
     rows = []
     for k, finding in enumerate(FINDINGS):
-        low, high, missing = metrics.interval(replicates[k], settings.confidence)
+        low, high = intervals.mean_interval([one.finding(k) for one in trainings])
         row = {"finding": finding, "auc": area[:, k].mean(), "low": low, "high": high, **metrics.counts(truth[:, k])}
         row |= {"trainings": len(trainings), "sd": repeated.spread(area[:, k])}
-        rows.append(row | {"missing": missing if known[k] else None})
-    low, high, missing = metrics.interval(mean_known(replicates, known), settings.confidence)
+        rows.append(row | {"missing": int(np.isnan(replicates[k]).sum()) if known[k] else None})
+    low, high = intervals.mean_interval([one.finding(k) for one in trainings for k in np.flatnonzero(known)])
+    missing = int(np.isnan(mean_known(replicates, known)).sum())
     means = mean_known(area.T, known)
     row = {"finding": "macro", "n": len(table), "auc": float(means.mean()), "low": low, "high": high}
     row |= {"trainings": len(trainings), "sd": repeated.spread(means)}
@@ -176,16 +186,18 @@ def _curves(model: str, table: pd.DataFrame, known: np.ndarray) -> list[pd.DataF
     return curves
 
 
-def _compare(before: pd.DataFrame, after: pd.DataFrame, first: Areas, second: Areas, settings: Settings) -> list[dict]:
+def _compare(
+    before: pd.DataFrame, after: pd.DataFrame, first: Areas, second: Areas, patients: np.ndarray, settings: Settings
+) -> list[dict]:
     """Rows per finding and macro: finding, positives, first and second (AUCs), difference, low, high (bootstrap),
-    detectable (in one test, before Holm), z, p (DeLong), p_holm.
+    detectable (in one test, before Holm), z, p (metrics.delong_test), p_holm. patients: each image's, as numbers.
     """
     truth, old, new = columns_of(before, "truth"), columns_of(before, "score"), columns_of(after, "score")
     rows = []
     for k, finding in enumerate(FINDINGS):
         test = metrics.Test(np.nan, np.nan, np.nan)
         if first.known[k]:
-            test = metrics.delong_test(truth[:, k], old[:, k], new[:, k])
+            test = metrics.delong_test(truth[:, k], old[:, k], new[:, k], patients)
         row = {"finding": finding, "positives": int((truth[:, k] == 1).sum())} | test._asdict()
         row |= {"first": first.area[k], "second": second.area[k]}
         rows.append(row | change(second.replicates[k] - first.replicates[k], settings))

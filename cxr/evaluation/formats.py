@@ -31,7 +31,10 @@ class Metrics(Format):
     adgm: dict[str, dict[str, float | Numbers]] = Field({}, description="<classes>-<labels>: scores of the ADGM")
     floor: Areas = Field({}, description="macro_auc of the metadata baseline")
     above_floor: dict[str, Numbers] = Field({}, description="baseline and final minus the metadata baseline")
-    calibration: dict[str, Numbers] = Field({}, description="baseline and final: calibration errors, Brier scores")
+    calibration: dict[str, Numbers] = Field(
+        {},
+        description="baseline and final: Brier score, ECE, ECE of perfect probabilities, slope, intercept",
+    )
     operating: dict[str, Numbers] = Field({}, description="baseline and final: sensitivity, specificity")
     policies: dict[str, Numbers] = Field({}, description="policy: macro AUC against the final policy's")
     study: dict[str, Numbers | dict[str, Numbers]] = Field({}, description="arm of the study: AUCs over its seeds")

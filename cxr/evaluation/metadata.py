@@ -2,9 +2,12 @@
 
 A classifier that does no better has not been shown to read the image (docs/papers.md, E35 and E53). It is one logistic
 regression per column (scikit-learn's, L2 with C = 1), fitted on the training images and on the labels of the policy
-that it is compared under. Features: indicators of sex and view, the age in standard deviations of the training
-images, and an indicator of unknown age. All indicators of an unknown sex or view are 0; an unknown or impossible age
-counts as the mean.
+that it is compared under. Features: the age in standard deviations of the training images; indicators of sex and view;
+and, times a strength, indicators of the age's decade, of each pair of sex, view and decade, and of each cell of all
+three. At strength 0 the three add up; at 1, with many images, the score is the cell's own share of positives. The
+strength is the one of STRENGTHS with the lowest cross-entropy in a cross-validation over training patients. Ages are
+whole years. Unknown is a value of its own; an unknown or impossible age counts as the mean. What no training image has,
+has no indicator.
 
 Shapes: N images, K columns (findings or classes).
 """
@@ -12,6 +15,7 @@ Shapes: N images, K columns (findings or classes).
 from __future__ import annotations
 
 import os
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +29,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from cxr.cohort.describe import possible
 from cxr.core.findings import CLASS_NAMES, SLUGS, columns_of
 
+COMBINED = {"+".join(names): names for size in (2, 3) for names in combinations(("sex", "view", "decade"), size)}
+STRENGTHS = (0.0, 0.1, 0.3, 1.0)
+FOLDS = 3  # of training patients
+
 
 class Baseline(NamedTuple):
     """features: fitted on the training images; models: K regressions, or the probability of a column with one class."""
@@ -34,10 +42,10 @@ class Baseline(NamedTuple):
 
 
 def people(path: str | os.PathLike, records: pd.DataFrame, images: pd.Series) -> pd.DataFrame:
-    """image_id, sex, age, projection and view of the images, in their order. Raises ValueError for an image that the
-    records lack; path: the records' file, for the message.
+    """image_id, patient_id, sex, age, projection and view of the images, in their order. Raises ValueError for an image
+    that the records lack; path: the records' file, for the message.
     """
-    rows = records.set_index("image_id")[["sex", "age", "projection", "view"]]
+    rows = records.set_index("image_id")[["patient_id", "sex", "age", "projection", "view"]]
     missing = ~images.isin(rows.index)
     if missing.any():
         raise ValueError(
@@ -54,8 +62,13 @@ def views(rows: pd.DataFrame) -> pd.Series:
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
-    age = possible(rows["age"].astype(np.float64))
-    return pd.DataFrame({"sex": rows["sex"].fillna("unknown"), "age": age, "view": views(rows)})
+    """age, and the values that have indicators: sex, view, decade, and their combinations, joined."""
+    age = np.floor(possible(rows["age"].astype(np.float64)))
+    decade = (age // 10).map("{:.0f}".format).where(age.notna(), "unknown")
+    table = pd.DataFrame({"age": age, "sex": rows["sex"].fillna("unknown"), "view": views(rows), "decade": decade})
+    for joined, (first, *others) in COMBINED.items():
+        table[joined] = table[first].str.cat([table[name] for name in others], sep="+")
+    return table
 
 
 def fit(rows: pd.DataFrame, target: np.ndarray, weight: np.ndarray) -> Baseline:
@@ -64,30 +77,62 @@ def fit(rows: pd.DataFrame, target: np.ndarray, weight: np.ndarray) -> Baseline:
     A target between 0 and 1 counts as a positive and a negative, each with its part of the weight. A column without
     both classes predicts its share for all images (one half where no label counts).
     """
-    indicators = [
-        (name, OneHotEncoder(categories=[values], handle_unknown="ignore"), [name])
-        for name, values in (("sex", ["F", "M"]), ("view", ["AP", "PA", "lateral"]))
-    ]
-    age = make_pipeline(StandardScaler(), SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True))
-    features = ColumnTransformer([*indicators, ("age", age, ["age"])], sparse_threshold=0)
-    x, models = features.fit_transform(_table(rows)), []
-    for t, w in zip(target.T, weight.T, strict=True):
-        counted = np.flatnonzero(w > 0)
-        soft = counted[(t[counted] > 0) & (t[counted] < 1)]  # each counts again, as its smaller part
-        index = np.r_[counted, soft]
-        positive = np.r_[t[counted] > 0.5, t[soft] <= 0.5]
-        part = np.where(positive, t[index], 1 - t[index])
-        if 0 < positive.sum() < len(positive):
-            models.append(LogisticRegression(max_iter=1000).fit(x[index], positive, sample_weight=w[index] * part))
+    table = _table(rows)
+    age = make_pipeline(StandardScaler(), SimpleImputer(strategy="constant", fill_value=0.0, keep_empty_features=True))
+    each = OneHotEncoder(handle_unknown="ignore")
+    parts = [("age", age, ["age"]), ("single", each, ["sex", "view"]), ("combined", each, ["decade", *COMBINED])]
+    features = ColumnTransformer(parts, sparse_threshold=0).fit(table)
+    # Images with the same metadata are one row x, with the weights of their positives and negatives in each fold.
+    alike = table.groupby(["sex", "view", "age"], dropna=False, sort=False).ngroup().to_numpy()
+    x = features.transform(table.iloc[np.unique(alike, return_index=True)[1]])
+    patient = np.unique(rows["patient_id"].astype(str), return_inverse=True)[1]
+    cell = alike * FOLDS + np.random.default_rng(0).permutation(patient.max(initial=-1) + 1)[patient] % FOLDS
+    combined = np.zeros(x.shape[1], bool)
+    combined[features.output_indices_["combined"]] = True
+    models: list[LogisticRegression | float] = []
+    for t, w in zip(np.where(weight > 0, target, 0).T, weight.T, strict=True):
+        parts = (w * t, w * (1 - t))
+        positives, negatives = (np.bincount(cell, part, len(x) * FOLDS).reshape(-1, FOLDS) for part in parts)
+        if positives.any() and negatives.any():
+            models.append(_regress(x, positives, negatives, combined))
         else:
-            models.append(float(positive.mean()) if len(positive) else 0.5)
+            models.append(float(positives.any()) if positives.any() or negatives.any() else 0.5)
     return Baseline(features, models)
+
+
+def _regress(x: np.ndarray, positives: np.ndarray, negatives: np.ndarray, combined: np.ndarray) -> LogisticRegression:
+    """The regression at the best strength. x U x F; positives, negatives U x FOLDS: weights; combined F: which columns
+    the strength multiplies."""
+
+    def fitted(strength: float, kept: np.ndarray) -> LogisticRegression | None:
+        part = [weights[:, kept].sum(axis=1) for weights in (positives, negatives)]
+        if not all(weights.any() for weights in part):
+            return None
+        scale = np.where(combined, strength, 1.0)
+        index = [np.flatnonzero(weights) for weights in part]
+        label = np.repeat([1, 0], [len(index[0]), len(index[1])])
+        counted = np.r_[part[0][index[0]], part[1][index[1]]]
+        model = LogisticRegression(solver="newton-cholesky").fit(x[np.r_[*index]] * scale, label, counted)
+        model.coef_ *= scale  # so that it takes x
+        return model
+
+    def loss(strength: float) -> float:
+        total = 0.0
+        for fold in range(FOLDS):
+            if model := fitted(strength, np.arange(FOLDS) != fold):
+                logits = model.decision_function(x)
+                total += positives[:, fold] @ np.logaddexp(0, -logits) + negatives[:, fold] @ np.logaddexp(0, logits)
+        return total
+
+    model = fitted(min(STRENGTHS, key=loss), np.ones(FOLDS, bool))
+    assert model is not None
+    return model
 
 
 def predict(baseline: Baseline, rows: pd.DataFrame) -> np.ndarray:
     """Probabilities, N x K."""
     x = baseline.features.transform(_table(rows))
-    columns = [np.full(len(x), m) if isinstance(m, float) else m.predict_proba(x)[:, 1] for m in baseline.models]
+    columns = [np.full(x.shape[0], m) if isinstance(m, float) else m.predict_proba(x)[:, 1] for m in baseline.models]
     return np.stack(columns, axis=1)
 
 

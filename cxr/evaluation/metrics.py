@@ -5,8 +5,8 @@ Truth is 1, 0 or NaN; NaN is left out. Images of one patient resemble each other
 patients, not images: every image of a patient drawn c times has weight c. All findings and models share the draws,
 which pairs them.
 
-DeLong's paired test (DeLong, DeLong and Clarke-Pearson 1988, in the rank form of Sun and Xu 2014) treats images as
-independent. Where patients have several images its p is too small; trust the patient bootstrap's interval instead.
+The paired test of two AUCs is DeLong's (DeLong, DeLong and Clarke-Pearson 1988, in the rank form of Sun and Xu 2014)
+with Obuchowski's (1997) covariance, which counts patients. Where no patient has a second image the two are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.metrics import roc_curve
 
 # Replicates per block, so that their weights, N x CHUNK, stay in a core's cache.
@@ -150,30 +150,44 @@ class Test(NamedTuple):
     p: float
 
 
-def delong(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def delong(truth: np.ndarray, scores: np.ndarray, owner: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """AUCs and their covariance for M models on the same images: truth N of 1 and 0, scores M x N -> (M, M x M).
 
-    Images count as independent. The covariance is NaN with fewer than two images of a class.
+    owner N: the number of each image's patient, as in Draws; None: every image has a patient of its own. With the
+    placements X of the m positives and Y of the n negatives less their mean, the AUC, summed over each patient's
+    images, U = sum X / m and V = sum Y / n (Obuchowski 1997, Biometrics 53, 567, for clusters):
+
+        covariance = P+ / (P+ - 1) U U' + P- / (P- - 1) V V' + P / (P - 1) (U V' + V U')
+
+    P+ and P- patients have a positive and a negative image, P have either. With one image each, U V' is 0 and this is
+    DeLong's covariance. It is NaN with fewer than two patients of a class.
     """
+    owner = np.arange(len(truth)) if owner is None else np.unique(owner, return_inverse=True)[1].reshape(-1)
+    positive, P = truth > 0.5, int(owner.max(initial=-1)) + 1
     components = [placements(truth, row) for row in scores]
     areas = np.array([ours.mean() if len(ours) and len(others) else np.nan for ours, others in components])
-    covariance = np.zeros((len(components), len(components)))
-    for side in zip(*components, strict=True):
-        side = np.stack(side)
-        if side.shape[1] < 2:
-            return areas, np.full_like(covariance, np.nan)
-        covariance += np.cov(side).reshape(covariance.shape) / side.shape[1]
-    return areas, covariance
+    sums, enough = [], []
+    for side, owners in zip(zip(*components, strict=True), (owner[positive], owner[~positive]), strict=True):
+        patients = len(np.unique(owners))
+        if patients < 2:
+            return areas, np.full((len(scores), len(scores)), np.nan)
+        parts = [np.bincount(owners, x - area, P) for x, area in zip(side, areas, strict=True)]
+        sums.append(np.stack(parts) / len(owners))
+        enough.append(patients / (patients - 1))
+    U, V = sums
+    shared = U @ V.T
+    return areas, enough[0] * U @ U.T + enough[1] * V @ V.T + P / (P - 1) * (shared + shared.T)
 
 
-def delong_test(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Test:
-    """DeLong's test of two models on the same images, each N; truth 1, 0 or NaN.
+def delong_test(truth: np.ndarray, first: np.ndarray, second: np.ndarray, owner: np.ndarray | None = None) -> Test:
+    """The paired test of two models on the same images, each N; truth 1, 0 or NaN; owner as for `delong`.
 
-    p is 1 for equal AUCs without variance. z and p are NaN where there are too few images or the difference has no
+    p is 1 for equal AUCs without variance. z and p are NaN where there are too few patients or the difference has no
     variance.
     """
     known = ~np.isnan(truth)
-    areas, covariance = delong(truth[known], np.stack([first[known], second[known]]))
+    scores = np.stack([first[known], second[known]])
+    areas, covariance = delong(truth[known], scores, None if owner is None else owner[known])
     difference = float(areas[1] - areas[0])
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     if variance > 1e-20:
@@ -181,6 +195,25 @@ def delong_test(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Tes
         return Test(difference, z, math.erfc(abs(z) / math.sqrt(2)))
     same = difference == 0 and not math.isnan(variance)
     return Test(difference, 0.0, 1.0) if same else Test(difference, math.nan, math.nan)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray, owner: np.ndarray | None = None) -> float:
+    """Exact two-sided p of McNemar's (1947) test of two classifiers on the same images: which of the N each got right.
+
+    owner as for `delong`. A patient's difference is the images that only the second got right less those that only the
+    first did. Under the null each patient's difference is as likely to have the other sign; p is the share of all signs
+    whose sum is as far from 0 as the one seen. With one image each this is McNemar's exact test, a binomial one.
+    """
+    owner = np.arange(len(first)) if owner is None else owner
+    differences = np.bincount(owner, weights=second.astype(float) - first.astype(float)).round().astype(int)
+    sizes, patients = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    likelihood = np.ones(1)  # of the sum of the differences with the second's sign
+    for size, n in zip(sizes, patients, strict=True):
+        part = np.zeros(size * n + 1)
+        part[::size] = binom.pmf(np.arange(n + 1), n, 0.5)
+        likelihood = np.convolve(likelihood, part)
+    sums = 2 * np.arange(len(likelihood)) - (len(likelihood) - 1)
+    return min(1.0, float(likelihood[np.abs(sums) >= abs(differences.sum())].sum()))
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:

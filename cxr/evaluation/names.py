@@ -27,6 +27,8 @@ SCORES = {
     "macro_auc": "AUC",  # one class against the rest, mean over the classes
 }
 GROUP_NUMBERS = ("auc", "fnr", "offset")
+# The classifier that names the commonest class of the same images: a control of every variant of the ADGM.
+MAJORITY = "majority"
 # A paired difference over patients (low, high) and over patients and trainings (cxr/evaluation/repeated.py).
 DIFFERENCE = ("difference", "low", "high", "sd", "total_low", "total_high", "df", "p", "p_greater", "detectable")
 
@@ -36,7 +38,12 @@ def with_bounds(names: Iterable[str], ends: Sequence[str] = ("", "_low", "_high"
     return tuple(f"{name}{end}" for name in names for end in ends)
 
 
-ERRORS = with_bounds(f"{number}_{form}" for form in FORMS for number in ("brier", "ece"))
+# Of the forms: Brier score; ECE, and that of perfect probabilities with the range of its draws; logistic recalibration.
+ERRORS = (
+    *with_bounds(f"brier_{form}" for form in FORMS),
+    *(f"ece_{form}" for form in FORMS),
+    *with_bounds(f"{number}_{form}" for form in FORMS for number in ("perfect", "slope", "intercept")),
+)
 RATES = with_bounds(("sensitivity", "specificity"))
 VALIDATED = ("model", "patients", "finding", "n", "positives", "negatives", "valid_positives", "valid_negatives")
 RUN = ("variant", "classes", "labels", "draw", "which")
@@ -53,14 +60,17 @@ TABLES = {
     "reliability": ("model", "finding", "form", "bin", "n", "predicted", "observed", "low", "high"),
     "subgroups": ("model", "attribute", "group", "n", "positives", "negatives", "finding", "patients",
                   *with_bounds(f"{number}{kind}" for number in GROUP_NUMBERS for kind in ("", "_gap")), "findings"),
+    "worst_gaps": ("model", "finding", "groups", "attribute", "group", *with_bounds(("gap",)), "expected",
+                   "expected_low", "p"),
     "best_of": ("finding", "positives", "negatives", "policy"),  # then auc.<policy>
     "policies": ("policy", "finding", "positives", "findings", "patients", "reference", "auc", "trainings", *DIFFERENCE,
                  "p_holm"),
     "study": ("arm", "finding", "seeds", "auc", "low", "high", "sd", "positives", "n", "patients", "findings"),
     "study_differences": ("arm", "control", "finding", "findings", "seeds", "positives", "n", *DIFFERENCE, "p_holm"),
     "study_claims": ("finding", "primary", "control", "controls", "findings", "seeds", "positives", "n", *DIFFERENCE,
-                     "p_every", "p_holm"),
-    "adgm": (*RUN, "n", "patients", *with_bounds(SCORES), "wilson_low", "wilson_high", "majority_share"),  # recall.<i>
+                      "p_every", "p_holm"),
+    "adgm": (*RUN, "n", "patients", *with_bounds(SCORES), "wilson_low", "wilson_high", "majority_share",
+             "mcnemar_p"),  # recall.<i>
     "confusion": (*RUN, "true", "predicted", "n"),
     "adgm_arms": ("variant", "classes", "labels", "draws", *with_bounds(SCORES, ("", "_low", "_high", "_sd"))),
     "adgm_compare": ("variant", "control", "classes", "labels", "score", "draws", *DIFFERENCE),

@@ -19,9 +19,12 @@ import pandas as pd
 from sklearn.metrics import brier_score_loss
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of
-from cxr.evaluation import calibration, metrics
+from cxr.evaluation import calibration, intervals, metrics
 from cxr.evaluation.classifiers import Settings, enough, numbers, without_empty
 from cxr.evaluation.names import FORMS, TABLES, frame
+
+NUMBERS = ("brier", "ece", "perfect", "slope", "intercept")  # of a form: cxr/evaluation/calibration.py
+UNBOUNDED = ("slope", "intercept")
 
 
 class Judged(NamedTuple):
@@ -74,10 +77,12 @@ def fit(table: pd.DataFrame, trained: np.ndarray, true: np.ndarray, settings: Se
 
 
 class Measured(NamedTuple):
-    """The numbers of one finding by name: their values, and B replicates of each. Empty: too few labels."""
+    """The numbers of one finding by name: their values, and B replicates of those that have an interval; patients of
+    the rarer class. Empty: too few labels."""
 
     value: dict[str, float]
     replicates: dict[str, np.ndarray]
+    patients: int = 0
 
 
 def tables(
@@ -110,13 +115,13 @@ def tables(
             if not enough(labels, settings):
                 continue
             probability = {form: values[known, k] for form, values in judged[model].probability.items()}
-            errors[-1], points = _errors(labels, probability, drawn, settings)
+            errors[-1], points = _errors(labels, probability, drawn, k, settings)
             curves += [curve.assign(model=model, finding=finding) for curve in points]
             if not np.isnan(threshold):
                 rates[-1] = _rates(labels, scores[known, k] >= threshold, drawn)
         head, names = (
             {"model": model, "patients": len(draws.counts)},
-            [f"{e}_{f}" for f in FORMS for e in ("brier", "ece")],
+            [f"{e}_{f}" for f in FORMS for e in NUMBERS],
         )
         calibrated += [head | row for row in _rows(counts, errors, len(test), names, settings)]
         operating += [head | row for row in _rows(counts, rates, len(test), ("sensitivity", "specificity"), settings)]
@@ -129,19 +134,21 @@ def tables(
 
 
 def _errors(
-    truth: np.ndarray, probability: Mapping[str, np.ndarray], draws: metrics.Draws, settings: Settings
+    truth: np.ndarray, probability: Mapping[str, np.ndarray], draws: metrics.Draws, k: int, settings: Settings
 ) -> tuple[Measured, list[pd.DataFrame]]:
-    """(Brier score and ECE of each form, reliability curves of the forms that could be fitted)."""
-    measured, curves = Measured({}, {}), []
+    """(NUMBERS of each form, reliability curves of the forms that could be fitted). k: of the finding."""
+    patients = min(len(np.unique(draws.owner[truth == label])) for label in (0, 1))
+    measured, curves = Measured({}, {}, patients), []
     for form, values in probability.items():
-        names = f"brier_{form}", f"ece_{form}"
         if np.isnan(values).any():
-            measured.value.update(dict.fromkeys(names, np.nan))
+            measured.value.update({f"{name}_{form}": np.nan for name in NUMBERS})
             continue
-        errors = float(brier_score_loss(truth, values)), calibration.ece(truth, values, settings.bins)
-        measured.value.update(zip(names, errors, strict=True))
-        replicates = calibration.bootstrap(truth, values, settings.bins, draws)
-        measured.replicates.update(zip(names, replicates, strict=True))
+        perfect = calibration.perfect(values, settings.bins, [settings.seed, k])
+        numbers = {"brier": (float(brier_score_loss(truth, values)), calibration.brier(truth, values, draws))}
+        numbers |= {"perfect": (float(perfect.mean()), perfect), **calibration.recalibration(truth, values, draws)}
+        measured.value[f"ece_{form}"] = calibration.ece(truth, values, settings.bins)
+        for name, (value, replicates) in numbers.items():
+            measured.value[f"{name}_{form}"], measured.replicates[f"{name}_{form}"] = value, replicates
         curve = calibration.reliability(truth, values, settings.bins, draws, settings.confidence)
         curves.append(curve.assign(form=form))
     return measured, curves
@@ -166,13 +173,20 @@ def _rows(
     mean = Measured({}, {})
     for name in names if known else ():
         mean.value[name] = float(np.mean([m.value[name] for m in known]))
-        mean.replicates[name] = np.mean([m.replicates[name] for m in known], axis=0)
+        if name in known[0].replicates:
+            mean.replicates[name] = np.mean([m.replicates[name] for m in known], axis=0)
     rows = []
     macro = {"n": n, "findings": len(known)}
     for finding, head, m in zip([*FINDINGS, "macro"], [*counts, macro], [*measured, mean], strict=True):
-        row = {"finding": finding, **head}
-        for name in m.replicates:
-            row |= metrics.with_interval(name, m.value[name], m.replicates[name], settings.confidence)
+        row = {"finding": finding, **head, **m.value}
+        parts = known if finding == "macro" else [m]
+        for name, replicates in m.replicates.items():
+            row |= metrics.with_interval(name, m.value[name], replicates, settings.confidence)
+            if name.startswith(UNBOUNDED):
+                values, drawn = [part.value[name] for part in parts], [part.replicates[name] for part in parts]
+                patients = [part.patients for part in parts]
+                ends = intervals.student_interval(values, drawn, patients, settings.confidence)
+                row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
         rows.append(row)
     return rows
 
@@ -186,7 +200,7 @@ def summary(tables: Mapping[str, pd.DataFrame], floor: str, baseline: str) -> di
     result: dict = {"floor": {"macro_auc": numbers(area.loc[floor], ("auc", "low", "high"))}}
     columns_by_key = {
         "above_floor": ("floor", ("difference", "low", "high", "detectable")),
-        "calibration": ("calibration", ("ece_raw", "ece_prior", "ece_calibrated", "brier_raw", "brier_calibrated")),
+        "calibration": ("calibration", [f"{name}_{form}" for name in NUMBERS for form in FORMS]),
         "operating": ("operating", ("sensitivity", "specificity")),
     }
     for key, (name, columns) in columns_by_key.items():

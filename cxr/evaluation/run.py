@@ -63,7 +63,7 @@ def classifiers(
     judged = {name: operating.fit(table, trained[name], true, settings) for name, table in pair.items()}
     tables |= operating.tables(pair, judged, trained, true, settings)
     people = metadata.people(*records, models["final"][0]["image_id"])
-    tables["subgroups"] = subgroups.table(pair | {floor: floors[floor][0]}, judged, people, settings)
+    tables |= subgroups.table(pair | {floor: floors[floor][0]}, judged, people, settings)
     metrics = summary(tables, names, final_policy, findings)
     return Result(tables, metrics | operating.summary(tables, floor, final_policy))
 

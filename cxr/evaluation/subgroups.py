@@ -15,7 +15,7 @@ import pandas as pd
 
 from cxr.cohort.describe import possible
 from cxr.core.findings import FINDINGS, columns_of
-from cxr.evaluation import metrics
+from cxr.evaluation import intervals, metrics
 from cxr.evaluation.classifiers import Settings, enough
 from cxr.evaluation.metadata import views
 from cxr.evaluation.names import GROUP_NUMBERS, frame
@@ -42,15 +42,15 @@ def groups(rows: pd.DataFrame, bands: Sequence[int]) -> list[tuple[str, str, np.
     return [group for group in parts if group[2].any()]
 
 
-def _numbers(truth, score, probability, threshold, mask, draws, settings) -> dict[str, tuple[float, np.ndarray]]:
-    """Number -> (value, B replicates) of one finding's images in the mask; without numbers that can't be computed."""
+def _numbers(truth, score, probability, threshold, mask, draws, settings) -> dict[str, tuple]:
+    """Number -> (value, B replicates) of one finding's images in the mask, auc -> intervals.Area; without numbers that
+    can't be computed."""
     selected = mask & ~np.isnan(truth)
     truth, score = truth[selected], score[selected]
     if not enough(truth, settings):
         return {}
     drawn = metrics.Draws(draws.owner[selected], draws.counts)
-    area = float(metrics.auc(truth[:, None], score[:, None])[0])
-    measured = {"auc": (area, metrics.weighted_auc(truth, score, drawn))}
+    measured: dict[str, tuple] = {"auc": intervals.area(truth, score, drawn, settings.confidence)}
     if probability is None:
         return measured
     positive, missed, offset = truth == 1, score < threshold, probability[selected] - truth
@@ -69,13 +69,14 @@ def table(
     judged: Mapping[str, Judged],
     people: pd.DataFrame,
     settings: Settings,
-) -> pd.DataFrame:
-    """The table subgroups (cxr/evaluation/names.py), on test images; people: of the models' images (metadata.people).
+) -> dict[str, pd.DataFrame]:
+    """The tables subgroups and worst_gaps (cxr/evaluation/names.py), on test images; people: of the models' images
+    (metadata.people).
 
     A model that is not in `judged` (the metadata baseline) has its AUC only. macro: the mean over the findings that
     have the number in this group, and its gap over those that have it outside as well; findings: of the AUC's mean.
     """
-    rows = []
+    rows, worst = [], []
     for model, predicted in models.items():
         selected = (predicted["split"] == "test").to_numpy()
         test = predicted[selected]
@@ -84,6 +85,7 @@ def table(
         truth, score = columns_of(test, "truth").astype(np.float64), columns_of(test, "score")
         calibrated = judged[model].probability["calibrated"] if model in judged else None
         limits = judged[model].threshold if model in judged else np.full(len(FINDINGS), np.nan)
+        gaps: dict[str, list] = {finding: [] for finding in (*FINDINGS, "macro")}
         for attribute, name, mask in groups(people[selected].reset_index(drop=True), settings.age_bands):
             inside, outside = [], []
             head: dict = {"model": model, "attribute": attribute, "group": name}
@@ -94,10 +96,45 @@ def table(
                 outside.append({} if attribute == "all" else _numbers(*given, ~mask, draws, settings))
                 row = head | {"finding": finding} | metrics.counts(truth[mask, k])
                 rows.append(row | _means(inside[-1:], outside[-1:], settings))
+                gaps[finding].append((attribute, name, _gaps(inside[-1:], outside[-1:], "auc")))
             row = head | {"finding": "macro", "n": int(mask.sum())}
             row["findings"] = sum("auc" in measured for measured in inside)
             rows.append(row | _means(inside, outside, settings))
-    return frame("subgroups", rows)
+            gaps["macro"].append((attribute, name, _gaps(inside, outside, "auc")))
+        worst += [{"model": model, "finding": f, **_worst(of_groups, settings)} for f, of_groups in gaps.items()]
+    return {"subgroups": frame("subgroups", rows), "worst_gaps": frame("worst_gaps", worst)}
+
+
+def _gaps(inside: Sequence[dict], outside: Sequence[dict], number: str) -> list[tuple[float, np.ndarray]]:
+    """The group less the others in one number, for each finding that has it on both sides: (value, B replicates)."""
+    return [
+        (own[number][0] - other[number][0], own[number][1] - other[number][1])
+        for own, other in zip(inside, outside, strict=True)
+        if number in own and number in other
+    ]
+
+
+def _worst(gaps: Sequence[tuple[str, str, list]], settings: Settings) -> dict:
+    """The lowest of the groups' mean gaps, and what it would be if no group had one.
+
+    gaps: (attribute, group, a gap for each finding). Without gaps the replicates less their own means are what patients
+    make of them; the lowest of a replicate's gaps is one lowest gap under no gap. expected: its mean; expected_low: the
+    end below which a share 1 - confidence of them lies; p: the share that is as low as the one seen, with 1 added to
+    both counts.
+    """
+    means = [(a, g, *(np.mean(part, axis=0) for part in zip(*each, strict=True))) for a, g, each in gaps if each]
+    if not means:
+        return {"groups": 0}
+    attribute, group, value, own = min(means, key=lambda gap: gap[2])
+    replicates = np.stack([drawn for *_, drawn in means])
+    replicates = replicates[:, ~np.isnan(replicates).any(axis=0)]
+    row = {"groups": len(means), "attribute": attribute, "group": group}
+    row |= metrics.with_interval("gap", float(value), own, settings.confidence)
+    if not replicates.shape[1]:
+        return row
+    lowest = (replicates - replicates.mean(axis=1, keepdims=True)).min(axis=0)
+    row |= {"expected": float(lowest.mean()), "expected_low": float(np.quantile(lowest, 1 - settings.confidence))}
+    return row | {"p": float((1 + (lowest <= value).sum()) / (1 + len(lowest)))}
 
 
 def _means(inside: Sequence[dict], outside: Sequence[dict], settings: Settings) -> dict:
@@ -105,16 +142,13 @@ def _means(inside: Sequence[dict], outside: Sequence[dict], settings: Settings) 
     row: dict[str, float] = {}
     for number in GROUP_NUMBERS:
         own = [measured[number] for measured in inside if number in measured]
-        gaps = [
-            tuple(a - b for a, b in zip(measured[number], other[number], strict=True))
-            for measured, other in zip(inside, outside, strict=True)
-            if number in measured and number in other
-        ]
-        for name, pairs in ((number, own), (f"{number}_gap", gaps)):
+        for name, pairs in ((number, own), (f"{number}_gap", _gaps(inside, outside, number))):
             if pairs:
-                replicates = np.mean([drawn for _, drawn in pairs], axis=0)
-                value = float(np.mean([value for value, _ in pairs]))
+                replicates = np.mean([pair[1] for pair in pairs], axis=0)
+                value = float(np.mean([pair[0] for pair in pairs]))
                 row |= metrics.with_interval(name, value, replicates, settings.confidence)
+            if pairs and name == "auc":
+                row |= dict(zip(("auc_low", "auc_high"), intervals.mean_interval(pairs), strict=True))
     return row
 
 
@@ -145,8 +179,9 @@ def adgm(
             row["patients"] = len(np.unique(owners[mask].astype(str)))
             if all(enough(column, settings) for column in truth.T):
                 drawn = metrics.Draws(draws.owner[mask], draws.counts)
-                replicates = metrics.bootstrap_auc(truth, probability[mask], drawn).mean(axis=0)
-                low, high, _ = metrics.interval(replicates, settings.confidence)
-                row |= {"auc": metrics.auc(truth, probability[mask]).mean(), "low": low, "high": high}
+                pairs = zip(truth.T, probability[mask].T, strict=True)
+                each = [intervals.area(t, p, drawn, settings.confidence) for t, p in pairs]
+                low, high = intervals.mean_interval(each)
+                row |= {"auc": float(np.mean([one.value for one in each])), "low": low, "high": high}
             rows.append(row)
     return frame("adgm_floor", rows)

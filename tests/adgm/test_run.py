@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,6 +11,7 @@ from PIL import Image
 from cxr.adgm import samples
 from cxr.adgm.nets import ADGM, Gaussian
 from cxr.adgm.run import TRAININGS
+from cxr.adgm.train import Data
 from cxr.adgm.validate import validate
 from cxr.core.store import open_store
 from cxr.evaluation.predictions import read_adgm
@@ -24,18 +26,36 @@ def test_prediction_depends_on_the_prior_and_not_on_the_batch(data):
     images = Images([open_store(data / "stores" / "17")], [f"p{i:03d}" for i in range(11)])
     y = torch.zeros(11, dtype=torch.int64)
 
-    def judge(batch=2, prior=(0.5, 0.5)):
-        chosen = settings(batch=batch)
-        return validate(
-            fabric("32-true"), net, images, y, chosen, alpha=1.0, shares=(1.0, 1.0), temperature=1.0, prior=prior
-        )
+    def judge(batch=2, correction=(1.0, 1.0)):
+        given = {"alpha": 1.0, "shares": (1.0, 1.0), "temperature": 1.0, "correction": torch.tensor(correction)}
+        return validate(fabric("32-true"), net, images, y, settings(batch=batch), **given)
 
     rows = [judge(2), judge(6)]
     assert torch.allclose(rows[0][1], rows[1][1], atol=1e-6)
     assert rows[0][0] == pytest.approx(rows[1][0], rel=1e-4)
     assert torch.allclose(rows[0][1].sum(1), torch.ones(11))
-    moved = judge(prior=(0.8, 0.2))[1]  # the odds times 0.8 / 0.2
+    moved = judge(correction=(0.8, 0.2))[1]  # the odds times 0.8 / 0.2
     assert torch.allclose(moved[:, 0] / moved[:, 1], 4 * rows[0][1][:, 0] / rows[0][1][:, 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["corrected", "supervised"])
+def test_predictions_are_moved_from_the_shares_of_the_labels_that_were_drawn(data, variant):
+    """20 labels of a class are asked for and two classes have fewer, so the labels are not drawn in equal shares."""
+    chosen = settings(variant=variant, classes=3, labels=20)
+    draw, store = draw_of(data, chosen), open_store(data / "stores" / "17")
+    train, valid = (Images([store], part["image_id"]) for part in (draw.train, draw.valid))
+    drawn = np.array(list(draw.drawn.values())) / sum(draw.drawn.values())
+    assert drawn.max() > 1.5 * drawn.min()
+    y = draw.y_labelled, draw.valid["label"].to_numpy()
+    for prior in (draw.shares("training"), draw.shares("uniform"), drawn.tolist()):
+        training = TRAININGS[variant](chosen, fabric("32-true"), Data(train, y[0], valid, y[1], prior))
+        assert training.correction.numpy() == pytest.approx(np.array(prior) / drawn, rel=1e-6)
+        training.end_epoch(0, {}, lambda: None)
+        moved = training.last
+        training.correction = torch.ones(3)
+        training.end_epoch(0, {}, lambda: None)
+        expected = training.last.numpy() * np.array(prior) / drawn
+        assert moved.numpy() == pytest.approx(expected / expected.sum(1, keepdims=True), rel=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["corrected", "paper", "no_z"])

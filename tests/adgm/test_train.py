@@ -101,9 +101,16 @@ def test_loss_that_is_not_finite_stops_with_place_and_cure(data, tmp_path):
 
 def test_control_losses_by_hand():
     log_q = torch.log(torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]))
-    term = controls.pseudo_label(log_q, 0.8)  # the first and the last are sure enough, the mean is over three
+    equal = torch.ones(2)
+    term = controls.pseudo_label(log_q, 0.8, equal)  # the first and the last are sure enough, the mean is over three
     assert term.item() == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 3)
-    assert controls.pseudo_label(log_q, 0.95).item() == 0
+    assert controls.pseudo_label(log_q, 0.95, equal).item() == 0
+    # Where the first class is three times as common as in the labels: 27/28, 9/11 and 3/7, so the first two are sure.
+    moved = controls.pseudo_label(log_q, 0.8, torch.tensor([1.5, 0.5]))
+    assert moved.item() == pytest.approx(-(math.log(0.9) + math.log(0.6)) / 3)
+    # Where it is a ninth: 1/2, 1/7, 1/37; the second and the third are sure to be of the second class.
+    rare = controls.pseudo_label(log_q, 0.8, torch.tensor([0.2, 1.8]))
+    assert rare.item() == pytest.approx(-(math.log(0.4) + math.log(0.8)) / 3)
     teacher = torch.log(torch.tensor([[0.7, 0.3], [0.6, 0.4], [0.5, 0.5]]))
     assert controls.consistency(log_q, teacher).item() == pytest.approx((2 * 0.04 + 2 * 0.09) / 6)
 

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from cxr.adgm.variants import Run, leading, runs
-from cxr.evaluation import adgm, metrics
+from cxr.evaluation import adgm, metrics, names
 from cxr.evaluation.classifiers import Settings
 
 SETTINGS = Settings(replicates=200)
@@ -31,7 +32,7 @@ def test_scores_are_scikit_learns_in_every_replicate():
     assert found["macro_f1"] == pytest.approx(f1_score(label, said, average="macro"))
     assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, said))
     draws = metrics.draw_patients(np.arange(90) // 2, 7, 0)
-    drawn = adgm.replicates(label, probability, draws)
+    drawn = adgm.judge(label, probability, draws, 0.95).replicates
     for b in range(7):
         rows = np.repeat(np.arange(90), draws.counts[draws.owner, b])
         expected = adgm.scores(label[rows], probability[rows])
@@ -68,8 +69,12 @@ def test_draws_are_averaged_and_their_spread_kept_apart_from_that_of_patients():
 def test_a_run_compared_with_itself_never_differs():
     table = predicted(np.array([0, 1] * 5), [True] * 8 + [False] * 2)
     given = {Run(v, 2, 5, d): table for v in ("corrected", "no_z") for d in (0, 1)}
-    found = adgm.tables(given, SETTINGS)["adgm_compare"]
-    assert (found[["difference", "low", "high", "total_low"]] == 0).all(axis=None) and (found["p"] == 1).all()
+    found = adgm.tables(given, SETTINGS)["adgm_compare"].query("control == 'no_z'")
+    assert (
+        len(found) == 4
+        and (found[["difference", "low", "high", "total_low"]] == 0).all(axis=None)
+        and (found["p"] == 1).all()
+    )
 
 
 def test_runs_are_named_ordered_and_checked():
@@ -78,3 +83,42 @@ def test_runs_are_named_ordered_and_checked():
     assert leading(["supervised", "no_z"]) == "no_z"
     with pytest.raises(ValueError, match="unknown variant 'adgm' in adgm_runs.variants: choose from corrected, paper"):
         runs(["adgm"], [2], [20], [0])
+
+
+def test_the_commonest_class_is_counted_on_the_same_images_and_patients():
+    """76 % right where 68 % are of one class: the paired difference varies more than the accuracy."""
+    label = np.r_[np.zeros(136, int), np.ones(64, int)]
+    rng = np.random.default_rng(1)
+    table = predicted(label, list(rng.permutation(200) < 152))
+    found = adgm.tables({Run("corrected", 2, 5, 0): table}, SETTINGS)
+    row, over = found["adgm"].iloc[0], found["adgm_compare"].set_index(["control", "score"])
+    assert list(over.index) == [("majority", name) for name in names.SCORES]
+    first = over.loc[("majority", "accuracy")]
+    assert first["difference"] == pytest.approx(0.76 - 0.68) and row["majority_share"] == pytest.approx(0.68)
+    draws = metrics.draw_patients(table["patient_id"], 200, 0)
+    right = table["prob_last.1"].round() == table["label"]
+    gains = [
+        (right[rows].mean() - (label[rows] == 0).mean())
+        for rows in (np.repeat(np.arange(200), draws.counts[draws.owner, b]) for b in range(200))
+    ]
+    assert (first["low"], first["high"]) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])))
+    assert first["high"] - first["low"] > 1.3 * (row["accuracy_high"] - row["accuracy_low"])  # the share varies, too
+    assert over.loc[("majority", "balanced_accuracy"), "difference"] == pytest.approx(row["balanced_accuracy"] - 0.5)
+    assert over.loc[("majority", "macro_auc"), "difference"] == pytest.approx(row["macro_auc"] - 0.5)
+    only_first, only_second = int((~right & (label == 0)).sum()), int((right & (label == 1)).sum())
+    exact = binomtest(only_second, only_first + only_second).pvalue
+    assert row["mcnemar_p"] == pytest.approx(exact)
+    assert adgm.summary(found)["adgm"]["2-5"]["over_majority"]["difference"] == 0.08
+
+
+def test_mcnemar_by_hand_and_with_patients():
+    # Six images only one is right about, five of them the second: 2 (1 + 6) / 64.
+    first, second = np.array([1, 0, 0, 0, 0, 0, 1, 1]) > 0, np.array([0, 1, 1, 1, 1, 1, 1, 1]) > 0
+    assert metrics.mcnemar(first, second) == pytest.approx(14 / 64)
+    assert metrics.mcnemar(second, first) == pytest.approx(14 / 64)
+    assert metrics.mcnemar(first, first) == 1
+    # Patients (-1 + 1 + 1), (1 + 1), (1), 0: differences 1, 2, 1. All signs: sums of 4 twice in eight.
+    assert metrics.mcnemar(first, second, np.array([0, 0, 0, 1, 1, 2, 3, 3])) == pytest.approx(2 / 8)
+    # Two images of every patient with the same answers are one answer.
+    twice = metrics.mcnemar(np.repeat(first, 2), np.repeat(second, 2), np.repeat(np.arange(8), 2))
+    assert twice == pytest.approx(14 / 64)

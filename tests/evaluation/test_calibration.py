@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.calibration import _SigmoidCalibration
 from sklearn.metrics import brier_score_loss
 
-from cxr.evaluation import calibration, metrics
+from cxr.evaluation import calibration, intervals, metrics
 
 
 def scored(n=300, seed=0, slope=2.5, intercept=-1.0):
@@ -80,20 +81,83 @@ def test_bins_hold_as_many_each():
     assert (np.bincount(of) == 100).all()
 
 
-def test_the_bootstrap_is_that_of_repeated_patients():
+def test_a_brier_scores_bootstrap_is_that_of_repeated_patients():
     logits, truth = scored(60, slope=1.0, intercept=0.0)
     probability, patients = calibration.sigmoid(logits), np.arange(60) // 3
     draws = metrics.draw_patients(patients, 20, seed=1)
-    brier, ece = calibration.bootstrap(truth, probability, 5, draws)
-    of, slow = calibration.bins(probability, 5), []
+    brier = calibration.brier(truth, probability, draws)
     for b in range(20):
         rows = np.repeat(np.arange(60), draws.counts[draws.owner, b])
         assert brier[b] == pytest.approx(brier_score_loss(truth[rows], probability[rows]))
-        gaps = [abs((truth - probability)[rows][of[rows] == k].sum()) for k in range(5)]
-        slow.append(sum(gaps) / len(rows))
-    whole = calibration.ece(truth, probability, 5)
-    assert np.mean(slow) > whole  # why they are moved
-    assert ece == pytest.approx(np.array(slow) - np.mean(slow) + whole)
+
+
+def test_the_error_of_perfect_probabilities_by_hand():
+    # One image in one bin: |y - p| is .9 with probability .1 and .1 with .9, so .18 on average.
+    one = calibration.perfect(np.array([0.1]), 1, seed=0)
+    assert len(one) == 200 and set(one.round(6)) == {0.1, 0.9} and one.mean() == pytest.approx(0.18, abs=0.05)
+    assert np.array_equal(one, calibration.perfect(np.array([0.1]), 1, seed=0))
+    assert not np.array_equal(one, calibration.perfect(np.array([0.1]), 1, seed=1))
+    assert (calibration.perfect(np.array([0.0, 1.0, 1.0]), 2, seed=0) == 0).all()
+
+
+def test_a_perfect_models_error_lies_among_the_draws_and_a_wrong_ones_does_not():
+    """361 images, 9 % positive, 10 bins: true probabilities have an ECE of about .04, nowhere near 0."""
+    rng, inside, wrong = np.random.default_rng(0), 0, 0
+    for trial in range(150):
+        probability = calibration.sigmoid(rng.normal(-2.6, 1, 361))
+        low, high, _ = metrics.interval(calibration.perfect(probability, 10, trial), 0.95)
+        truth = (rng.random(361) < probability).astype(float)
+        inside += low <= calibration.ece(truth, probability, 10) <= high
+        wrong += calibration.ece(truth, np.minimum(2 * probability, 0.99), 10) > high
+        assert low > 0.01
+    assert 0.9 < inside / 150 <= 0.99 and wrong / 150 > 0.9
+
+
+def test_recalibration_is_scikit_learns_and_statsmodels():
+    logits, truth = scored(400, slope=0.7, intercept=0.4)
+    draws = metrics.draw_patients(np.arange(400), 4000, seed=0)
+    found = calibration.recalibration(truth, calibration.sigmoid(logits), draws)
+    line = sm.GLM(truth, sm.add_constant(logits), family=sm.families.Binomial()).fit(cov_type="HC0")
+    assert found["slope"][0] == pytest.approx(line.params[1], abs=1e-4)
+    assert found["slope"][1].std() == pytest.approx(line.bse[1], rel=0.05)  # the sandwich's standard error
+    large = sm.GLM(truth, np.ones(400), family=sm.families.Binomial(), offset=logits).fit(cov_type="HC0")
+    assert found["intercept"][0] == pytest.approx(large.params[0], abs=1e-5)
+    assert found["intercept"][1].std() == pytest.approx(large.bse[0], rel=0.05)
+    assert found["slope"][1].mean() == pytest.approx(found["slope"][0], abs=0.01)
+
+
+def test_copies_of_an_image_do_not_narrow_a_slope():
+    logits, truth = scored(200, slope=1.0, intercept=-1.0)
+    spread = []
+    for k in (1, 4):
+        draws = metrics.draw_patients(np.repeat(np.arange(200), k), 500, seed=0)
+        found = calibration.recalibration(np.repeat(truth, k), calibration.sigmoid(np.repeat(logits, k)), draws)
+        spread.append([found[name][1].std() for name in ("slope", "intercept")])
+    assert spread[0] == pytest.approx(spread[1], rel=1e-3)
+
+
+def test_a_slope_needs_classes_that_overlap():
+    draws = metrics.draw_patients(np.arange(4), 20, seed=0)
+    for probability in ([0.1, 0.2, 0.7, 0.9], [0.9, 0.7, 0.2, 0.1], [0.1, 0.4, 0.4, 0.9], [0.4] * 4):
+        found = calibration.recalibration(np.array([0.0, 0, 1, 1]), np.array(probability), draws)
+        assert np.isnan(found["slope"][0]) and np.isnan(found["slope"][1]).all() and np.isfinite(found["intercept"][0])
+
+
+def test_slopes_and_intercepts_are_covered_with_few_positives():
+    rng, inside, used = np.random.default_rng(3), np.zeros(2), 0
+    for seed in range(300):
+        logits = rng.normal(-3.6, 1.2, 361)
+        truth = (rng.random(361) < calibration.sigmoid(logits)).astype(float)
+        if truth.sum() < 10:
+            continue
+        draws = metrics.draw_patients(np.arange(361), 200, seed)
+        found = calibration.recalibration(truth, calibration.sigmoid(logits), draws)
+        used += 1
+        for at, (name, right) in enumerate((("slope", 1), ("intercept", 0))):
+            value, replicates = found[name]
+            low, high = intervals.student_interval([value], [replicates], [int(truth.sum())], 0.95)
+            inside[at] += low <= right <= high
+    assert used > 200 and (inside / used > 0.93).all() and (inside / used < 0.98).all()
 
 
 def test_reliability_points_average_to_the_whole():

@@ -6,14 +6,14 @@ import pytest
 
 from cxr.adgm.variants import Run
 from cxr.core.findings import FINDINGS
-from cxr.evaluation import adgm, metrics
+from cxr.evaluation import adgm, intervals, metrics
 from cxr.evaluation.classifiers import judge, summary
 from tests.evaluation.make import SETTINGS, once, one, predictions
 
 RARE = ["Pneumonia", "Lung Lesion"]
 
 
-def test_auc_rows_carry_their_n_and_the_interval_of_resampled_patients(models):
+def test_auc_rows_carry_their_n_and_the_interval_over_patients(models):
     auc = judge(once(models), "u_zeroes", SETTINGS)["auc"]
     assert len(auc) == 3 * 2 * (len(FINDINGS) + 1)
     row = one(auc, model="final", finding="Pneumonia", split="test")
@@ -23,10 +23,9 @@ def test_auc_rows_carry_their_n_and_the_interval_of_resampled_patients(models):
     assert (row["n"], row["positives"]) == (known.sum(), np.nansum(truth)) and row["n"] < len(test)
     assert row["positives"] + row["negatives"] == row["n"] and row["patients"] == 90
     draws = metrics.draw_patients(test["patient_id"].to_numpy(), 60, seed=0)
-    low, high, missing = metrics.interval(metrics.bootstrap_auc(truth, score, draws)[0], 0.95)
-    assert (row["auc"], row["low"], row["high"]) == (metrics.auc(truth, score)[0], low, high) and row[
-        "missing"
-    ] == missing
+    wanted = intervals.auc_interval(truth[known, 0], score[known, 0], draws.owner[known], 0.95)
+    assert (row["auc"], row["low"], row["high"]) == wanted and row["auc"] == metrics.auc(truth, score)[0]
+    assert row["missing"] == np.isnan(metrics.bootstrap_auc(truth, score, draws)).sum()
     assert one(auc, model="final", finding="Edema", split="valid")["n"] == 60
 
 
@@ -64,6 +63,24 @@ def test_compare_pairs_the_two_models_on_the_same_patients(models):
                      for t in (before, after))  # fmt: skip
     assert (row["low"], row["high"]) == metrics.interval(second - first, 0.95)[:2]
     assert one(compare, finding="macro")["difference"] > 0 and one(compare, finding="Fracture")["positives"] == 3
+
+
+def test_the_test_against_the_metadata_baseline_counts_patients(models):
+    row = one(judge(once(models), "u_zeroes", SETTINGS, "u_ones")["floor"], finding="Edema", model="final")
+    before, after = (models[name].query("split == 'test'") for name in ("u_ones", "final"))
+    owner = np.unique(before["patient_id"], return_inverse=True)[1]  # two images each
+    columns = [t[c].to_numpy() for t, c in ((before, "truth.edema"), (before, "score.edema"), (after, "score.edema"))]
+    assert (row["difference"], row["z"], row["p"]) == metrics.delong_test(*columns, owner)
+    assert row["p"] != metrics.delong_test(*columns).p
+
+
+def test_a_mean_over_trainings_has_the_interval_of_both(models):
+    both = judge({"u_zeroes": [models["u_zeroes"]] * 2, "final": [models["final"]] * 2}, "u_zeroes", SETTINGS)["auc"]
+    first = judge(once(models), "u_zeroes", SETTINGS)["auc"]
+    for finding in ("Edema", "macro"):  # a training twice is no more patients
+        pair = [one(t, model="final", finding=finding, split="test") for t in (both, first)]
+        for column in ("auc", "low", "high"):
+            assert pair[0][column] == pytest.approx(pair[1][column])
 
 
 def test_one_training_of_each_has_no_p(models):

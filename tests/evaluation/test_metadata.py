@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr.core.findings import CLASSES, SLUGS, columns_of
-from cxr.evaluation import classifiers, metadata, subgroups
+from cxr.evaluation import classifiers, metadata, metrics, subgroups
 from tests.evaluation.make import once
 
 SETTINGS = classifiers.Settings(replicates=100, min_positives=10)
@@ -41,7 +41,8 @@ def test_a_finding_set_by_the_view_alone_is_caught():
     above = found["floor"].query("model == 'final'").set_index("finding")
     assert above.loc["macro", "low"] < 0.01 and abs(above.loc["macro", "difference"]) < 0.05
     who = metadata.people("records.parquet", rows, predicted["image_id"])
-    groups = subgroups.table({"final": predicted}, {}, who, SETTINGS).set_index(["finding", "attribute", "group"])
+    groups = subgroups.table({"final": predicted}, {}, who, SETTINGS)["subgroups"]
+    groups = groups.set_index(["finding", "attribute", "group"])
     for view in ("AP", "PA"):
         row = groups.loc[("Edema", "view", view)]
         assert row["auc_low"] < 0.5 < row["auc_high"] and row["auc"] < 0.7
@@ -91,13 +92,17 @@ def test_unknown_age_sex_and_view_have_their_own_place():
     rows = rows.assign(view=["AP", None, "PA", "RL", None], projection=["frontal"] * 3 + ["lateral"] * 2)
     assert metadata.views(rows).tolist() == ["AP", "unknown", "PA", "lateral", "lateral"]
     fitted = metadata.fit(rows, np.array([[1.0], [0], [0], [1], [0]]), np.ones((5, 1)))
-    assert fitted.features.transform(metadata._table(rows)).tolist() == [
-        [1, 0, 1, 0, 0, -1, 0],  # women, men, AP, PA, lateral, age, unknown age
-        [0, 0, 0, 0, 0, 0, 1],
-        [0, 1, 0, 1, 0, 0, 1],
-        [1, 0, 0, 0, 1, 0, 1],
-        [0, 1, 0, 0, 1, 1, 0],
-    ]
+    names = [name.split("__")[1] for name in fitted.features.get_feature_names_out()]
+    x = pd.DataFrame(fitted.features.transform(metadata._table(rows)), columns=names)
+    assert x["age"].tolist() == [-1, 0, 0, 0, 1]
+    singles = [*(f"sex_{s}" for s in ("F", "M", "unknown")), *(f"view_{v}" for v in ("AP", "PA", "lateral", "unknown"))]
+    assert names[1:8] == singles and x[singles[:3]].to_numpy().argmax(1).tolist() == [0, 2, 1, 0, 1]
+    assert x[singles[3:]].to_numpy().argmax(1).tolist() == [0, 3, 1, 2, 2]
+    assert x["decade_unknown"].tolist() == [0, 1, 1, 1, 0] and x["decade_5"].tolist() == [1, 0, 0, 0, 0]
+    cells = [name for name in names if name.startswith("sex+view+decade_")]
+    assert len(cells) == 5 and (x[cells].sum(axis=1) == 1).all() and "sex+view+decade_M+lateral+6" in cells
+    stranger = rows.iloc[:1].assign(sex="M", age=20.0)  # a combination that no training image has
+    assert fitted.features.transform(metadata._table(stranger))[0, 8:].sum() == 0
     # Nothing known of anybody: every score is the share.
     nobody = rows.assign(age=np.nan, sex=None, view=None, projection="frontal")
     fitted = metadata.fit(nobody, np.array([[1.0], [0], [0], [1], [0]]), np.ones((5, 1)))
@@ -129,6 +134,7 @@ def test_a_target_between_0_and_1_is_a_positive_and_a_negative_of_that_part():
     rng = np.random.default_rng(0)
     n = 60
     rows = pd.DataFrame({"sex": rng.choice(["F", "M"], n), "age": rng.integers(20, 90, n).astype(float)})
+    rows["patient_id"] = np.arange(n).astype(str)
     rows = rows.assign(projection="frontal", view=rng.choice(["AP", "PA"], n))
     target, weight = rng.choice([0, 1, 0.25, 0.7], (n, 1)), rng.choice([0.0, 1.0], (n, 1), p=[0.2, 0.8])
     soft = metadata.fit(rows, target, weight)
@@ -136,3 +142,55 @@ def test_a_target_between_0_and_1_is_a_positive_and_a_negative_of_that_part():
     hard = np.r_[np.ones((n, 1)), np.zeros((n, 1))]
     counted = metadata.fit(both, hard, np.r_[weight * target, weight * (1 - target)])
     assert np.allclose(metadata.predict(soft, rows), metadata.predict(counted, rows), atol=1e-3)
+
+
+def held_out(rows, truth, train):
+    """AUCs on the images after the first `train`: of the baseline fitted on those, and of the cells' shares."""
+    fitted = metadata.fit(rows[:train], truth[:train, None], np.ones((train, 1)))
+    ours = metadata.predict(fitted, rows[train:])[:, 0]
+    cell = rows["sex"] + metadata.views(rows) + (rows["age"] // 10).astype(str)
+    share = pd.Series(truth[:train]).groupby(cell[:train].to_numpy()).mean()
+    cells = cell[train:].map(share).fillna(truth[:train].mean()).to_numpy()
+    test = truth[train:]
+    return metrics.auc(np.stack([test, test], axis=1), np.stack([ours, cells], axis=1))
+
+
+def test_a_finding_that_only_an_interaction_predicts_is_predicted():
+    """Women on AP and men on PA: neither sex nor view nor age says anything alone."""
+    rows = people(3000).assign(view=lambda t: np.where(t["view"] == "LL", "AP", t["view"]), projection="frontal")
+    flip = np.random.default_rng(1).random(len(rows)) < 0.1
+    truth = (((rows["sex"] == "F") == (rows["view"] == "AP")).to_numpy() ^ flip).astype(float)
+    ours, cells = held_out(rows, truth, 1500)
+    assert ours > 0.88 and ours > cells - 0.01
+
+
+def test_it_is_as_strong_as_cells_and_stronger_where_cells_are_small():
+    rng, rows = np.random.default_rng(2), people(12_000)
+    cell = rows["sex"] + metadata.views(rows) + (rows["age"] // 10).astype(str)
+    odds = cell.map({name: rng.normal(-1.5, 0.8) for name in sorted(set(cell))}).to_numpy()
+    truth = (rng.random(len(rows)) < 1 / (1 + np.exp(-odds))).astype(float)
+    ours, cells = held_out(rows, truth, 6000)  # each cell has its own share
+    assert ours > cells - 0.005 and ours > 0.6
+    odds = -2.5 + 0.03 * (rows["age"] - 50) + 0.7 * (rows["view"] == "AP")
+    truth = (rng.random(len(rows)) < 1 / (1 + np.exp(-odds))).to_numpy().astype(float)
+    ours, cells = held_out(rows, truth, 1000)  # they add up, and a cell has 24 images
+    assert ours > cells + 0.02
+
+
+def test_it_is_the_same_whatever_the_order_and_knows_whose_images_repeat():
+    rows, rng = people(400), np.random.default_rng(3)
+    truth = (rng.random((400, 1)) < 0.3).astype(float)
+    fitted = metadata.predict(metadata.fit(rows, truth, np.ones((400, 1))), rows)
+    assert np.array_equal(fitted, metadata.predict(metadata.fit(rows, truth, np.ones((400, 1))), rows))
+    order = rng.permutation(400)
+    other = metadata.fit(rows.iloc[order], truth[order], np.ones((400, 1)))
+    assert metadata.predict(other, rows) == pytest.approx(fitted, abs=1e-6)
+
+
+def test_strength_is_chosen_between_patients_not_between_their_images():
+    """Ten images a patient with the patient's own label: between images the cells would look strong."""
+    rows = people(60).loc[np.repeat(np.arange(60), 10)].reset_index(drop=True)
+    truth = np.repeat(np.random.default_rng(6).random(60) < 0.5, 10).astype(float)[:, None]
+    of_patients = metadata.fit(rows, truth, np.ones_like(truth)).models[0].coef_[0]
+    of_images = metadata.fit(rows.assign(patient_id=np.arange(600)), truth, np.ones_like(truth)).models[0].coef_[0]
+    assert np.abs(of_patients[8:]).max() < 0.5 * np.abs(of_images[8:]).max()

@@ -18,7 +18,7 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
     assert {p.name for p in (tmp_path / "evaluate").iterdir()} == {
         "auc.csv", "compare.csv", "roc.csv", "adgm.csv", "confusion.csv", "floor.csv", "calibration.csv",
         "operating.csv", "reliability.csv", "subgroups.csv", "adgm_floor.csv", "adgm_arms.csv", "adgm_compare.csv",
-        "best_of.csv", "policies.csv",
+        "best_of.csv", "policies.csv", "worst_gaps.csv",
     }  # fmt: skip
     shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     parts = "test baseline final gain adgm floor above_floor calibration operating policies"

@@ -55,7 +55,16 @@ def test_calibrated_probabilities_are_better_and_at_the_training_share(predicted
     found = operating.tables({"final": predicted}, {"final": judged}, {"final": TRAINED}, TRUE, SETTINGS)["calibration"]
     row = found.set_index("finding").loc["macro"]
     assert row["ece_calibrated"] < row["ece_raw"] and row["brier_calibrated"] < row["brier_raw"]
-    assert row["findings"] == 13 and row["ece_calibrated_low"] < row["ece_calibrated_high"]
+    assert row["findings"] == 13 and row["perfect_calibrated_low"] < row["ece_calibrated"]
+    # The scores are of slope 2 in truth: too extreme as given, at 1 and 0 once scaled.
+    assert row["slope_raw_high"] < 1
+    if scaling == "platt":
+        assert row["slope_calibrated_low"] < 1 < row["slope_calibrated_high"]
+    parts = found.set_index("finding").drop(index=["macro", "Fracture"])
+    for name in ("ece_raw", "perfect_raw", "slope_raw", "intercept_calibrated"):
+        assert row[name] == pytest.approx(parts[name].mean())
+    width = parts["slope_raw_high"] - parts["slope_raw_low"]
+    assert row["slope_raw_high"] - row["slope_raw_low"] < width.min()
     edema = SLUGS.index("edema")
     prior = calibration.sigmoid(calibration.shift(calibration.logit(judged.probability["raw"][:, edema]), 0.4, 0.2))
     assert np.array_equal(judged.probability["prior"][:, edema], prior)
@@ -122,7 +131,7 @@ def test_groups_and_their_unknowns(who):
 
 def test_a_subgroups_numbers_are_those_of_its_images(predicted, who):
     judged = {"final": operating.fit(predicted, TRAINED, TRUE, SETTINGS)}
-    table = subgroups.table({"final": predicted}, judged, who, SETTINGS)
+    table = subgroups.table({"final": predicted}, judged, who, SETTINGS)["subgroups"]
     row = table.set_index(["finding", "attribute", "group"]).loc[("Edema", "sex", "women")]
     test = (predicted["split"] == "test").to_numpy()
     women, truth = (who["sex"] == "F")[test].to_numpy(), predicted["truth.edema"][test].to_numpy(float)
@@ -150,11 +159,13 @@ def test_a_subgroups_numbers_are_those_of_its_images(predicted, who):
 
 def test_a_group_with_too_few_has_counts_and_no_number(predicted, who):
     judged = {"final": operating.fit(predicted, TRAINED, TRUE, SETTINGS)}
-    table = subgroups.table({"final": predicted, "floor": predicted}, judged, who, SETTINGS)
+    table = subgroups.table({"final": predicted, "floor": predicted}, judged, who, SETTINGS)["subgroups"]
     rows = table.set_index(["model", "finding", "attribute", "group"])
     few = rows.loc[("final", "Edema", "view", "unknown")]
     assert few["n"] <= 2 and few[list(names.GROUP_NUMBERS)].isna().all()
-    strict = subgroups.table({"final": predicted}, judged, who, SETTINGS._replace(min_positives=1000))
+    found = subgroups.table({"final": predicted}, judged, who, SETTINGS._replace(min_positives=1000))
+    strict = found["subgroups"]
+    assert (found["worst_gaps"]["groups"] == 0).all() and found["worst_gaps"]["gap"].isna().all()
     assert strict[[f"{n}{gap}" for n in names.GROUP_NUMBERS for gap in ("", "_gap")]].isna().all(axis=None)
     assert (strict.query("finding == 'macro'")["findings"] == 0).all() and (strict["n"] > 0).any()
     numbers = rows[list(names.GROUP_NUMBERS)].astype(float)
@@ -185,3 +196,41 @@ def test_adgm_beside_metadata_within_views():
 
 def test_values_are_in_the_order_of_the_findings(predicted):
     assert np.array_equal(columns_of(predicted, "score")[:, SLUGS.index("edema")], predicted["score.edema"])
+
+
+def gaps_of(rng, groups, spread=0.02, shift=0.0):
+    """So many groups' gaps, the first moved by `shift`, with replicates that vary as the gaps do; one finding each."""
+    error = rng.normal(0, spread, groups) + np.r_[shift, np.zeros(groups - 1)]
+    return [("sex", str(g), [(e, e + rng.normal(0, spread, 2000))]) for g, e in enumerate(error)]
+
+
+def test_the_lowest_gap_has_its_expectation_under_no_gap():
+    """The lowest of nine independent normals is 1.485 standard deviations below 0 on average (Teichroew 1956)."""
+    row = subgroups._worst(gaps_of(np.random.default_rng(0), 9), SETTINGS)
+    assert row["groups"] == 9 and row["expected"] == pytest.approx(-1.485 * 0.02, rel=0.05)
+    assert row["expected_low"] < row["expected"] < 0 and row["gap_low"] < row["gap"] < row["gap_high"]
+    one = subgroups._worst(gaps_of(np.random.default_rng(0), 1), SETTINGS)
+    assert one["expected"] == pytest.approx(0, abs=1e-9)
+    assert subgroups._worst([("sex", "women", [])], SETTINGS) == {"groups": 0}
+
+
+def test_a_lowest_gap_under_no_gap_is_seldom_called_low_and_a_true_one_often():
+    rng = np.random.default_rng(1)
+    null = [subgroups._worst(gaps_of(rng, 9), SETTINGS)["p"] for _ in range(400)]
+    assert 0.02 < np.mean(np.array(null) < 0.05) < 0.085
+    true = [subgroups._worst(gaps_of(rng, 9, shift=-0.1), SETTINGS)["p"] for _ in range(50)]
+    assert np.mean(np.array(true) < 0.05) > 0.9
+
+
+def test_worst_gaps_are_the_lowest_of_the_table(predicted, who):
+    judged = {"final": operating.fit(predicted, TRAINED, TRUE, SETTINGS)}
+    found = subgroups.table({"final": predicted}, judged, who, SETTINGS)
+    for finding in ("Edema", "macro"):
+        groups = found["subgroups"].query("finding == @finding").dropna(subset="auc_gap")
+        row, lowest = found["worst_gaps"].set_index("finding").loc[finding], groups.loc[groups["auc_gap"].idxmin()]
+        assert row["groups"] == len(groups) > 5 and (row["attribute"], row["group"]) == tuple(
+            lowest[["attribute", "group"]]
+        )
+        for end in ("", "_low", "_high"):
+            assert row[f"gap{end}"] == pytest.approx(lowest[f"auc_gap{end}"])
+        assert row["expected"] < 0 and 0 < row["p"] <= 1

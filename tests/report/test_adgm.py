@@ -3,8 +3,14 @@
 import pandas as pd
 import pytest
 
+from cxr.adgm.variants import Run
+from cxr.evaluation.names import MAJORITY, SCORES
 from cxr.report import page
+from cxr.report.sections.adgm import _answer
+from cxr.report.sections.common import Verdict
 from tests.report.fabricated import Page
+
+NAN = float("nan")
 
 
 def test_the_table_starts_with_the_metadata_baseline(made):
@@ -35,11 +41,37 @@ def test_whether_unlabelled_data_helps(whole, changed, sentence):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "sentence"), [("gain", "lies above that"), ("loss", "lies below that"), ("none", "contains that")]
+    ("changed", "sentence"),
+    [
+        ({"verdict": "gain", "exact": False, "p": 0.01}, ", p 0.010: better than that ."),
+        ({"verdict": "loss", "exact": True, "p": 0.0004}, ", exact McNemar p <0.001: worse than that ."),
+        ({"verdict": "none", "exact": True, "p": 0.17}, ", exact McNemar p 0.170: the test found no difference from"),
+        ({"verdict": "untested", "p": NAN}, ": it could not be tested ."),
+    ],
 )
-def test_beside_the_commonest_class(whole, verdict, sentence):
-    text = answers(whole, answers={"verdict": verdict})
-    assert f"the interval {sentence} ." in text and "Such an interval is too favourable." in text
+def test_beside_the_commonest_class(whole, changed, sentence):
+    text = answers(whole, answers=changed)
+    assert sentence in text and "Balanced accuracy" in text and "(by chance 50.0 %)" in text
+
+
+def test_the_verdict_needs_the_paired_interval_and_the_exact_test(made):
+    """An accuracy whose own interval lies above the commonest class's share is no gain when the paired one holds 0."""
+    run, one = made[0], Run("corrected", 2, 50, 0)
+    scores = {f"{s}{end}": 0.744 for s in SCORES for end in ("", "_low", "_high")}
+    arms = {one[:3]: scores | {"accuracy_low": 0.692, "accuracy_high": 0.796}}
+
+    def verdict(low, high, p, draws=1, total=(NAN, NAN)):
+        last = {"n": 250, "majority_share": 0.688, "mcnemar_p": p if draws == 1 else NAN}
+        over = {"difference": 0.056, "low": low, "high": high, "draws": draws, "p": p if draws > 1 else NAN}
+        over |= dict(zip(("total_low", "total_high"), total, strict=True))
+        return _answer(run, arms, {(*one, "last"): last}, {("corrected", MAJORITY, 2, 50, "accuracy"): over}, one)
+
+    assert verdict(-0.017, 0.129, 0.17)["verdict"] == Verdict.NONE
+    assert verdict(0.002, 0.110, 0.06)["verdict"] == Verdict.NONE  # the interval alone does not do
+    assert verdict(0.02, 0.129, 0.01)["verdict"] == Verdict.GAIN
+    assert verdict(-0.129, -0.02, 0.01)["verdict"] == Verdict.LOSS
+    several = verdict(0.02, 0.129, 0.2, 3, (-0.01, 0.14))
+    assert several["verdict"] == Verdict.NONE and several["over"][1:3] == (-0.01, 0.14) and not several["exact"]
 
 
 def test_without_a_supervised_arm_the_question_is_open(made):

@@ -9,6 +9,7 @@ from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, GENERATIVE, VARIANTS, Run, leading, runs
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import CLASS_NAMES
+from cxr.evaluation.names import MAJORITY
 from cxr.report.figures import adgm as figures
 from cxr.report.inputs import Artefacts, Rows, image
 from cxr.report.page import Estimate, Matrix, plot, xray
@@ -27,7 +28,7 @@ def adgm(run: Artefacts) -> dict:
     by = run.rows("adgm", *Run._fields, "which")
     cells = run.rows("confusion", *Run._fields, "which", "true", "predicted")
     arms = run.rows("adgm_arms", "variant", "classes", "labels")
-    compare = run.rows("adgm_compare", "control", "classes", "labels", "score")
+    compare = run.rows("adgm_compare", "variant", "control", "classes", "labels", "score")
     models = {r: read_json(run.adgm_run(r)[1] / "model.json", f"adgm@{r.name}", Model) for r in every}
     histories = {r: _history(run, r) for r in every if r.variant in GENERATIVE}
     samples = {r: read_json(run.adgm_run(r)[0] / "samples.json", f"adgm@{r.name}", Samples) for r in histories}
@@ -39,7 +40,9 @@ def adgm(run: Artefacts) -> dict:
     accuracy = figures.accuracy(_points(every, arms, by), printed)
     return {
         # The fewest and the most labels answer the question; the table has the rest.
-        "answers": [_answer(arms, by, r) for r in first if r.labels in (min(run.labels), max(run.labels))],
+        "answers": [
+            _answer(run, arms, by, compare, r) for r in first if r.labels in (min(run.labels), max(run.labels))
+        ],
         "help": _help(run, lead, compare),
         "lead": NAMES[lead],
         "arms": [(NAMES[v], VARIANTS[v]) for v in (lead, *others)] if others else [],
@@ -47,8 +50,8 @@ def adgm(run: Artefacts) -> dict:
         "printed": bool(printed),
         "prior": run.params.get("adgm", {}).get("prior"),
         "accuracy": plot(accuracy, 100 if len(set(run.classes)) > 1 else 60),
-        "table": over_draws(run, arms, by, every),
-        "compare": compared(compare, others) if others else None,
+        "table": over_draws(run, arms, by, compare, every),
+        "compare": compared(compare, lead, others) if others else None,
         "latent": latent(run, histories, samples),
         "runs": every_run(by, models),
         "tasks": [_task(run, classes, first, cells, histories) for classes in sorted(set(run.classes))],
@@ -76,7 +79,7 @@ def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
         return []
     answers = []
     for classes in sorted(set(run.classes)):
-        row = compare["supervised", classes, min(run.labels), "accuracy"]
+        row = compare[lead, "supervised", classes, min(run.labels), "accuracy"]
         ends = BOUNDS if row["draws"] == 1 else TOTALS
         verdict = Verdict.ONE_TRAINING if row["draws"] == 1 else from_interval(*(row[end] for end in ends))
         change = change_of(row, "the two never differ", ends)
@@ -85,13 +88,23 @@ def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
     return answers
 
 
-def _answer(arms: Rows, by: Rows, one: Run) -> dict:
-    """Accuracy beside the share of the commonest class; verdict: on which side of it the interval lies."""
+def _answer(run: Artefacts, arms: Rows, by: Rows, compare: Rows, one: Run) -> dict:
+    """Accuracy less that of naming the commonest class, on the same images and draws of patients.
+
+    p: McNemar's for one label draw, else of patients and draws together. verdict: GAIN or LOSS where the interval is
+    clear of 0 and p is below the level.
+    """
     row, last = arms[one[:3]], by[(*one, "last")]
-    majority = last["majority_share"]
-    verdict = from_interval(row["accuracy_low"] - majority, row["accuracy_high"] - majority)
+    over = compare[one.variant, MAJORITY, one.classes, one.labels, "accuracy"]
+    exact = over["draws"] == 1
+    ends, p = (BOUNDS, last["mcnemar_p"]) if exact else (TOTALS, over["p"])
+    verdict = from_interval(*(over[end] for end in ends))
+    if verdict in (Verdict.GAIN, Verdict.LOSS) and not p < run.alpha:
+        verdict = Verdict.NONE
     answer = {"name": NAMES[one.variant], "classes": one.classes, "labels": one.labels, "n": last["n"]}
-    return answer | {"accuracy": scored(row, "accuracy"), "majority": majority, "verdict": verdict}
+    answer |= {name: scored(row, name) for name in ("accuracy", "balanced_accuracy", "macro_auc")}
+    answer |= {"majority": last["majority_share"], "over": change_of(over, "the two never differ", ends)}
+    return answer | {"p": p, "exact": exact, "verdict": verdict}
 
 
 def _task(run: Artefacts, classes: int, first: list[Run], cells: Rows, histories: dict) -> dict:

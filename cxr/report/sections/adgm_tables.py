@@ -10,7 +10,7 @@ import pandas as pd
 from cxr import papers
 from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, VARIANTS, Run
-from cxr.evaluation.names import SCORES
+from cxr.evaluation.names import MAJORITY, SCORES
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table
 from cxr.report.sections.common import TOTALS, change_of, pick
@@ -36,7 +36,7 @@ def _task(classes: int, labels: int) -> str:
     return f"{classes} classes, {labels:,} labels"
 
 
-def over_draws(run: Artefacts, arms: Rows, by: Rows, every: Sequence[Run]) -> Table:
+def over_draws(run: Artefacts, arms: Rows, by: Rows, compare: Rows, every: Sequence[Run]) -> Table:
     """Means over the label draws after the last epoch: a row for each variant, number of classes and of labels.
 
     The metadata baseline is the first row of each number of classes.
@@ -54,21 +54,26 @@ def over_draws(run: Artefacts, arms: Rows, by: Rows, every: Sequence[Run]) -> Ta
             arm, last = arms[r[:3]], by[(*r, "last")]
             row = {"task": _task(classes, r.labels), "variant": NAMES[r.variant]}
             row |= pick(last, "n", "patients", "majority_share") | {"accuracy": scored(arm, "accuracy")}
-            row |= pick(arm, "accuracy_sd", "balanced_accuracy", "macro_f1") | {"macro_auc": scored(arm, "macro_auc")}
+            over = compare[r.variant, MAJORITY, r.classes, r.labels, "accuracy"]
+            row |= {"over": change_of(over, "never differs"), "over_total": change_of(over, "", TOTALS)}
+            row |= {"mcnemar_p": last["mcnemar_p"] if arm["draws"] == 1 else None}
+            row |= pick(arm, "accuracy_sd", "macro_f1") | {
+                n: scored(arm, n) for n in ("balanced_accuracy", "macro_auc")
+            }
             rows.append(row | {"draws": arm["draws"], "paper": None if r.variant in CONTROLS else curve.get(r.labels)})
     return Table("adgm", rows)
 
 
-def compared(compare: Rows, others: Sequence[str]) -> Table:
+def compared(compare: Rows, lead: str, others: Sequence[str]) -> Table:
     """The leading variant less each other one: a row for each, number of classes and of labels."""
     rows = []
-    for control, classes, labels, score in compare:
-        if score != "accuracy" or control not in others:
+    for variant, control, classes, labels, score in compare:
+        if score != "accuracy" or variant != lead or control not in others:
             continue
-        accuracy = compare[control, classes, labels, "accuracy"]
+        accuracy = compare[lead, control, classes, labels, "accuracy"]
         row = {"control": NAMES[control], "task": _task(classes, labels), "draws": accuracy["draws"]}
         for name in SCORES:
-            one = compare[control, classes, labels, name]
+            one = compare[lead, control, classes, labels, name]
             row |= {name: change_of(one, "never differ"), f"{name}_total": change_of(one, "", TOTALS)}
         rows.append(row | pick(accuracy, "sd", "p", "detectable"))
     return Table("adgm_compare", rows)

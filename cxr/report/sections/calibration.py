@@ -44,11 +44,14 @@ def calibration(run: Artefacts, models: dict[str, str]) -> dict:
             one = by[model, name]
             row = {"finding": row_name(one), "model": title}
             row |= pick(one, "positives", "n", "valid_positives", "trained_share", "true_share")
-            for error in (f"{kind}_{form}" for kind in ("ece", "brier") for form in FORMS):
-                row[error] = part(one, error, no_number(one, one[error]))
+            for form in FORMS:
+                row[f"ece_{form}"] = Estimate(one[f"ece_{form}"], why=no_number(one, one[f"ece_{form}"]))
+                why = row[f"ece_{form}"].why or "the classes do not overlap"
+                for error in (f"{kind}_{form}" for kind in ("perfect", "slope", "intercept", "brier")):
+                    row[error] = part(one, error, why)
             rows.append(row)
             if name == "macro":
-                answers.append({"name": title, "findings": one["findings"], **row})
+                answers.append({"name": title, "findings": one["findings"], "forms": _forms(one, row)})
     curves = run.table("reliability", "model", "finding").query("model == 'final'")
     names = [name for name in names if (curves["finding"] == name).any()]
     return {
@@ -57,6 +60,16 @@ def calibration(run: Artefacts, models: dict[str, str]) -> dict:
         "forms": FORMS,
         "calibration": Table("calibration", rows, [rows[-1]["finding"]]),
     }
+
+
+def _forms(one: dict, row: dict) -> list[dict]:
+    """What one mean says of each form. beyond: whether the error is above the range of perfect probabilities."""
+    return [
+        {"name": title, "beyond": one[f"ece_{form}"] > one[f"perfect_{form}_high"]}
+        | {key: row[f"{key}_{form}"] for key in ("ece", "perfect", "slope", "intercept")}
+        for form, title in FORMS.items()
+        if math.isfinite(one[f"ece_{form}"])
+    ]
 
 
 def operating(run: Artefacts, models: dict[str, str]) -> dict:

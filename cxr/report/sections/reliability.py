@@ -81,14 +81,26 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
             value, low, high, _ = row["auc_gap"]
             gaps.append({"name": row["group"], "n": row["n"], "difference": value, "low": low, "high": high})
     points = pd.DataFrame([gap | {"printed": np.nan, "note": f"n {gap['n']:,.0f}"} for gap in gaps])
-    worst = min(gaps, key=lambda gap: gap["difference"], default=None)
+    worst = run.rows("worst_gaps", "model", "finding")["final", "macro"]
     return {
         "groups": len(gaps),
         "away": sum(gap["low"] > 0 or gap["high"] < 0 for gap in gaps),
-        "worst": worst and {"name": worst["name"], "gap": change_of(worst)},
+        "worst": _worst(worst, run.alpha) if gaps else None,
         "gap_plot": plot(forest(points, "difference in mean AUC, group \u2212 others")) if gaps else None,
         "subgroups": Table("subgroups", means),
         "rare": Table("subgroups_rare", rare, empty=("finding", "group", "n")),
+    }
+
+
+def _worst(row: dict, alpha: float) -> dict:
+    """The lowest gap beside the lowest that is expected under no gap. lower: whether it is lower than chance gives."""
+    name, gap = f"{row['attribute']}: {row['group']}", Estimate(row["gap"], row["gap_low"], row["gap_high"])
+    return {
+        "name": name,
+        "gap": gap,
+        **pick(row, "expected", "expected_low", "p"),
+        "lower": row["p"] < alpha,
+        "once": round(1 / alpha),
     }
 
 
