@@ -33,5 +33,11 @@ class Metrics(Format):
     above_floor: dict[str, Numbers] = Field({}, description="baseline and final minus the metadata baseline")
     calibration: dict[str, Numbers] = Field({}, description="baseline and final: calibration errors, Brier scores")
     operating: dict[str, Numbers] = Field({}, description="baseline and final: sensitivity, specificity")
+    per_study: dict[str, Areas] = Field(
+        {}, description="baseline and final: macro_auc and five_auc (the competition's findings), scored per study"
+    )
+    precision: dict[str, Numbers] = Field(
+        {}, description="baseline and final: average precision, its floors, PPV and NPV; means over the findings"
+    )
     policies: dict[str, Numbers] = Field({}, description="policy: macro AUC against the final policy's")
     study: dict[str, Numbers | dict[str, Numbers]] = Field({}, description="arm of the study: AUCs over its seeds")
