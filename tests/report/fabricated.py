@@ -170,7 +170,10 @@ def _evaluate(root, rng, xpert, pneumonia, split, labels, patient_key) -> dict[R
     final = models["final"][0]
     write_table(root / "predictions/final/0.parquet", final.assign(split_sha256="0"))
     write_json(
-        root / "models/final/0/model.json", example(Classifier, net="DenseNet121", findings=list(SLUGS), size=64)
+        root / "models/final/0/model.json",
+        example(
+            Classifier, backbone="densenet121", weights="/home/somebody/x.safetensors", findings=list(SLUGS), size=64
+        ),
     )
     ids = final[["image_id"]]
     write_store(root / "store", np.random.default_rng(1).integers(0, 255, (len(ids), 16, 16), np.uint8), ids)
