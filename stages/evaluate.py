@@ -4,7 +4,7 @@ python -m stages.evaluate --predictions models/predictions --out reports/evaluat
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
@@ -12,6 +12,10 @@ from cxr.core.views import View
 
 from .cli import instances_of, main
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
 RARE = ("pneumonia", "lung_lesion", "consolidation")
 
 
@@ -24,6 +28,7 @@ def run(
     rsna_split: Annotated[Path, Option(help="folder of RSNA's split")],
     metrics: Annotated[Path, Option(help="JSON file for `dvc metrics`")],
     out: Annotated[Path, Option(help="folder of the tables")],
+    readers: Annotated[Path | None, Option(help="radiologists' calls, a parquet file that may be absent")] = None,
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
     selftrained: Annotated[list[str], Option(help="[] or u_selftrained, trained on u_ignore's predictions")] = (),
     final_policy: Annotated[str, Option(help="policy of final and of the baseline to compare it with")] = "u_zeroes",
@@ -43,6 +48,8 @@ def run(
     scaling: Annotated[Literal["platt", "temperature"], Option(help="fitted on validation")] = "platt",
     bins: Annotated[int, Option(min=2, max=100, help="bins of a calibration error")] = 10,
     age_bands: Annotated[list[int], Option(min=1, max=120, help="years at which an age band starts")] = (40, 60, 80),
+    study_scores: Annotated[Literal["max", "mean"], Option(help="a study's score from its images'")] = "max",
+    thresholds: Annotated[list[float], Option(min=0.001, max=0.999, help="of the net benefit")] = THRESHOLDS,
     power: Annotated[float, Option(min=0.5, max=0.999, help="power for the smallest detectable difference")] = 0.8,
     seed: Annotated[int, Option(min=0, help="seed of the draws of patients")] = 0,
 ) -> None:
@@ -57,36 +64,29 @@ def run(
     from cxr.evaluation import run as steps
     from cxr.evaluation.classifiers import Settings
     from cxr.evaluation.formats import Metrics
-    from cxr.evaluation.predictions import read_classifiers, read_runs
-    from cxr.evaluation.study import BASELINE, GAN, check
+    from cxr.evaluation.predictions import read_runs
+    from cxr.evaluation.readers import read as read_readers
+    from cxr.evaluation.study import check
 
     findings, policies = [finding(name) for name in findings], all_policies(policies, selftrained)
     if final_policy not in policies:
         raise ValueError(f"no baseline under final_policy {final_policy!r} to compare with: add it to policies")
     check(arms, seeds, endpoint, [slug(name) for name in findings])
-    files = {}
-    for s in seeds:
-        folder = predictions / "baseline" / str(s)
-        files |= {(p, s): (folder / f"{p}.parquet", instances_of(p, s)[1]) for p in policies}
-        files["final", s] = predictions / "final" / f"{s}.parquet", f"final@{s}"
-        files |= {(a, s): (predictions / "study" / str(s) / f"{a}.parquet", f"study@{a}-{s}") for a in arms}
-    read = read_classifiers(files)
-    models = {name: [read[name, s] for s in seeds] for name in (*policies, "final", *arms)}
-    trainings = {(a, s): read[a, s] for a in arms for s in seeds}
-    for arm, name in ((BASELINE, final_policy), (GAN, "final")):
-        trainings |= {(arm, s): read[name, s] for s in seeds}
+    models, trainings = _read_trainings(predictions, policies, final_policy, arms, seeds)
     adgms = read_runs(predictions / "adgm", runs(variants, classes, labels, draws))
     sources = {p: (label_tables / f"{p}.parquet", instances_of(p, seeds[0])[0]) for p in policies}
-    enriched = balanced / str(seeds[0]) / "table.parquet", f"balance@{seeds[0]}"
-    train = _training_rows(sources | {"final": enriched}, view)
-
+    sources["final"] = balanced / str(seeds[0]) / "table.parquet", f"balance@{seeds[0]}"
+    train = _training_rows(sources, view)
     settings = Settings(
-        replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power
-    )
+        replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power,
+        study_scores, tuple(thresholds),
+    )  # fmt: skip
     people = steps.Records(records, load(records, "chexpert"))
     mix, policy_result = steps.policies({p: models[p] for p in policies}, final_policy, settings)
     classifiers = {name: models[name] for name in (*policies, "final")}
-    results = [steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings), policy_result]
+    calls = readers and read_readers(readers)
+    judged = steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings, calls)
+    results = [judged, policy_result]
     if arms:
         results.append(steps.study(trainings, findings, settings, endpoint))
     if adgms:
@@ -98,7 +98,32 @@ def run(
         for name, table in ((name, table) for result in results for name, table in result.tables.items()):
             write_table(folder / f"{name}.csv", table)
         write_json(file, Metrics(**{key: value for result in results for key, value in result.metrics.items()}))
-    auc = results[0].tables["auc"]
+    _print_few(results[0].tables["auc"])
+
+
+def _read_trainings(
+    predictions: Path, policies: list[str], final_policy: str, arms: list[str], seeds: list[int]
+) -> tuple[dict, dict]:
+    """(classifier or arm -> its predictions by training, (arm, seed) -> predictions) of the same images."""
+    from cxr.evaluation.predictions import read_classifiers
+    from cxr.evaluation.study import BASELINE, GAN
+
+    files = {}
+    for s in seeds:
+        folder = predictions / "baseline" / str(s)
+        files |= {(p, s): (folder / f"{p}.parquet", instances_of(p, s)[1]) for p in policies}
+        files["final", s] = predictions / "final" / f"{s}.parquet", f"final@{s}"
+        files |= {(a, s): (predictions / "study" / str(s) / f"{a}.parquet", f"study@{a}-{s}") for a in arms}
+    read = read_classifiers(files)
+    models = {name: [read[name, s] for s in seeds] for name in (*policies, "final", *arms)}
+    trainings = {(a, s): read[a, s] for a in arms for s in seeds}
+    for arm, name in ((BASELINE, final_policy), (GAN, "final")):
+        trainings |= {(arm, s): read[name, s] for s in seeds}
+    return models, trainings
+
+
+def _print_few(auc: "pd.DataFrame") -> None:
+    """Name the findings without an AUC of final on test."""
     few = auc.query("model == 'final' and split == 'test' and auc.isna() and finding != 'macro'")
     if len(few):
         counts = ", ".join(f"{row.finding} ({row.positives}, {row.negatives})" for row in few.itertuples())

@@ -4,7 +4,7 @@ python -m stages.report --explore reports/explore ... --out reports/report.html 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -24,11 +24,14 @@ def run(
     balanced: Annotated[Path, Option(help="folder of balance's results, one a seed")],
     adgm: Annotated[Path, Option(help="folder of the ADGMs' curves and samples")],
     models: Annotated[Path, Option(help="folder of the models")],
+    predictions: Annotated[Path, Option(help="folder of the classifiers' predictions")],
+    store: Annotated[Path, Option(help="CheXpert's store of the classifiers' size")],
     evaluate: Annotated[Path, Option(help="folder of evaluate's tables")],
     params: Annotated[Path, Option(help="parameters of the run; the page lists them")],
     out: Annotated[Path, Option(help="the page")],
     tables: Annotated[Path, Option(help="folder of the page's tables as CSV")],
     previews: Annotated[Path, Option(help="folder of the page's main figures as PNG")],
+    documents: Annotated[Path, Option(help="folder of model cards and datasheets")],
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
     selftrained: Annotated[list[str], Option(help="u_selftrained, or none")] = (),
     findings: Annotated[list[str], Option(help="findings that have a generator")] = (
@@ -50,6 +53,9 @@ def run(
     labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (),
     draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (),
     final_policy: Annotated[str, Option(help="label policy of the final classifier")] = "u_zeroes",
+    error_images: Annotated[
+        Literal["phantom", "always", "never"], Option(help="whether the page shows X-rays that were misread")
+    ] = "phantom",
 ) -> None:
     """Write the report."""
     import yaml
@@ -67,13 +73,14 @@ def run(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
             gan=gan / first, fidelity=fidelity / first, balanced=balanced / first / "plan.json",
             adgm=adgm, models=models, evaluate=evaluate,
+            predictions=predictions, store=store, error_images=error_images,
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,
             trainers={policy: instances_of(policy, first)[1] for policy in (*policies, *selftrained)},
         )
     )  # fmt: skip
-    write(context, out, tables, previews)
+    write(context, out, tables, previews, documents)
     print(f"report: {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -11,6 +11,7 @@ and the mean leaves it out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,8 @@ class Settings(NamedTuple):
     replicates: of the bootstrap; confidence: of every interval, 0 to 1; min_positives: the fewest positives, and the
     fewest negatives, that an AUC needs; seed: of the draws of patients; sensitivity: on validation, at which thresholds
     are set; scaling: of logits, platt or temperature; bins: of a calibration error; age_bands: years at which a band
-    starts; power: of a test, for the smallest detectable difference.
+    starts; power: of a test, for the smallest detectable difference; study_scores: max or mean of a study's images;
+    thresholds: probabilities at which the net benefit is given, 0 to 1.
     """
 
     replicates: int = 1000
@@ -39,6 +41,8 @@ class Settings(NamedTuple):
     bins: int = 10
     age_bands: tuple[int, ...] = (40, 60, 80)
     power: float = 0.8
+    study_scores: str = "max"
+    thresholds: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)
 
 
 class Areas(NamedTuple):
@@ -112,7 +116,7 @@ def judge(models: Models, baseline: str, settings: Settings, floor: str | None =
         for model, trainings in models.items():
             areas[model, split] = [model_areas(table[selected], draws, settings) for table in trainings]
             head = {"model": model, "split": split, "patients": len(draws.counts)}
-            rows += [head | row for row in _auc_rows(trainings[0][selected], areas[model, split], settings)]
+            rows += [head | row for row in auc_rows(trainings[0][selected], areas[model, split], settings)]
             if split == "test":
                 curves += _curves(model, trainings[0][selected], areas[model, split][0].known)
 
@@ -150,7 +154,7 @@ def differences(test: pd.DataFrame, first: Sequence[Areas], second: Sequence[Are
 
     rows = []
     for k, finding in enumerate(FINDINGS):
-        rows.append(row(finding, lambda values, k=k: values[k]) | {"positives": int((truth[:, k] == 1).sum())})
+        rows.append(row(finding, itemgetter(k)) | {"positives": int((truth[:, k] == 1).sum())})
     metrics.add_holm(rows)
     return [*rows, row("macro", lambda values: mean_known(values, known))]
 
@@ -159,7 +163,8 @@ def renamed(row: dict, names: Mapping[str, str]) -> dict:
     return {names.get(key, key): value for key, value in row.items()}
 
 
-def _auc_rows(table: pd.DataFrame, trainings: Sequence[Areas], settings: Settings) -> list[dict]:
+def auc_rows(table: pd.DataFrame, trainings: Sequence[Areas], settings: Settings) -> list[dict]:
+    """A row for each finding and macro: mean AUC over the trainings, interval, counts."""
     truth, known = columns_of(table, "truth"), trainings[0].known
     area = np.array([one.area for one in trainings])
     replicates = np.mean([one.replicates for one in trainings], axis=0)
@@ -169,7 +174,7 @@ def _auc_rows(table: pd.DataFrame, trainings: Sequence[Areas], settings: Setting
         row = {"finding": finding, "auc": area[:, k].mean(), "low": low, "high": high, **metrics.counts(truth[:, k])}
         row |= {"trainings": len(trainings), "sd": repeated.spread(area[:, k])}
         rows.append(row | {"missing": int(np.isnan(replicates[k]).sum()) if known[k] else None})
-    low, high = intervals.mean_interval([one.finding(k) for one in trainings for k in np.flatnonzero(known)])
+    low, high = intervals.mean_interval([one.finding(int(k)) for one in trainings for k in np.flatnonzero(known)])
     missing = int(np.isnan(mean_known(replicates, known)).sum())
     means = mean_known(area.T, known)
     row = {"finding": "macro", "n": len(table), "auc": float(means.mean()), "low": low, "high": high}

@@ -36,5 +36,11 @@ class Metrics(Format):
         description="baseline and final: Brier score, ECE, ECE of perfect probabilities, slope, intercept",
     )
     operating: dict[str, Numbers] = Field({}, description="baseline and final: sensitivity, specificity")
+    per_study: dict[str, Areas] = Field(
+        {}, description="baseline and final: macro_auc and five_auc (the competition's findings), scored per study"
+    )
+    precision: dict[str, Numbers] = Field(
+        {}, description="baseline and final: average precision, its floors, PPV and NPV; means over the findings"
+    )
     policies: dict[str, Numbers] = Field({}, description="policy: macro AUC against the final policy's")
     study: dict[str, Numbers | dict[str, Numbers]] = Field({}, description="arm of the study: AUCs over its seeds")

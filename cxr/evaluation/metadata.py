@@ -91,8 +91,8 @@ def fit(rows: pd.DataFrame, target: np.ndarray, weight: np.ndarray) -> Baseline:
     combined[features.output_indices_["combined"]] = True
     models: list[LogisticRegression | float] = []
     for t, w in zip(np.where(weight > 0, target, 0).T, weight.T, strict=True):
-        parts = (w * t, w * (1 - t))
-        positives, negatives = (np.bincount(cell, part, len(x) * FOLDS).reshape(-1, FOLDS) for part in parts)
+        counts = [np.bincount(cell, part, len(x) * FOLDS).reshape(-1, FOLDS) for part in (w * t, w * (1 - t))]
+        positives, negatives = counts
         if positives.any() and negatives.any():
             models.append(_regress(x, positives, negatives, combined))
         else:

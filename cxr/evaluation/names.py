@@ -29,6 +29,9 @@ SCORES = {
 GROUP_NUMBERS = ("auc", "fnr", "offset")
 # The classifier that names the commonest class of the same images: a control of every variant of the ADGM.
 MAJORITY = "majority"
+# The findings of CheXpert's competition (Irvin et al. 2019), and what uncertain test labels may count as.
+FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+RULES = {"left_out": float("nan"), "zero": 0.0, "one": 1.0}
 # A paired difference over patients (low, high) and over patients and trainings (cxr/evaluation/repeated.py).
 DIFFERENCE = ("difference", "low", "high", "sd", "total_low", "total_high", "df", "p", "p_greater", "detectable")
 
@@ -74,10 +77,23 @@ TABLES = {
     "confusion": (*RUN, "true", "predicted", "n"),
     "adgm_arms": ("variant", "classes", "labels", "draws", *with_bounds(SCORES, ("", "_low", "_high", "_sd"))),
     "adgm_compare": ("variant", "control", "classes", "labels", "score", "draws", *DIFFERENCE),
+    "per_study": ("unit", "model", "finding", "n", "positives", "negatives", "auc", "low", "high", "patients",
+                  "missing", "findings"),
+    "study_roc": ("model", "finding", "fpr", "tpr"),
+    "uncertain": ("model", "rule", "finding", "n", "positives", "negatives", "uncertain", "auc", "low", "high",
+                  "patients", "missing", "findings"),
+    "precision": ("model", "finding", "n", "positives", "negatives", "patients", "prevalence", "chance",
+                  *with_bounds(("ap", "above")), "threshold", "called", *with_bounds(("ppv", "npv")), "findings",
+                  "called_findings"),
+    "benefit": ("model", "finding", "n", "positives", "negatives", "patients", "threshold", "called", "everyone",
+                *with_bounds(("benefit", "over_all"))),
+    "readers": ("model", "reader", "finding", "n", "positives", "negatives", "patients",
+                *with_bounds(("sensitivity", "specificity", "at", "difference"))),
     "adgm_floor": ("classes", "labels", "view", "n", "patients", "auc", "low", "high"),
 }  # fmt: skip
 # Whole numbers that may be blank.
-COUNTS = ("positives", "negatives", "findings", "missing", "valid_positives", "valid_negatives")
+COUNTS = ("positives", "negatives", "findings", "missing", "valid_positives", "valid_negatives",
+          "called", "called_findings", "uncertain")  # fmt: skip
 
 
 def frame(table: str, rows: Sequence[dict], *more: str) -> pd.DataFrame:

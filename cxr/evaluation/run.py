@@ -10,8 +10,9 @@ import pandas as pd
 
 from cxr.adgm.variants import Run, leading
 from cxr.evaluation import adgm as adgm_tables
-from cxr.evaluation import metadata, operating, subgroups
+from cxr.evaluation import benefit, metadata, operating, precision, sensitivity, studies, subgroups
 from cxr.evaluation import policies as policy_tables
+from cxr.evaluation import readers as reader_tables
 from cxr.evaluation import study as study_tables
 from cxr.evaluation.classifiers import Models, Settings, judge, summary
 
@@ -46,12 +47,14 @@ def classifiers(
     final_policy: str,
     findings: Sequence[str],
     settings: Settings,
+    readers: pd.DataFrame | None = None,
 ) -> Result:
     """How good are the baselines and final, against the metadata baseline, calibrated, and by subgroup?
 
     models: each policy's predictions and 'final', one table a training; mix: of `policies`; train: model -> training
-    rows of its label table; findings: the rare ones' names. AUCs are means over the trainings; calibration, operating
-    points and subgroups are of the first training.
+    rows of its label table; findings: the rare ones' names; readers: radiologists' calls (cxr/evaluation/readers.py),
+    where there are some. AUCs are means over the trainings; calibration, operating points, subgroups, precision, net
+    benefit and what stands beside the readers are of the first training.
     """
     names = [name for name in models if name != "final"]
     floors = {f"floor_{p}": [metadata.replace_scores(models[p][0], train[p], *records)] for p in names}
@@ -64,8 +67,17 @@ def classifiers(
     tables |= operating.tables(pair, judged, trained, true, settings)
     people = metadata.people(*records, models["final"][0]["image_id"])
     tables |= subgroups.table(pair | {floor: floors[floor][0]}, judged, people, settings)
-    metrics = summary(tables, names, final_policy, findings)
-    return Result(tables, metrics | operating.summary(tables, floor, final_policy))
+    every = {name: models[name] for name in pair}
+    study_ids = records.table.set_index("image_id")["study_id"]
+    tables |= studies.tables(every | {floor: floors[floor]}, study_ids, list(pair), findings, settings)
+    tables["uncertain"] = sensitivity.table(every, settings)
+    tables["precision"] = precision.table(pair, judged, settings)
+    tables["benefit"] = benefit.table(pair, judged, settings)
+    if (read := reader_tables.table(pair, study_ids, readers, settings)) is not None:
+        tables["readers"] = read
+    metrics = summary(tables, names, final_policy, findings) | operating.summary(tables, floor, final_policy)
+    metrics |= studies.summary(tables["per_study"], final_policy) | precision.summary(tables["precision"], final_policy)
+    return Result(tables, metrics)
 
 
 def study(models: study_tables.Models, findings: Sequence[str], settings: Settings, endpoint: str) -> Result:

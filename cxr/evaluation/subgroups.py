@@ -147,8 +147,8 @@ def _means(inside: Sequence[dict], outside: Sequence[dict], settings: Settings) 
                 replicates = np.mean([pair[1] for pair in pairs], axis=0)
                 value = float(np.mean([pair[0] for pair in pairs]))
                 row |= metrics.with_interval(name, value, replicates, settings.confidence)
-            if pairs and name == "auc":
-                row |= dict(zip(("auc_low", "auc_high"), intervals.mean_interval(pairs), strict=True))
+            if own and name == "auc":
+                row |= dict(zip(("auc_low", "auc_high"), intervals.mean_interval(own), strict=True))
     return row
 
 

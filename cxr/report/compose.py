@@ -12,17 +12,22 @@ from pathlib import Path
 
 from cxr.core.files import atomic, write_table
 from cxr.report import page
+from cxr.report.documents import documents
 from cxr.report.figures.gan import beside
 from cxr.report.figures.style import png
 from cxr.report.inputs import Artefacts
 from cxr.report.sections.adgm import adgm
 from cxr.report.sections.audit import audit
+from cxr.report.sections.checklist import checklist
 from cxr.report.sections.classifiers import baseline, final
 from cxr.report.sections.data import data
+from cxr.report.sections.errors import errors
 from cxr.report.sections.fidelity import fidelity
+from cxr.report.sections.flow import flow
 from cxr.report.sections.generators import gan
 from cxr.report.sections.labels import labels
 from cxr.report.sections.reliability import reliability
+from cxr.report.sections.scoring import scoring
 from cxr.report.sections.study import study
 
 PREVIEWS = {  # file name -> section, its picture
@@ -31,13 +36,17 @@ PREVIEWS = {  # file name -> section, its picture
     "differences": ("final", "forest"),
     "study": ("study", "forest"),
     "reliability": ("reliability", "reliability"),
+    "flow_chexpert": ("flow", "chexpert"),
+    "flow_rsna": ("flow", "rsna"),
+    "per_study_roc": ("scoring", "roc"),
+    "net_benefit": ("scoring", "curves"),
     "adgm_accuracy": ("adgm", "accuracy"),
 }
 
 
 def gather(run: Artefacts) -> dict:
     """The context of the page. Raises ValueError, naming the stage that makes it, for a file missing or unreadable."""
-    return {
+    context = {
         "level": run.level,
         "power": run.power,
         "alpha": run.alpha,
@@ -50,10 +59,15 @@ def gather(run: Artefacts) -> dict:
         "final": final(run),
         "study": study(run),
         "reliability": reliability(run),
+        "scoring": scoring(run),
+        "flow": flow(run),
+        "errors": errors(run),
         "adgm": adgm(run),
         "audit": audit(run),
         "parameters": parameters(run.params),
     }
+    context["checklist"] = checklist(run, context)
+    return context | {"documents": documents(run, context)}
 
 
 def parameters(params: dict) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -98,10 +112,15 @@ def previews(context: dict) -> dict[str, bytes]:
     return {f"{name}.png": png(picture.figure) for name, picture in pictures.items() if picture}
 
 
-def write(context: dict, out: Path, folder: Path, pictures: Path) -> None:
-    """Write the page to `out`, its tables into `folder`, its previews into `pictures`; all of it or nothing."""
-    html = page.render(context | {"tables": folder.name})
-    with atomic(folder) as csvs, atomic(pictures) as pngs, atomic(out) as whole:
+def write(context: dict, out: Path, folder: Path, pictures: Path, papers: Path) -> None:
+    """Write the page to `out`, its tables into `folder`, its previews into `pictures`, its documents into `papers`; all
+    of it or nothing.
+    """
+    html = page.render(context | {"tables": folder.name, "papers": papers.name})
+    with atomic(folder) as csvs, atomic(pictures) as pngs, atomic(papers) as cards, atomic(out) as whole:
+        cards.mkdir()
+        for name, text in context["documents"].items():
+            (cards / name).write_text(text, encoding="utf-8")
         csvs.mkdir()
         for table in tables(context):
             write_table(csvs / f"{table.name}.csv", table.frame())

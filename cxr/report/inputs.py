@@ -28,6 +28,8 @@ class Artefacts:
     balanced: Path
     adgm: Path
     models: Path
+    predictions: Path
+    store: Path  # of the classifier's size
     evaluate: Path
     policies: list[str]
     findings: list[str]
@@ -40,6 +42,7 @@ class Artefacts:
     draws: list[int]
     final_policy: str
     params: dict
+    error_images: str = "phantom"  # phantom, always or never
     trainers: dict[str, str] = field(default_factory=dict)  # policy -> the stage instance that trains its baseline
 
     def __post_init__(self) -> None:
@@ -47,7 +50,7 @@ class Artefacts:
             choices = ", ".join(self.policies)
             raise ValueError(f"final.policy is {self.final_policy!r}: choose one of the policies trained ({choices})")
 
-    def _evaluate(self, name: str, default: float) -> float:
+    def _evaluate(self, name: str, default):
         return self.params.get("evaluate", {}).get(name, default)
 
     @property
@@ -69,6 +72,16 @@ class Artefacts:
     def sensitivity(self) -> str:
         """The sensitivity that the operating points were set at on validation: '90 %'."""
         return f"{100 * self._evaluate('sensitivity', 0.9):g} %"
+
+    @property
+    def thresholds(self) -> list[float]:
+        """The probabilities at which evaluate gives the net benefit."""
+        return sorted(set(self._evaluate("thresholds", [0.05, 0.1, 0.2, 0.3])))
+
+    @property
+    def study_scores(self) -> str:
+        """What a study's score is of its images': max or mean."""
+        return self._evaluate("study_scores", "max")
 
     def dataset(self, name: str) -> Path:
         """The folder of a data set's records: chexpert or rsna."""

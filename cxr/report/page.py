@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,13 +182,29 @@ def cell(value, kind: str) -> Markup:
     return Markup("{}").format(value if kind == "text" or isinstance(value, str) else number(value, kind))
 
 
-def render(context: dict) -> str:
-    """The page as HTML. context: what templates/page.html.j2 asks for; a name that it lacks is our own error."""
+def plain(value, kind: str) -> str:
+    """A table cell's content without markup."""
+    return cell(value, kind).striptags()
+
+
+def _environment(**options) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         lstrip_blocks=True,
+        **options,
     )
-    environment.filters |= {"number": number, "cell": cell, "interval": interval, "missing": missing}
-    return environment.get_template("page.html.j2").render(context).lstrip()
+    environment.filters |= {"number": number, "cell": cell, "interval": interval, "missing": missing, "plain": plain}
+    return environment
+
+
+def render(context: dict) -> str:
+    """The page as HTML. context: what templates/page.html.j2 asks for; a name that it lacks is our own error."""
+    return _environment().get_template("page.html.j2").render(context).lstrip()
+
+
+def text(template: str, context: dict) -> str:
+    """A document in Markdown. template: its name below templates; text from data is escaped as in HTML."""
+    whole = _environment(trim_blocks=True).get_template(template).render(context)
+    return re.sub(r"\n{3,}", "\n\n", whole).strip() + "\n"

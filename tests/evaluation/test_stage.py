@@ -19,9 +19,11 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
         "auc.csv", "compare.csv", "roc.csv", "adgm.csv", "confusion.csv", "floor.csv", "calibration.csv",
         "operating.csv", "reliability.csv", "subgroups.csv", "adgm_floor.csv", "adgm_arms.csv", "adgm_compare.csv",
         "best_of.csv", "policies.csv", "worst_gaps.csv",
+        "per_study.csv", "study_roc.csv", "uncertain.csv", "precision.csv",
+        "benefit.csv",
     }  # fmt: skip
     shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
-    parts = "test baseline final gain adgm floor above_floor calibration operating policies"
+    parts = "test baseline final gain adgm floor above_floor calibration operating per_study precision policies"
     assert " ".join(shown) == parts
     assert set(shown["policies"]) == {"u_ones", "best_of"}
     assert set(shown["baseline"]) == {"u_zeroes", "u_ones"} and list(shown["baseline"]["u_ones"]) == ["macro_auc"]
@@ -88,6 +90,8 @@ def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, 
         (["--draws", "3"], "corrected-2-20-3.parquet: no such file; `dvc repro adgm@corrected-2-20-3` makes it"),
         (["--sensitivity", "0"], "sensitivity"),
         (["--scaling", "isotonic"], "scaling"),
+        (["--study_scores", "median"], "study-scores"),
+        (["--thresholds", "1"], "thresholds"),
         (["--records", "gone.parquet"], "gone.parquet: no such file; `dvc repro download@chexpert` makes it"),
         (["--balanced", "gone"], "table.parquet: no such file; `dvc repro balance@0` makes it"),
         (["--label_tables", "gone"], "u_zeroes.parquet: no such file; `dvc repro label@u_zeroes` makes it"),

@@ -33,10 +33,10 @@ def small(made):
 @pytest.fixture(scope="session")
 def whole(made):
     """The context of the page of the whole run: all findings, the ADGM with a supervised arm and two draws."""
-    return gather(made[0]) | {"tables": "tables"}
+    return gather(made[0]) | {"tables": "tables", "papers": "documents"}
 
 
 @pytest.fixture(scope="session")
 def bare(small):
     """The context of the page with every optional list empty."""
-    return gather(small) | {"tables": "tables"}
+    return gather(small) | {"tables": "tables", "papers": "documents"}

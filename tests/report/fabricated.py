@@ -12,10 +12,13 @@ from PIL import Image
 from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, Run
 from cxr.audit import chexpert, rsna, sheet
+from cxr.classifier.formats import Model as Classifier
 from cxr.cohort import checks, describe, splits
 from cxr.cohort.policies import table as label_table
 from cxr.core.files import write_json, write_table
 from cxr.core.findings import CLASSES, FINDINGS, SLUGS, slug
+from cxr.core.guard import SPLIT
+from cxr.core.store import write_store
 from cxr.data.formats import Manifest
 from cxr.evaluation import classifiers
 from cxr.evaluation import run as steps
@@ -91,7 +94,7 @@ def fabricate(
     _explore(root / "explore", xpert, pneumonia, patient_key)
     _audit(root / "audit", kind)
     split = _splits(root, kind, xpert, pneumonia, patient_key)
-    runs = _evaluate(root / "evaluate", rng, xpert, pneumonia, split, labels, patient_key)
+    runs = _evaluate(root, rng, xpert, pneumonia, split, labels, patient_key)
     _histories(root / "history")
     for name in rare:
         _generator(root / "gan/0" / name, rng)
@@ -102,7 +105,7 @@ def fabricate(
     params = {"policies": POLICIES, "evaluate": {"confidence": 0.95, "replicates": 60}, "gan": {"x": "<b>&"}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     folders = ("explore", "audit", "chexpert", "rsna", "splits", "stores", "history", "gan", "fidelity", "adgm")
-    options = {name: root / name for name in (*folders, "models", "evaluate")}
+    options = {name: root / name for name in (*folders, "models", "predictions", "store", "evaluate")}
     lists = {"policies": POLICIES, "findings": rare, "generators": rare, "arms": [], "seeds": [0]}
     lists |= {"classes": [2, 3] if labels else [], "labels": labels, "variants": VARIANTS, "draws": [0, 1]}
     return (
@@ -147,6 +150,8 @@ def _splits(
     for name, records in (("chexpert", xpert), ("rsna", pneumonia)):
         key = patient_key if name == "rsna" else None
         write_json(root / name / "manifest.json", example(Manifest, kind=kind, images=len(records), patient_key=key))
+        write_table(root / name / "records.parquet", records)
+        write_table(root / "splits" / name / SPLIT, drawn[name])
         path = "train/patient00009/view1.jpg"
         rejected = pd.DataFrame({"image_id": ["x"], "path": [path], "reason": [f"{path}: not <script>JPEG</script>"]})
         write_table(root / "stores" / name / "rejected.csv", rejected)
@@ -155,12 +160,23 @@ def _splits(
     return drawn
 
 
-def _evaluate(folder, rng, xpert, pneumonia, split, labels, patient_key) -> dict[Run, pd.DataFrame]:
-    """Evaluate's tables of made-up predictions; returns the ADGM's."""
+def _evaluate(root, rng, xpert, pneumonia, split, labels, patient_key) -> dict[Run, pd.DataFrame]:
+    """Evaluate's tables of made-up predictions, final's predictions and the store of its images; returns the ADGM's."""
     truth = label_table(xpert, split["chexpert"], "u_zeroes")
     held_out = split["rsna"].query("split == 'valid'").merge(pneumonia[["image_id", "class_name"]], on="image_id")
     settings = classifiers.Settings(replicates=60, min_positives=5)
     models = {p: [predictions(truth, rng, 1.2)] for p in POLICIES} | {"final": [predictions(truth, rng, 1.5)]}
+    folder = root / "evaluate"
+    final = models["final"][0]
+    write_table(root / "predictions/final/0.parquet", final.assign(split_sha256="0"))
+    write_json(
+        root / "models/final/0/model.json",
+        example(
+            Classifier, backbone="densenet121", weights="/home/somebody/x.safetensors", findings=list(SLUGS), size=64
+        ),
+    )
+    ids = final[["image_id"]]
+    write_store(root / "store", np.random.default_rng(1).integers(0, 255, (len(ids), 16, 16), np.uint8), ids)
     runs = adgm_runs(held_out, rng, labels)
     train = truth[truth["split"] == "train"]
     mix, question = steps.policies({p: models[p] for p in POLICIES}, "u_zeroes", settings)
@@ -270,7 +286,8 @@ def arguments(run: Artefacts, root: Path, **changed) -> list[str]:
     options = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name != "trainers"}
     options |= {"findings": ["pneumonia"], "generators": ["pneumonia"], "classes": [2], "labels": [50]}
     options |= {"variants": ["corrected"], "draws": [0], "params": run.evaluate.with_name("params.yaml")}
-    options |= {"out": root / "report.html", "tables": root / "tables", "previews": root / "figures"} | changed
+    options |= {"out": root / "report.html", "tables": root / "tables", "previews": root / "figures"}
+    options |= {"documents": root / "documents"} | changed
     options |= {name: options[name].parent for name in ("gan", "fidelity")} | {"balanced": run.balanced.parents[1]}
     words = []
     for key, value in options.items():

@@ -19,20 +19,27 @@ from cxr.report.sections.adgm import adgm
 from cxr.report.sections.audit import audit
 from cxr.report.sections.classifiers import baseline, final
 from cxr.report.sections.data import data
+from cxr.report.sections.errors import errors
 from cxr.report.sections.fidelity import fidelity
+from cxr.report.sections.flow import flow
 from cxr.report.sections.generators import gan
 from cxr.report.sections.labels import labels
+from cxr.report.sections.scoring import scoring
 from stages.cli import main
 from stages.report import run as stage
 from tests.make import example
 from tests.report.fabricated import MARKUP, Page, arguments, fabricate
+
+NAMES = {"tables": "tables", "papers": "documents"}
+FOLDERS = ("tables", "figures", "documents")
 
 
 def test_self_contained(made):
     assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
     parsed = Page(made[2])
     assert made[2].startswith("<!DOCTYPE html>")
-    assert len(parsed.loads) == 17 and all(v.startswith("data:image/") for v in parsed.loads)
+    plots, misread = 21, 13  # an error's picture for each finding with an AUC
+    assert len(parsed.loads) == plots + misread and all(v.startswith("data:image/") for v in parsed.loads)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(parsed.tags)
     assert not re.search(r"url\(|@import", made[2])
     assert parsed.links <= parsed.ids
@@ -72,7 +79,9 @@ def test_markup_in_every_text_of_the_data_is_text(small, tmp_path):
     split["by"] = MARKUP
     write_json(run.splits / "rsna" / "split.json", split)
     run = dataclasses.replace(run, params={MARKUP: {MARKUP: MARKUP}})
-    parsed = Page(page.render(gather(run) | {"tables": MARKUP}))  # which also refuses every on... attribute
+    parsed = Page(
+        page.render(gather(run) | {"tables": MARKUP, "papers": MARKUP})
+    )  # which also refuses every on... attribute
     assert not {"script"} & set(parsed.tags) and all(v.startswith("data:image/") for v in parsed.loads)
     assert parsed.text.count("<script>alert(1)</script>") > 8
     audited = parsed.text[parsed.text.index("The papers\u2019 own numbers Do") :]
@@ -91,10 +100,11 @@ def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
     assert "Drawn, not taken." in text and "CheXpert and RSNA 2018 are the phantom cohort" in text
     assert "The phantom imitates labels" in text and "no radiologist labelled" not in text
     for name in ("chexpert", "rsna"):
+        shutil.copytree(getattr(small, name), tmp_path / name)
         write_json(tmp_path / name / "manifest.json", example(Manifest, kind="zip"))
     assert data(dataclasses.replace(small, chexpert=tmp_path / "chexpert"))["phantoms"] == ["RSNA 2018"]
     real = dataclasses.replace(small, chexpert=tmp_path / "chexpert", rsna=tmp_path / "rsna")
-    text = Page(page.render(gather(real) | {"tables": "tables"})).text
+    text = Page(page.render(gather(real) | NAMES)).text
     assert "Drawn, not taken." not in text and "X-rays from a zip source" in text
     assert "no radiologist labelled them for this test" in text
 
@@ -102,7 +112,7 @@ def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
 def test_empty_lists_are_empty_sections_and_the_same_bytes_each_time(small, tmp_path):
     for part in ("a", "b"):
         context = gather(small)
-        write(context, tmp_path / part / "report.html", tmp_path / part / "tables", tmp_path / part / "figures")
+        write(context, tmp_path / part / "report.html", *(tmp_path / part / name for name in FOLDERS))
     assert context["adgm"]["answers"] == context["final"]["answers"] == context["gan"]["findings"] == []
     assert (tmp_path / "a/report.html").read_bytes() == (tmp_path / "b/report.html").read_bytes()
     assert "No ADGM was trained in this run" in (tmp_path / "a/report.html").read_text()
@@ -133,7 +143,10 @@ def test_every_auc_is_beside_the_metadata_baselines_and_one_training_has_no_leas
 
 def test_previews(made):
     names = {p.name for p in (made[3] / "figures").iterdir()}
-    assert names == {"roc.png", "final_roc.png", "differences.png", "reliability.png", "adgm_accuracy.png", "gan.png"}
+    expected = (
+        "roc final_roc differences reliability adgm_accuracy gan per_study_roc net_benefit flow_chexpert flow_rsna"
+    )
+    assert names == {f"{name}.png" for name in expected.split()}
     for name in names:
         with Image.open(made[3] / "figures" / name) as picture:
             assert min(picture.size) > 90
@@ -151,6 +164,9 @@ def test_previews(made):
         (adgm, "adgm", "corrected-2-50-0/history.csv", "dvc repro adgm@corrected-2-50-0"),
         (adgm, "models", "adgm/corrected-2-50-0/model.json", "dvc repro adgm@corrected-2-50-0"),
         (data, "splits", "chexpert/split.json", "dvc repro split@chexpert"),
+        (scoring, "evaluate", "per_study.csv", "dvc repro evaluate"),
+        (flow, "chexpert", "records.parquet", "dvc repro download@chexpert"),
+        (errors, "predictions", "final/0.parquet", "dvc repro final@0"),
         (data, "stores", "chexpert/rejected.csv", "dvc repro resize@chexpert"),
         (data, "explore", "summary.json", "dvc repro explore"),
         (audit, "audit", "audit.csv", "dvc repro audit"),

@@ -11,11 +11,18 @@ from cxr.report.figures import style
 
 
 @style.styled
-def roc(curves: pd.DataFrame, areas: pd.DataFrame, findings: Sequence[str], models: Mapping[str, str]) -> Figure:
-    """ROC curves, a panel per finding, a line per model.
+def roc(
+    curves: pd.DataFrame,
+    areas: pd.DataFrame,
+    findings: Sequence[str],
+    models: Mapping[str, str],
+    points: pd.DataFrame | None = None,
+) -> Figure:
+    """ROC curves, a panel per finding, a line per model, a diamond per radiologist.
 
     curves: model, finding, fpr, tpr. areas: model, finding, n, positives, auc. models: model in the tables -> its name
-    on the figure. A model without an area (too few positives) has no line; the panel says n/a.
+    on the figure. points: finding, fpr, tpr of the radiologists, if any. A model without an area (too few positives)
+    has no line; the panel says n/a.
     """
     figure, axes, flat = style.panels(len(findings), 3, 2.5, width=2.4)
     for ax, finding in zip(flat, findings, strict=True):
@@ -30,6 +37,10 @@ def roc(curves: pd.DataFrame, areas: pd.DataFrame, findings: Sequence[str], mode
                 notes.append((f"{name}  {auc.iloc[0]:.3f}", colour))
             else:
                 notes.append((f"{name}  n/a", colour))
+        if points is not None and (at := points[points["finding"] == finding])["fpr"].notna().any():
+            look = {"markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.1, "clip_on": False, "zorder": 3}
+            ax.plot(at["fpr"], at["tpr"], "D", color=style.INK, **look)
+            notes.append(("\u25c7 radiologist", style.INK))
         n = rows[["positives", "n"]].to_numpy()
         style.corner_text(
             ax, [*notes, (f"{n[0, 0]:,.0f} of {n[0, 1]:,.0f} positive" if len(n) else "not evaluated", style.GREY)]

@@ -15,6 +15,7 @@ from cxr.report.inputs import Artefacts, Rows, image
 from cxr.report.page import Estimate, Matrix, plot, xray
 from cxr.report.sections.adgm_tables import NAMES, compared, every_run, latent, over_draws, scored
 from cxr.report.sections.common import BOUNDS, TOTALS, Verdict, change_of, from_interval, marks
+from cxr.report.sections.within_views import floor_rows, within_views
 
 CURVES = [f"{part}_{key}" for part in ("train", "valid") for key in figures.PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
@@ -37,11 +38,14 @@ def adgm(run: Artefacts) -> dict:
     first = [r for r in every if (r.variant, r.draw) == (lead, draw)]
     others = [v for v in VARIANTS if v in run.variants and v != lead]
     printed = marks(run, "rsna", papers.ADGM_CURVE)
+    floors = floor_rows(run)
     accuracy = figures.accuracy(_points(every, arms, by), printed)
     return {
         # The fewest and the most labels answer the question; the table has the rest.
         "answers": [
-            _answer(run, arms, by, compare, r) for r in first if r.labels in (min(run.labels), max(run.labels))
+            _answer(run, arms, by, compare, r) | {"views": within_views(floors, r)}
+            for r in first
+            if r.labels in (min(run.labels), max(run.labels))
         ],
         "help": _help(run, lead, compare),
         "lead": NAMES[lead],

@@ -15,6 +15,7 @@ from cxr.report.page import Estimate, Table, plot
 from cxr.report.sections.calibration import calibration, no_number, operating, part
 from cxr.report.sections.common import areas, auc_of, change_of, from_interval, pick, row_name
 from cxr.report.sections.common import no_number as no_auc
+from cxr.report.sections.within_views import METADATA, area_of, floor_rows
 
 
 def reliability(run: Artefacts) -> dict:
@@ -57,16 +58,13 @@ def _metadata(run: Artefacts, models: dict[str, str], groups: Rows) -> dict:
 
 def _rsna(run: Artefacts) -> Table:
     """The ADGM beside the metadata baseline, over all views and within one."""
-    table = run.table("adgm_floor", "labels").assign(labels=lambda t: t["labels"].fillna(0))  # 0: metadata
-    by = Rows(table, run.evaluate / "adgm_floor.csv", "evaluate", "classes", "labels", "view")
-    rows = []
+    by, rows = floor_rows(run), []
     for classes in sorted(run.classes):
-        for labels in (0, *sorted(run.labels)):
+        for labels in (METADATA, *sorted(run.labels)):
             row = {"classes": classes, "model": f"{labels:,} labels per class" if labels else "metadata baseline"}
             for view in ("all", "AP", "PA"):
                 one = by[classes, labels, view]
-                why = "" if math.isfinite(one["auc"]) else "a class has too few images"
-                row |= {f"n_{view}": one["n"], view: Estimate(one["auc"], one["low"], one["high"], why)}
+                row |= {f"n_{view}": one["n"], view: area_of(one)}
             rows.append(row | {"n": row["n_all"]})
     return Table("floor_rsna", rows)
 
