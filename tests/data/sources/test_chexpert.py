@@ -301,7 +301,7 @@ def test_another_label_table_must_list_the_same_images(tmp_path):
     cases = {
         r"lacks 1 \(train/patient00001/study1/view1_frontal\) and has 0 others": TRAIN[1:],
         r"lacks 0 \(none\) and has 1 others \(train/patient00009/": [*TRAIN, TRAIN[0].replace("00001", "00009")],
-        r"line 2: the image .*patient00001.* stands twice": [*TRAIN, TRAIN[0]],
+        r"line 5: the image .*patient00001.* stands twice": [*TRAIN, TRAIN[0]],
         r"line 4: Path is 'x\.jpg', must end like": ["x.jpg", *TRAIN[1:]],
     }
     for message, rows in cases.items():
