@@ -51,9 +51,7 @@ def run(
     recipe = Recipe(patients=size, seed=seed) if source == "phantom" else None
     downloads = (state or state_dir()) / "downloads"
     tree, kind = open_source(located(source), dataset, downloads, recipe)
-    records, tables, more = (
-        _chexpert(tree, labels, out) if dataset == "chexpert" else _rsna(tree, patients, downloads)
-    )
+    records, tables, more = _chexpert(tree, labels, out) if dataset == "chexpert" else _rsna(tree, patients, downloads)
     manifest = describe(tree, kind, tables, list(records["path"]), recipe, **more)
     with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as note:
         write_table(table, records)
