@@ -47,7 +47,7 @@ def run(
         "rsna_classes": describe.rsna_classes(pneumonia),
         "checks": checks[["dataset", *checks.columns.drop("dataset")]],
     }
-    summary = {split: describe.summary_chexpert(rows) for split, rows in parts.items() if len(rows)}
+    summary = {split: describe.summary_chexpert(rows) for split, rows in parts.items() if split != "test" or len(rows)}
     drawn = {
         "labels": labels(table, {state: state for state in describe.STATES}),
         "age_by_sex": ages(bins.dropna().astype(int)),
