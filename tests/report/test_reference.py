@@ -1,0 +1,106 @@
+"""The reference standard: the page says who labelled the images wherever it shows a score on CheXpert's labels."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import pytest
+
+from cxr.cohort.formats import ChexpertSplit
+from cxr.core.files import read_json, write_json
+from cxr.data.formats import Manifest
+from cxr.report import page
+from cxr.report.compose import gather
+from cxr.report.sections.reference import SCORED, By, Standard, standard
+from tests.make import example
+from tests.report.fabricated import Page
+
+LABELLER = "Labels: by the automatic labeller, not by a radiologist."
+MIXED = "Test labels: by radiologists. Validation labels: by the automatic labeller (train_cheXbert.csv), not by a"
+
+
+def of_source(small, folder, official, tables=(), **manifest):
+    """The run `small` as from a folder source, with these parts and label tables."""
+    split = read_json(small.splits / "chexpert" / "split.json", None, ChexpertSplit).model_dump(exclude_unset=True)
+    write_json(folder / "splits" / "chexpert" / "split.json", split | {"official": split["official"] | official})
+    (folder / "splits" / "rsna").mkdir(exist_ok=True)
+    (folder / "splits" / "rsna" / "split.json").write_bytes((small.splits / "rsna" / "split.json").read_bytes())
+    described = example(
+        Manifest, kind="folder", tables=dict.fromkeys(("train.csv", "valid.csv", *tables), "0"), **manifest
+    )
+    write_json(folder / "chexpert" / "manifest.json", described)
+    return dataclasses.replace(small, chexpert=folder / "chexpert", splits=folder / "splits")
+
+
+@pytest.mark.parametrize(
+    "official, tables, labels, expected",
+    [
+        ({"test": ["train"], "valid": ["valid"]}, (), None, (By.LABELLER, By.RADIOLOGISTS, None)),
+        ({"test": ["train"], "valid": ["train"]}, (), "t.csv", (By.LABELLER, By.LABELLER, "t.csv")),
+        ({"test": ["test"], "valid": ["train"]}, ("a/groundtruth.csv",), None, (By.RADIOLOGISTS, By.LABELLER, None)),
+        ({"test": ["test"], "valid": ["valid"]}, ("test_labels.csv",), None, (By.RADIOLOGISTS, By.RADIOLOGISTS, None)),
+        ({"test": ["test"], "valid": ["valid"]}, ("test.csv",), None, (By.SOURCE, By.RADIOLOGISTS, None)),
+    ],
+)
+def test_who_labelled_follows_from_the_split_and_the_tables(small, tmp_path, official, tables, labels, expected):
+    more = {"labels": labels} if labels else {}
+    assert standard(of_source(small, tmp_path, official, tables, **more)) == Standard(*expected)
+    assert standard(small) == Standard(By.SIMULATED, By.SIMULATED)
+
+
+def scored_figures(context, html):
+    """The text of every table and picture of a scored section that is on the page."""
+    figures = re.findall(r"<figure.*?</figure>", html, re.DOTALL)
+    for name in SCORED:
+        for item in (context.get(name) or {}).values():
+            if isinstance(item, page.Table) and item.name != "floor_rsna":
+                yield item.name, [f for f in figures if f'id="table-{item.name}"' in f]
+            elif isinstance(item, page.Picture):
+                yield name, [f for f in figures if item.uri in f]
+
+
+def test_every_scored_table_and_picture_says_who_labelled(small, tmp_path):
+    other = {"tables": ("groundtruth.csv",), "labels": "train_cheXbert.csv"}
+    cases = {
+        LABELLER: of_source(small, tmp_path / "a", {"valid": ["train"]}),
+        MIXED: of_source(small, tmp_path / "b", {"test": ["test"], "valid": ["train"]}, **other),
+        "Labels: simulated.": small,
+    }
+    for sentence, run in cases.items():
+        context = gather(run)
+        html = page.render(context | {"tables": "tables"})
+        seen = dict(scored_figures(context, html))
+        assert {"table2", "table3", "calibration", "operating", "subgroups", "final"} <= seen.keys()
+        for name, figures in seen.items():
+            assert figures, name
+            assert all(sentence in " ".join(Page(figure).text.split()) for figure in figures), name
+        text = Page(html).text
+        assert f"CheXpert. {sentence}" in text  # above the answers
+
+
+def test_a_table_of_rsna_has_no_such_sentence(made):
+    (table,) = re.findall(r'<figure[^>]*id="table-floor_rsna".*?</figure>', made[2], re.DOTALL)
+    assert "Labels:" not in table and made[2].count("Labels: simulated.") > 10
+
+
+def test_the_adgms_scores_say_which_images_they_are_of(made, tmp_path):
+    """Of the validation images, on which settings were chosen, or of a test part; file_order has none."""
+    assert "Scores on the validation images after the last epoch" in made[2]
+    text = Page(made[2]).text
+    assert "RSNA has no test images here" in text and "It has no test set" in text and "own slices" not in text
+    shutil.copytree(made[0].splits, tmp_path / "splits")
+    file = tmp_path / "splits" / "rsna" / "split.json"
+    split = json.loads(file.read_text())
+    run = dataclasses.replace(made[0], splits=tmp_path / "splits")
+
+    def page_of(**changes):
+        file.write_text(json.dumps(split | changes))
+        return Page(page.render(gather(run) | {"tables": "tables"})).text
+
+    text = page_of(splits=split["splits"] | {"test": split["splits"]["valid"]})
+    assert "Scores on the test images after the last epoch" in text and "Nothing is chosen on these test images" in text
+    assert "Nothing is chosen on RSNA’s test images." in text and "It has no test set" not in text
+    assert "RSNA 2018, test" in text and "also guided the choice" not in text
+    text = page_of(by="file_order", shared_images=1)
+    assert "on which settings were chosen. These are the second paper’s own slices." in text
