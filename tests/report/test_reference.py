@@ -104,3 +104,24 @@ def test_the_adgms_scores_say_which_images_they_are_of(made, tmp_path):
     assert "RSNA 2018, test" in text and "also guided the choice" not in text
     text = page_of(by="file_order", shared_images=1)
     assert "on which settings were chosen. These are the second paper’s own slices." in text
+
+
+def test_an_official_test_set_without_sex_age_and_view_answers_no_question_on_metadata(small, tmp_path):
+    run = of_source(small, tmp_path, {"test": ["test"], "valid": ["train"], "unused": ["valid"]}, ("groundtruth.csv",))
+    shutil.copytree(small.explore, tmp_path / "explore")
+    file = tmp_path / "explore" / "summary.json"
+    summary = json.loads(file.read_text())
+    nobody = {
+        "by_sex": {"F": 0, "M": 0, "unknown": 500},
+        "mean_age": dict.fromkeys("FM"),
+        "share_50_to_75": dict.fromkeys("FM"),
+    }
+    test = {"images": 668, "patients": 500, "studies": 500, "frontal": 518, "lateral": 150, "per_patient": nobody}
+    test |= {"views": dict.fromkeys(("AP", "PA", "LL", "RL"), 0) | {"unknown": 668}, "per_image": nobody}
+    summary["chexpert"]["test"] = test | {"share_of_images_with_a_sibling": 0.5}
+    file.write_text(json.dumps(summary))
+    text = Page(page.render(gather(dataclasses.replace(run, explore=tmp_path / "explore")) | {"tables": "tables"})).text
+    assert "CheXpert’s test images are the official test set, its validation images are drawn from train.csv." in text
+    assert "This test set cannot say:" in text and "more than the metadata" not in text
+    assert "CheXpert, official test set" in text
+    assert "This test set cannot say:" not in Page(page.render(gather(small) | {"tables": "tables"})).text

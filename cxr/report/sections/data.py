@@ -45,6 +45,7 @@ def data(run: Artefacts) -> dict:
         "nih": papers.NIH,
         "origin": {part: [OFFICIAL[name] for name in own] for part, own in splits["chexpert"].official.items()},
         "unused": getattr(splits["chexpert"].splits.get("unused"), "patients", 0),
+        "anonymous": _anonymous(summary, splits["chexpert"]),
         "rsna_part": reported(splits["rsna"]),
         "positives": _positives(splits["chexpert"].splits),
         "parts": _images_by_part(splits["chexpert"].splits),
@@ -78,6 +79,14 @@ def _facts(name: str, kind: str, summary: Summary, split: ChexpertSplit | RsnaSp
 def _unit(split: ChexpertSplit | RsnaSplit) -> str:
     """What the split's patient_id names and its intervals are over: patients, or images where patients are unknown."""
     return "images" if isinstance(split, RsnaSplit) and split.patient_key == "image" else "patients"
+
+
+def _anonymous(summary: Summary, split: ChexpertSplit) -> bool:
+    """Whether the test is the official one and says neither sex nor view of anybody."""
+    test = summary.chexpert.test
+    if split.official["test"] != ["test"] or test is None:
+        return False
+    return test.per_patient.by_sex.unknown == test.patients and test.views.unknown == test.images
 
 
 def _cohort(summary: Summary) -> Table:
