@@ -44,7 +44,8 @@ def stage(tmp_path, capfd, monkeypatch):
     def run(source, *options):
         code, printed = command(download, "--source", source, "--out", tmp_path / "data")
         assert code == 0, printed
-        given = ["--records", tmp_path / "data/records.parquet", "--stores", stores, "--out", tmp_path / "split"]
+        given = ["--records", tmp_path / "data/records.parquet", "--manifest", tmp_path / "data/manifest.json"]
+        given += ["--stores", stores, "--out", tmp_path / "split"]
         code, printed = command(split, *given, "--test_images", 5, "--valid_images", 12, *options)
         file = tmp_path / "split" / "split.json"
         return code, printed, json.loads(file.read_text()) if code == 0 else None
