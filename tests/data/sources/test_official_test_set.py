@@ -220,3 +220,15 @@ def test_a_readers_broken_row_is_named(tmp_path, old, new, message):
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises(ValueError, match=rf"bc4\.csv {message}"):
         read_readers(Folder(root), official(read(Folder(root)))["study_id"])
+
+
+def test_a_table_that_a_spreadsheet_saved_is_read_and_a_broken_one_is_not_left_out(tmp_path):
+    root = add(write(tmp_path / "data"))
+    whole = official(read(Folder(root)))
+    text = groundtruth().replace(",", ";").replace("Lung Opacity", "LUNG_OPACITY").replace("Study", "study")
+    (root / "groundtruth.csv").write_bytes(text.encode("utf-16"))
+    assert official(read(Folder(root))).equals(whole)
+    (root / "groundtruth.csv").write_bytes(b"")
+    (root / "test.csv").write_bytes(b"")  # of something else
+    with pytest.raises(ValueError, match=r"groundtruth\.csv is empty: download the dataset again"):
+        read(Folder(root))
