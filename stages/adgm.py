@@ -24,14 +24,14 @@ def run(
     store: Annotated[Path, Option(help="RSNA's images, packed at this size")],
     split: SplitFolder,
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
-    predictions: Annotated[Path, Option(help="parquet: the validation images' probabilities")],
+    predictions: Annotated[Path, Option(help="parquet: probabilities of the validation and test images")],
     report: Annotated[Path, Option(help="folder for history.csv, samples.png, samples.json")],
     settings: Settings,
     precision: Precision = "auto",
     checkpoint_minutes: CheckpointMinutes = 5.0,
     state: State = None,
 ) -> None:
-    """Train the ADGM or a control arm and predict the validation images."""
+    """Train the ADGM or a control arm and predict the validation and test images."""
     import sys
 
     from PIL import Image

@@ -13,8 +13,10 @@ from .cli import main
 
 
 def read(path: Path, dataset: str) -> tuple:
-    """(records, kind of source, what patient_id names) of a records.parquet with manifest.json beside it, or of the
-    published CSV, with RSNA's mapping of images to patients where that lies beside it."""
+    """(records, kind of source, what patient_id names, the labels' table if not the published one) of a records.parquet
+    with manifest.json beside it, or of the published CSV, with RSNA's mapping of images to patients where that lies
+    beside it.
+    """
     from cxr.core.files import read_json
     from cxr.core.records import load
     from cxr.data.formats import Manifest
@@ -24,7 +26,7 @@ def read(path: Path, dataset: str) -> tuple:
     if path.suffix == ".parquet":
         manifest = path.with_name("manifest.json")
         records, made = load(path, dataset), read_json(manifest, f"download@{dataset}", Manifest)
-        return records, made.kind, made.patient_key or "image"
+        return records, made.kind, made.patient_key or "image", made.labels
     wanted = {"chexpert": chexpert.TABLES[0], "rsna": rsna.LABELS}[dataset]
     if path.name != wanted:
         raise ValueError(f"{path}: give records.parquet, as download writes it, or the published {wanted}")
@@ -33,10 +35,10 @@ def read(path: Path, dataset: str) -> tuple:
             raise ValueError(f"{path.with_name(table)}: no such file; give the place of the published {wanted}")
     tree = Folder(path.parent)
     if dataset == "chexpert":
-        return chexpert.read_labels(tree, wanted), tree.kind, "patient"
+        return chexpert.read_labels(tree, wanted), tree.kind, "patient", None
     name = rsna_patients.MAPPING
     patients = rsna_patients.parse(tree.read(name), name) if path.with_name(name).is_file() else None
-    return rsna.read_labels(tree, *rsna.TABLES, patients), tree.kind, "patient" if patients else "image"
+    return rsna.read_labels(tree, *rsna.TABLES, patients), tree.kind, "patient" if patients else "image", None
 
 
 def run(
@@ -57,9 +59,11 @@ def run(
 
     sheets, data = [], []
     for dataset, path, paper in (("chexpert", chexpert, audit_chexpert), ("rsna", rsna, audit_rsna)):
-        records, kind, key = read(path, dataset)
+        records, kind, key, labels = read(path, dataset)
         records = records[records["official_split"] == "train"]
         why = sheet.standing(dataset, len(records), kind)
+        if labels and not why:
+            why = f"the labels here are those of {labels}, the paper's those of train.csv"
         counted = None if why else paper.count(records, key) if dataset == "rsna" else paper.count(records)
         sheets.append(paper.sheet(counted, why))
         data.append({"dataset": dataset, "kind": kind, "n": len(records), "why": why})

@@ -1,5 +1,8 @@
 """download: a source -> records.parquet (cxr/core/records.py) and manifest.json. Image files stay where they are.
 
+CheXpert also gets readers.parquet: what the benchmark radiologists said of the official test set, without a row where
+the source has none.
+
 python -m stages.download --dataset chexpert --source phantom --out data/chexpert
 """
 
@@ -23,7 +26,10 @@ def run(
     source: Annotated[
         str, typer.Option(help="phantom | folder | .zip | http(s)://, s3:// of a .zip | kaggle:<handle>")
     ],
-    out: Annotated[Path, typer.Option(help="folder for records.parquet and manifest.json")],
+    out: Annotated[Path, typer.Option(help="folder for records.parquet, manifest.json and readers.parquet")],
+    labels: Annotated[
+        str, typer.Option(help="CheXpert: table of the training images' labels, such as train_cheXbert.csv")
+    ] = "train.csv",
     patients: Annotated[
         str,
         typer.Option(
@@ -45,7 +51,7 @@ def run(
     recipe = Recipe(patients=size, seed=seed) if source == "phantom" else None
     downloads = (state or state_dir()) / "downloads"
     tree, kind = open_source(located(source), dataset, downloads, recipe)
-    records, tables, more = _chexpert(tree) if dataset == "chexpert" else _rsna(tree, patients, downloads)
+    records, tables, more = _chexpert(tree, labels, out) if dataset == "chexpert" else _rsna(tree, patients, downloads)
     manifest = describe(tree, kind, tables, list(records["path"]), recipe, **more)
     with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as note:
         write_table(table, records)
@@ -58,13 +64,6 @@ def run(
         )
     else:
         print(f"download: {len(records):,} images of {records['patient_id'].nunique():,} patients from a {kind} source")
-
-
-def _chexpert(tree: Tree) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
-    """The records, the names of the tables, and no more for the manifest."""
-    from cxr.data.sources import chexpert
-
-    return chexpert.read(tree), chexpert.tables(tree), {}
 
 
 def _rsna(tree: Tree, given: str, downloads: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
@@ -83,6 +82,19 @@ def _rsna(tree: Tree, given: str, downloads: Path) -> tuple[pd.DataFrame, list[s
         patients = rsna_patients.parse(tree.read(name), name)
     more["patient_key"] = "patient" if patients else "image"
     return rsna.read(tree, patients), tables, more
+
+
+def _chexpert(tree: Tree, labels: str, out: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    """The records, the names of the tables, and the name of the labels for the manifest. Writes readers.parquet."""
+    from cxr.core.files import write_table
+    from cxr.data.sources import chexpert, chexpert_test
+
+    records = chexpert.read(tree, labels)
+    studies = records.loc[records["official_split"] == "test", "study_id"].drop_duplicates()
+    write_table(out / "readers.parquet", chexpert_test.read_readers(tree, studies))
+    for line in chexpert_test.read(tree)[1]:
+        print(f"download: {line}")
+    return records, chexpert.tables(tree, labels), {"labels": labels} if labels != chexpert.TABLES[0] else {}
 
 
 if __name__ == "__main__":

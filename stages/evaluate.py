@@ -11,12 +11,12 @@ from typer import Option
 from cxr.core.views import View
 
 from .cli import instances_of, main
+from .options import RARE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
-RARE = ("pneumonia", "lung_lesion", "consolidation")
 
 
 def run(

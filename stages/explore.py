@@ -32,7 +32,7 @@ def run(
 
     xpert, pneumonia = load(chexpert, "chexpert"), load(rsna, "rsna")
     key = read_json(rsna_manifest, "download@rsna", Manifest).patient_key or "image"
-    parts = {split: xpert[xpert["official_split"] == split] for split in ("train", "valid")}
+    parts = {split: xpert[xpert["official_split"] == split] for split in ("train", "valid", "test")}
     table, bins = describe.table1(parts["train"]), describe.ages(parts["train"])
     checks = [
         data_checks.chexpert(xpert).assign(dataset="chexpert"),
@@ -47,7 +47,7 @@ def run(
         "rsna_classes": describe.rsna_classes(pneumonia),
         "checks": checks[["dataset", *checks.columns.drop("dataset")]],
     }
-    summary = {split: describe.summary_chexpert(rows) for split, rows in parts.items()}
+    summary = {split: describe.summary_chexpert(rows) for split, rows in parts.items() if split != "test" or len(rows)}
     drawn = {
         "labels": labels(table, {state: state for state in describe.STATES}),
         "age_by_sex": ages(bins.dropna().astype(int)),

@@ -22,6 +22,7 @@ SplitFolder = Annotated[Path, Option(help="the split's folder: split.parquet and
 Generators = Annotated[
     list[str], Option(help="one slug for each generator, or several joined by + where findings share one")
 ]
+RARE = ("pneumonia", "lung_lesion", "consolidation")  # the first paper's rare findings
 
 # Trainings
 Seed = Annotated[int, Option(min=0)]

@@ -1,7 +1,7 @@
 """split: patient-disjoint training, validation and test sets, and their counts.
 
-CheXpert: the official valid.csv is the validation set; the test set is drawn from the official train table. RSNA: train
-and validation. Images that resize rejected are in no split.
+CheXpert: the official test set and valid.csv, or draws from the official train table. RSNA: draws. Images that resize
+rejected are in no split.
 
     python -m stages.split --dataset chexpert --records data/chexpert/records.parquet
     --manifest data/chexpert/manifest.json --stores data/stores/chexpert --out data/splits
@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from .cli import main
-from .options import Records, Seed
+from .options import RARE, Records, Seed
 
 
 def run(
@@ -25,12 +25,32 @@ def run(
     by: Annotated[
         Literal["patient", "image"], Option(help="CheXpert: whole patients, or images as in paper 1, which leaks")
     ] = "patient",
-    test_images: Annotated[int, Option(min=1, help="CheXpert: test images, drawn from train.csv")] = 500,
+    test: Annotated[
+        Literal["auto", "official", "train"],
+        Option(
+            help="CheXpert: the official test set, or a draw from train.csv; auto: the official one where it is there"
+        ),
+    ] = "auto",
+    test_images: Annotated[int, Option(min=1, help="CheXpert: test images, where they are drawn from train.csv")] = 500,
+    valid: Annotated[
+        Literal["auto", "official", "train"],
+        Option(
+            help="CheXpert: valid.csv, or a draw from train.csv; auto: valid.csv where each rare finding has "
+            "min_positives there"
+        ),
+    ] = "auto",
+    valid_images: Annotated[
+        int, Option(min=1, help="CheXpert: validation images, where they are drawn from train.csv")
+    ] = 4000,
+    findings: Annotated[list[str], Option(help="CheXpert: the rare findings, which valid=auto looks at")] = RARE,
     rsna: Annotated[
         Literal["patient", "image", "file_order"],
         Option(help="RSNA: whole patients; images, where no mapping names patients; or the slices of paper 2's code"),
     ] = "patient",
     valid_share: Annotated[float, Option(min=0.0, max=0.9, help="RSNA: share of the images for validation")] = 0.1,
+    test_share: Annotated[
+        float, Option(min=0.0, max=0.9, help="RSNA: share of the images for the test; 0: none")
+    ] = 0.0,
     min_positives: Annotated[
         int, Option(min=1, help="validation positives that a finding needs to count in the mean AUC")
     ] = 5,
@@ -40,6 +60,7 @@ def run(
     from cxr.cohort import splits
     from cxr.cohort.formats import SPLITS
     from cxr.core.files import atomic, read_json, read_table, sha256, write_json, write_table
+    from cxr.core.findings import finding
     from cxr.core.guard import SPLIT
     from cxr.core.records import load
     from cxr.data.formats import Manifest
@@ -49,13 +70,21 @@ def run(
     table = table[~table["image_id"].isin(rejected["image_id"])].reset_index(drop=True)
     key = None
     if dataset == "chexpert":
-        split = splits.chexpert(table, by=by, test_images=test_images, seed=seed)
+        rare = [finding(name) for name in findings]
+        official, why = splits.official_parts(table, valid=valid, test=test, rare=rare, min_positives=min_positives)
+        for line in why:
+            print(f"split: validation is drawn from train.csv: {line}")
+        split = splits.chexpert(
+            table, by=by, test_images=test_images, valid_images=valid_images, official=official, seed=seed
+        )
     else:
         by, key = rsna, read_json(manifest, f"download@{dataset}", Manifest).patient_key or "image"
         if rsna == "file_order":
             split = splits.file_order(table, valid_share=valid_share)
         else:
-            split = splits.rsna(table, by=rsna, valid_share=valid_share, seed=seed, patient_key=key)
+            split = splits.rsna(
+                table, by=rsna, valid_share=valid_share, test_share=test_share, seed=seed, patient_key=key
+            )
     with atomic(out) as folder:
         folder.mkdir()
         write_table(folder / SPLIT, split)

@@ -21,6 +21,7 @@ class Model(recorded(Settings, absent=OPTIONAL)):
     drawn: dict[str, int] = Field(description="class name: labelled training images")
     n_unlabelled: int = Field(description="unlabelled training images")
     n_valid: int = Field(description="validation images")
+    n_test: int = Field(0, description="test images, which nothing was chosen on; 0: the split has no test part")
     alpha: float = Field(description="weight of the classification loss in the objective")
     best_epoch: int = Field(description="epoch with the best validation score, from 1")
     split_sha256: str = Field(description="SHA-256 of the split's table")

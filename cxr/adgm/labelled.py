@@ -15,12 +15,14 @@ from cxr.core.guard import guard
 class Draw:
     """The images of one training, as `assign` gives them.
 
-    train: the labelled images first, then the unlabelled ones. class_names: of the labels 0 to K - 1. asked: labelled
-    images of each class that were asked for.
+    train: the labelled images first, then the unlabelled ones. test: images that nothing is chosen on; none where the
+    split has no test part. class_names: of the labels 0 to K - 1. asked: labelled images of each class that were asked
+    for.
     """
 
     train: pd.DataFrame
     valid: pd.DataFrame
+    test: pd.DataFrame
     class_names: tuple[str, ...]
     asked: int
 
@@ -62,12 +64,12 @@ def check_held_out(train: pd.DataFrame, split: pd.DataFrame, by: str, what: str)
 def draw_labels(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: int, seed: int) -> Draw:
     """The labelled draw of one training. Raises ValueError as `assign` does."""
     table = assign(records, split, classes=classes, labels=labels, seed=seed)
-    valid = table["role"] == "valid"
-    return Draw(table[~valid], table[valid].reset_index(drop=True), CLASS_NAMES[classes], labels)
+    valid, test = (table[table["role"] == part].reset_index(drop=True) for part in ("valid", "test"))
+    return Draw(table[table["role"].isin(("labelled", "unlabelled"))], valid, test, CLASS_NAMES[classes], labels)
 
 
 def assign(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: int, seed: int) -> pd.DataFrame:
-    """image_id, patient_id, split, label (index into CLASS_NAMES[classes]), role: labelled, unlabelled, valid.
+    """image_id, patient_id, split, label (index into CLASS_NAMES[classes]), role: labelled, unlabelled, valid, test.
 
     Of each class `labels` training images are drawn, nine in ten of them where it has too few; a larger draw under the
     same seed holds the smaller one. Under a split in file order (splits.file_order) a training image stands as often as
@@ -103,7 +105,8 @@ def assign(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: 
     if min(counts) < 2:
         held = ", ".join(f"{n} {c:,}" for n, c in zip(names, counts, strict=True))
         raise ValueError(
-            f"a class has fewer than 2 training images ({held}); give more data or lower split.valid_share"
+            f"a class has fewer than 2 training images ({held}); give more data, or lower split.valid_share "
+            f"or split.test_share"
         )
     if not (table["split"] == "valid").any():
         raise ValueError("the split has no validation image; raise split.valid_share")
@@ -113,6 +116,6 @@ def assign(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: 
         candidates = np.flatnonzero(training & (table["label"] == k))
         drawn = candidates if by_row else np.random.default_rng([seed, k]).permutation(candidates)
         table.loc[drawn[: min(labels, counts[k] * 9 // 10)], "role"] = "labelled"
-    parts = [table[table["role"] == role] for role in ("labelled", "unlabelled", "valid")]
+    parts = [table[table["role"] == role] for role in ("labelled", "unlabelled", "valid", "test")]
     columns = ["image_id", "patient_id", "split", "label", "role", *(["rows"] if by_row else [])]
     return pd.concat(parts, ignore_index=True)[columns]

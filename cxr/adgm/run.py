@@ -26,6 +26,7 @@ from cxr.training.batches import Images
 from cxr.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
+    import torch
     from lightning_fabric import Fabric
 
 # The class behind each name of cxr/adgm/variants.py.
@@ -56,7 +57,7 @@ class Result:
     net: ADGM
     info: Model
     history: pd.DataFrame  # a row per epoch
-    predictions: pd.DataFrame  # a row per validation image
+    predictions: pd.DataFrame  # a row per validation image, then per test image
     picture: np.ndarray | None  # of samples, uint8
     agreement: Samples | None  # of the samples with a classifier of real images
     warning: str | None  # one line
@@ -91,9 +92,12 @@ def run(machine: Fabric, cohort: Cohort, settings: Settings, checkpoints: Checkp
     when there is too little to train the variant on.
     """
     draw = cohort.draw
-    train, valid = (Images([cohort.store], part["image_id"], machine.device) for part in (draw.train, draw.valid))
+    train, valid, test = (
+        Images([cohort.store], part["image_id"], machine.device) if len(part) else None
+        for part in (draw.train, draw.valid, draw.test)
+    )
     y_valid = draw.valid["label"].to_numpy()
-    data = Data(train, draw.y_labelled, valid, y_valid, draw.shares(settings.prior))
+    data = Data(train, draw.y_labelled, valid, y_valid, draw.shares(settings.prior), test)
     training = TRAININGS[settings.variant](settings, machine, data)
     trained = loop.run(
         training, checkpoints, label=settings.name, epochs=settings.epochs, steps=training.steps, batch=settings.batch,
@@ -111,12 +115,21 @@ def run(machine: Fabric, cohort: Cohort, settings: Settings, checkpoints: Checkp
     info = Model(
         **training.shaping(settings), epochs=settings.epochs, net=type(training.averaged).__name__,
         class_names=list(draw.class_names), class_shares=data.prior, n_labelled=training.n_l, drawn=draw.drawn,
-        n_unlabelled=training.n_u, n_valid=len(valid), alpha=training.alpha, best_epoch=training.best["epoch"],
-        split_sha256=cohort.split_sha256,
+        n_unlabelled=training.n_u, n_valid=len(valid), n_test=len(draw.test), alpha=training.alpha,
+        best_epoch=training.best["epoch"], split_sha256=cohort.split_sha256,
     )  # fmt: skip
-    predictions = draw.valid.drop(columns="role")
-    for which, prob in (("last", training.last), ("best", training.best["prob"])):
-        predictions[[f"prob_{which}.{k}" for k in range(settings.classes)]] = prob.numpy()
+    predictions = _table(draw.valid, training.last, training.best["prob"])
+    if test is not None:
+        tested = _table(draw.test, training.tested(), training.best["test"])
+        predictions = pd.concat([predictions, tested], ignore_index=True)
     predictions["split_sha256"] = cohort.split_sha256
     warning = training.warning(trained.history.iloc[-1])
     return Result(training.averaged, info, trained.history, predictions, picture, agreement, warning)
+
+
+def _table(part: pd.DataFrame, last: torch.Tensor, best: torch.Tensor) -> pd.DataFrame:
+    """The images of a part with their probabilities after the last and the best epoch, each N x K."""
+    table = part.drop(columns="role")
+    for which, prob in (("last", last), ("best", best)):
+        table[[f"prob_{which}.{k}" for k in range(prob.shape[1])]] = prob.numpy()
+    return table

@@ -6,8 +6,9 @@ rises linearly from 0 to 1 over `warmup_epochs` (Cerri & Fraccaro, section 3). T
 (seed, epoch, step) alone.
 
 A variant is a subclass of AdgmTraining: the paper's model here, its published code in cxr/adgm/published.py, the
-control arms in cxr/adgm/controls.py. The best epoch is chosen on the validation images that it is then reported on, so
-its accuracy is too high; it is kept beside the last epoch's because papers report it.
+control arms in cxr/adgm/controls.py. The best epoch is chosen on the validation images, so its accuracy there is too
+high; it is kept beside the last epoch's because papers report it. Test images, where there are any, choose nothing:
+the best and the last epoch's nets predict them.
 
 Shapes: N images (N_l labelled, N_u unlabelled), K classes, Z latent, A auxiliary.
 """
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from cxr.adgm.nets import ADGM, objective, shares_of
 from cxr.adgm.settings import OPTIONAL, Settings
-from cxr.adgm.validate import validate
+from cxr.adgm.validate import predictions, validate
 from cxr.training.average import copy_of, update_average
 from cxr.training.batches import Images, affine, cycled, order, warp
 from cxr.training.loop import Training
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 class Data(NamedTuple):
     """The images of a training. train: the N_l labelled ones first. y_*: classes, int64. prior: the K class shares that
-    predictions assume.
+    predictions assume. test: None where the split has no test part.
     """
 
     train: Images
@@ -45,6 +46,7 @@ class Data(NamedTuple):
     valid: Images
     y_valid: np.ndarray
     prior: Sequence[float]
+    test: Images | None = None
 
 
 class Batch(NamedTuple):
@@ -91,7 +93,7 @@ class AdgmTraining(Training):
             torch.tensor(y, dtype=torch.int64, device=machine.device) for y in (data.y_labelled, data.y_valid)
         )
         self.last = torch.zeros(len(data.valid), settings.classes)  # the last epoch's probabilities
-        self.best: dict = {"epoch": 0, "acc": -1.0, "prob": self.last}
+        self.best: dict = {"epoch": 0, "acc": -1.0, "prob": self.last, "test": None}
 
     @classmethod
     def fixed(cls, settings: Settings) -> dict:
@@ -164,8 +166,14 @@ class AdgmTraining(Training):
             alpha=self.alpha, shares=self.shares, temperature=temperature, correction=self.correction, after=keep,
         )  # fmt: skip
         if row["valid_acc"] > self.best["acc"]:
-            self.best = {"epoch": epoch, "acc": row["valid_acc"], "prob": self.last}
+            self.best = {"epoch": epoch, "acc": row["valid_acc"], "prob": self.last, "test": self.tested()}
         return {f"train_{name}": mean for name, mean in means.items()} | row | {"temperature": temperature}
+
+    def tested(self) -> Tensor | None:
+        """The test images' probabilities, N x K on the CPU; None without test images."""
+        if self.data.test is None:
+            return None
+        return predictions(self.machine, self.averaged, self.data.test, self.settings, self.correction)
 
     def line(self, history: list[dict]) -> str:
         row = history[-1]

@@ -1,4 +1,4 @@
-"""Validation of an ADGM or a control arm: the bound, the accuracy, and whether z carries anything.
+"""Validation of an ADGM or a control arm: the bound, the accuracy, and whether z carries anything. Its predictions.
 
 Shapes: N images, K classes, Z latent, A auxiliary, S draws of a.
 """
@@ -54,8 +54,7 @@ def validate(
             prob.append(net.classify(x, machine.to_device(draws[:, chosen])).cpu())
         after()
     terms = {name: torch.cat([part[name] for part in parts]).double().cpu() for name in parts[0]}
-    prob = torch.cat(prob) * correction
-    prob = prob / prob.sum(1, keepdim=True)
+    prob = _corrected(torch.cat(prob), correction)
     means = {name: float(v.mean()) for name, v in terms.items() if v.dim() == 1}
     row = {f"valid_{name}": means[name] for name in ("L", "U", "ce") if name in means}
     if "L" in means:
@@ -63,3 +62,28 @@ def validate(
     row["valid_acc"] = float((prob.argmax(1) == y.cpu()).double().mean())
     row |= {name: means[name] for name in ("KL_z", "KL_a") if name in means}
     return row | {f"active_{v}": active_units(terms[f"mu_{v}"]) for v in "za" if f"mu_{v}" in terms}, prob
+
+
+@torch.no_grad()
+def predictions(
+    machine: Fabric, net: ADGM, images: Images, settings: Settings, correction: torch.Tensor
+) -> torch.Tensor:
+    """Probabilities of images that are not validated on, N x K on the CPU. The noise is the same at every call.
+
+    correction: as of validate.
+    """
+    net.eval()
+    stream = generator(settings.seed, 9)
+    draws = torch.randn(settings.predict_samples, len(images), net.a_dim, generator=stream)  # S x N x A
+    prob = []
+    for chosen, x in in_order(images, 2 * settings.batch):
+        with machine.autocast():
+            noise = machine.to_device(draws[:, chosen])
+            prob.append(net.classify(x.contiguous(memory_format=torch.channels_last), noise).cpu())
+    return _corrected(torch.cat(prob), correction)
+
+
+def _corrected(prob: torch.Tensor, correction: torch.Tensor) -> torch.Tensor:
+    """Probabilities times the correction of the class shares, normalised: N x K."""
+    prob = prob * correction
+    return prob / prob.sum(1, keepdim=True)

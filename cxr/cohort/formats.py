@@ -8,6 +8,7 @@ from cxr.core.formats import Format
 from cxr.core.guard import SplitId
 
 PART = "name of the part (train, valid, test or unused): what it holds"
+OFFICIAL = {"train": "train.csv", "valid": "valid.csv", "test": "the official test set"}
 
 
 class ChexpertPart(Format):
@@ -39,6 +40,9 @@ class ChexpertSplit(Split):
     """CheXpert's split."""
 
     splits: dict[str, ChexpertPart] = Field(description=PART)
+    official: dict[str, list[str]] = Field(
+        description="name of the part: CheXpert's own parts that its images are of (train, valid, test)"
+    )
     select_on: list[str] = Field(description="slugs of the findings whose mean validation AUC selects the best epoch")
     too_few: list[str] = Field(description="slugs of the findings with too few validation images for that mean")
 
@@ -124,6 +128,7 @@ class ChexpertParts(Format):
 
     train: ChexpertSummary = Field(description="train.csv")
     valid: ChexpertSummary = Field(description="valid.csv")
+    test: ChexpertSummary | None = Field(None, description="the official test set, where the source has it")
 
 
 class RsnaSummary(Format):

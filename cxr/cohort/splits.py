@@ -3,9 +3,14 @@
 Patients, not images, are split. In CheXpert 90 % of the images belong to a patient with more than one image. A draw of
 images would give about 451 of paper 1's 500 test images a patient who is also in training (docs/papers.md, E11).
 `by="image"` is that draw, kept to measure the leak.
+
+Of a random order of the patients one part is drawn from the front and another from the back. So the size of one moves
+nobody of the other.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,35 +19,79 @@ from cxr.core.findings import FINDINGS, slug
 from cxr.core.guard import on_the_cut
 
 
-def chexpert(records: pd.DataFrame, *, by: str, test_images: int, seed: int) -> pd.DataFrame:
-    """image_id, patient_id, split: the official valid.csv is 'valid'; `test_images` are drawn from the official train
-    table as 'test'.
+def chexpert(
+    records: pd.DataFrame,
+    *,
+    by: str,
+    test_images: int,
+    valid_images: int = 0,
+    official: Collection[str] = ("valid",),
+    seed: int,
+) -> pd.DataFrame:
+    """image_id, patient_id, split: train, valid, test or unused.
 
-    by='patient': whole patients in random order until at least test_images images are drawn. by='image': exactly
-    test_images images.
-    Raises ValueError when the draw would leave no training patient.
+    official: which of the parts valid and test are CheXpert's own, valid.csv and the official test set. The others are
+    drawn from train.csv: test_images and valid_images of its images. An official part that is not asked for is
+    'unused': its labels are radiologists', and nothing trains on its patients.
+
+    by='patient': whole patients in random order until a part has at least its number of images. by='image': exactly
+    that number. Raises ValueError when the draws would leave no training patient.
     """
-    official = records["official_split"].to_numpy(object)
-    split = official.copy()
-    train = np.flatnonzero(official == "train")
-    if test_images >= len(train):
-        raise ValueError(
-            f"split.test_images = {test_images}, but train.csv has only {len(train)} images; ask for fewer"
-        )
-    rng = np.random.default_rng(seed)
-    if by == "image":
-        split[rng.choice(train, test_images, replace=False)] = "test"
-    elif by == "patient":
-        split[_whole_patients(records["patient_id"].to_numpy(object), train, test_images, rng)] = "test"
-        if not (split == "train").any():
-            raise ValueError(f"split.test_images = {test_images} takes every patient of train.csv; ask for fewer")
-    else:
+    if by not in ("patient", "image"):
         raise ValueError(f"unknown split.by {by!r}: choose patient or image")
+    split = records["official_split"].to_numpy(object).copy()
+    train = np.flatnonzero(split == "train")
+    split[(split != "train") & ~np.isin(split, list(official))] = "unused"
+    sizes = {"test": test_images, "valid": valid_images}
+    sizes = {part: 0 if part in official else size for part, size in sizes.items()}
+    asked = " and ".join(f"split.{part}_images = {size}" for part, size in sizes.items() if size)
+    if sum(sizes.values()) >= len(train):
+        raise ValueError(f"{asked}, but train.csv has only {len(train)} images; ask for fewer")
+    patients = records["patient_id"].to_numpy(object)
+    drawn = _two_parts(patients, train, sizes["test"], sizes["valid"], by, np.random.default_rng(seed))
+    if len(np.union1d(*drawn)) < len(drawn[0]) + len(drawn[1]) or len(np.union1d(*drawn)) == len(train):
+        raise ValueError(f"{asked}: this takes every patient of train.csv; ask for fewer")
+    for part, rows in zip(("test", "valid"), drawn, strict=True):
+        split[rows] = part
     return _table(records, split)
 
 
-def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int, patient_key: str) -> pd.DataFrame:
-    """image_id, patient_id, split: `valid_share` of the images (paper 2: 10 %) are 'valid', the rest 'train'.
+def official_parts(
+    records: pd.DataFrame, *, valid: str, test: str, rare: Sequence[str], min_positives: int
+) -> tuple[set[str], list[str]]:
+    """(which of valid and test are CheXpert's own parts, why not where auto decided so: a line each).
+
+    valid, test: official, train or auto. auto takes the official test set where the records have it, and valid.csv
+    unless it has fewer than min_positives positives, or others, of one of the rare findings: such a finding could
+    choose no epoch and set no threshold. Raises ValueError for an official part that the records lack.
+    """
+    parts, why = set(), []
+    rows = {part: records[records["official_split"] == part] for part in ("valid", "test")}
+    for part, choice in (("valid", valid), ("test", test)):
+        if choice == "official" and rows[part].empty:
+            lacking = {"valid": "valid.csv", "test": "the official test set, its labels or its images"}[part]
+            raise ValueError(f"split.{part} = official, but the source lacks {lacking}: add it, or choose train")
+        if choice == "official" or (choice == "auto" and len(rows[part])):
+            parts.add(part)
+    if valid == "auto" and "valid" in parts:
+        for name in rare:
+            count = _enough(rows["valid"][name])
+            if count < min_positives:
+                why.append(f"valid.csv has {count} positives (or others) of {name}, fewer than {min_positives}")
+        parts -= {"valid"} if why else set()
+    return parts, why
+
+
+def _enough(labels: pd.Series) -> int:
+    """Images that count as positive, or as negative (absent or blank), whichever are fewer."""
+    return int(min((labels == 1).sum(), (~labels.isin([1, -1])).sum()))
+
+
+def rsna(
+    records: pd.DataFrame, *, by: str, valid_share: float, test_share: float = 0.0, seed: int, patient_key: str
+) -> pd.DataFrame:
+    """image_id, patient_id, split: `valid_share` of the images (paper 2: 10 %) are 'valid', `test_share` are 'test'
+    (paper 2: none), the rest 'train'.
 
     by='patient': whole patients. by='image': single images, so that a patient can stand on both sides. patient_key:
     what patient_id names, 'patient' or 'image' (manifest.json). Raises ValueError for by='patient' where it names an
@@ -54,16 +103,13 @@ def rsna(records: pd.DataFrame, *, by: str, valid_share: float, seed: int, patie
             "to patients (data.rsna_patients, or the file beside the tables), or choose split.rsna = image"
         )
     split = np.full(len(records), "train", dtype=object)
-    wanted = max(1, round(valid_share * len(records)))
-    rows = np.arange(len(records))
-    rng = np.random.default_rng(seed)
-    split[
-        rng.choice(rows, wanted, replace=False)
-        if by == "image"
-        else _whole_patients(records["patient_id"].to_numpy(object), rows, wanted, rng)
-    ] = "valid"
-    if not (split == "train").any():
-        raise ValueError(f"split.valid_share = {valid_share} leaves no training image of {len(records)}; ask for less")
+    wanted = max(1, round(valid_share * len(records))), round(test_share * len(records))
+    rows, patients = np.arange(len(records)), records["patient_id"].to_numpy(object)
+    valid, test = _two_parts(patients, rows, *wanted, by, np.random.default_rng(seed))
+    split[test], split[valid] = "test", "valid"
+    if sum(wanted) > len(records) or len(np.intersect1d(valid, test)) or not (split == "train").any():
+        shares = f"split.valid_share = {valid_share}" + f" and split.test_share = {test_share}" * bool(test_share)
+        raise ValueError(f"{shares}: this leaves no training image of {len(records)}; ask for less")
     return _table(records, split)
 
 
@@ -89,13 +135,26 @@ def file_order(records: pd.DataFrame, *, valid_share: float) -> pd.DataFrame:
     return table.sort_values(["image_id", "split"], ignore_index=True)
 
 
-def _whole_patients(patients: np.ndarray, rows: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of randomly ordered patients, whole, until at least `wanted` rows are drawn."""
+def _two_parts(
+    patients: np.ndarray, rows: np.ndarray, front: int, back: int, by: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two draws of `rows`, of `front` and of `back` images. They share rows where there are too few.
+
+    by='image': exactly that many. Otherwise whole patients from the two ends of one random order, until there are at
+    least that many.
+    """
+    if by == "image":
+        first = rng.choice(rows, front, replace=False)
+        rest = np.setdiff1d(rows, first)
+        return first, rng.choice(rest, min(back, len(rest)), replace=False)
     code, names = pd.factorize(patients[rows], sort=True)
     images = np.bincount(code, minlength=len(names))
-    drawn = rng.permutation(len(names))
-    enough = int(np.searchsorted(np.cumsum(images[drawn]), wanted)) + 1
-    return rows[np.isin(code, drawn[:enough])]
+    order = rng.permutation(len(names))
+    parts = []
+    for wanted, ordered in ((front, order), (back, order[::-1])):
+        enough = int(np.searchsorted(np.cumsum(images[ordered]), wanted)) + 1 if wanted else 0
+        parts.append(rows[np.isin(code, ordered[:enough])])
+    return parts[0], parts[1]
 
 
 def _table(records: pd.DataFrame, split: np.ndarray) -> pd.DataFrame:
@@ -119,7 +178,8 @@ def summary(
     sha256: str,
     patient_key: str | None = None,
 ) -> dict:
-    """Patients, images and (CheXpert) certain positives per split, and the findings that a model may be selected on.
+    """Patients, images and (CheXpert) certain positives per split, CheXpert's own parts that each is of, and the
+    findings that a model may be selected on.
 
     patient_key: RSNA's, as of `rsna`; where it is 'image' no patient is counted.
 
@@ -147,7 +207,10 @@ def summary(
         result["splits"][name] = counts
     if FINDINGS[0] in rows:
         valid = rows[rows["split"] == "valid"]
-        enough = [f for f in FINDINGS if min((valid[f] == 1).sum(), (~valid[f].isin([1, -1])).sum()) >= min_positives]
+        enough = [f for f in FINDINGS if _enough(valid[f]) >= min_positives]
+        result["official"] = {
+            name: sorted(part["official_split"].unique()) for name, part in rows.groupby("split", sort=True)
+        }
         result["select_on"] = [slug(f) for f in enough]
         result["too_few"] = [slug(f) for f in FINDINGS if f not in enough]
     return result

@@ -23,7 +23,7 @@ COMMON = (
     "age",  # years, float32
     "projection",  # frontal or lateral
     "view",  # AP, PA, LL, RL or null
-    "official_split",  # train or valid, as published
+    "official_split",  # train, valid or test, as published
 )
 COLUMNS = {"chexpert": (*COMMON, *FINDINGS), "rsna": (*COMMON, "class_name", "boxes")}
 

@@ -31,6 +31,9 @@ class Manifest(Format):
     images: int = Field(description="number of images in the records")
     bytes: int = Field(description="size of all image files together")
     tables: dict[str, str] = Field(description="file name of each label table: its SHA-256, hexadecimal")
+    labels: str | None = Field(
+        None, description="only where not train.csv labels the training images: the table that does"
+    )
     zip: ZipFile | None = Field(None, description="only of an archive: its size and SHA-256")
     patient_key: Literal["patient", "image"] | None = Field(
         None, description="only of RSNA: what patient_id names, a patient of NIH or, without RSNA's mapping, an image"

@@ -134,8 +134,17 @@ def read_classifiers(files: Mapping[Hashable, tuple[Path, str]]) -> dict[Hashabl
 
 
 def read_runs(folder: Path, runs: Sequence[Run]) -> dict[Run, pd.DataFrame]:
-    """Predictions of the same images by several ADGMs, each in `folder` under its run's name."""
+    """Predictions of the same images by several ADGMs, each in `folder` under its run's name.
+
+    These are the test images, or the validation images where the split has no test part.
+    """
     files = {run: folder / f"{run.name}.parquet" for run in runs}
-    tables = {run: read_adgm(path, run.classes, f"adgm@{run.name}") for run, path in files.items()}
+    tables = {run: _reported(read_adgm(path, run.classes, f"adgm@{run.name}")) for run, path in files.items()}
     same_images({path: tables[run] for run, path in files.items()})
     return tables
+
+
+def _reported(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that a result is reported on: those of the test part, where there is one."""
+    test = table["split"] == "test"
+    return table[test].reset_index(drop=True) if test.any() else table

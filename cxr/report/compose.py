@@ -26,6 +26,7 @@ from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.flow import flow
 from cxr.report.sections.generators import gan
 from cxr.report.sections.labels import labels
+from cxr.report.sections.reference import mark, standard
 from cxr.report.sections.reliability import reliability
 from cxr.report.sections.scoring import scoring
 from cxr.report.sections.study import study
@@ -51,6 +52,7 @@ def gather(run: Artefacts) -> dict:
         "power": run.power,
         "alpha": run.alpha,
         "sensitivity": run.sensitivity,
+        "standard": standard(run),
         "data": data(run),
         "baseline": baseline(run),
         "labels": labels(run),
@@ -66,6 +68,7 @@ def gather(run: Artefacts) -> dict:
         "audit": audit(run),
         "parameters": parameters(run.params),
     }
+    mark(context, context["standard"])
     context["checklist"] = checklist(run, context)
     return context | {"documents": documents(run, context)}
 

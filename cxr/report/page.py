@@ -46,13 +46,15 @@ class Counted(NamedTuple):
 @dataclass
 class Table:
     """name: of the CSV file; rows: a dict per row, by CSV column; strong: first values of the rows in bold; empty: the
-    CSV's columns without a row.
+    CSV's columns without a row; standard: who labelled the images (cxr/report/sections/reference.py), where the page
+    has to say so.
     """
 
     name: str
     rows: list[dict]
     strong: Sequence[str] = ()
     empty: Sequence[str] = ()
+    standard: NamedTuple | None = None
 
     def frame(self) -> pd.DataFrame:
         """The table as in its CSV: an Estimate becomes the columns key, key_low, key_high, a Counted key, key_of."""
@@ -94,12 +96,15 @@ class Matrix:
 
 @dataclass
 class Picture:
-    """uri: a data URI; width: share of the column in percent; xray: on black; figure: what a plot was drawn from."""
+    """uri: a data URI; width: share of the column in percent; xray: on black; figure: what a plot was drawn from;
+    standard: as of a Table.
+    """
 
     uri: str
     width: int = 100
     xray: bool = False
     figure: Figure | None = None
+    standard: NamedTuple | None = None
 
 
 def plot(figure: Figure, width: int = 100) -> Picture:

@@ -26,6 +26,18 @@ def test_draws_are_nested_random_and_leave_validation_alone():
     assert set(reseeded.loc[reseeded["role"] == "labelled", "image_id"]) != few
 
 
+def test_a_test_part_is_in_no_training_and_in_no_validation():
+    records, split = cohort()
+    split["split"] = split["split"].mask(split.index % 6 == 4, "test")
+    draw = draw_labels(records, split, classes=2, labels=5, seed=0)
+    parts = {part: set(split.loc[split["split"] == part, "image_id"]) for part in ("train", "valid", "test")}
+    for part, rows in (("train", draw.train), ("valid", draw.valid), ("test", draw.test)):
+        assert set(rows["image_id"]) == parts[part] and len(parts[part]) >= 10
+    assert set(draw.train["role"]) == {"labelled", "unlabelled"}
+    unused = split.assign(split=split["split"].replace("test", "unused"))
+    assert draw_labels(records, unused, classes=2, labels=5, seed=0).train.equals(draw.train)
+
+
 def test_two_classes_merge_what_is_not_normal():
     records, split = cohort()
     t = assign(records, split, classes=2, labels=3, seed=0).merge(records, on="image_id")

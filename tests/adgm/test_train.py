@@ -7,6 +7,7 @@ import sys
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -42,6 +43,26 @@ def test_a_longer_training_continues_a_shorter_one(data, tmp_path):
     last = whole.predictions[["prob_last.0", "prob_last.1"]].to_numpy()
     truth = [1 if i % 4 == 3 else 0 for i in range(60) if i % 6 == 5]
     assert whole.history["valid_acc"].iloc[-1] == pytest.approx((last.argmax(1) == truth).mean())
+
+
+@pytest.mark.parametrize("variant", ["corrected", "mean_teacher"])
+def test_a_test_part_is_predicted_and_changes_nothing(data, tmp_path, variant):
+    """The same images once in no part, once in the test part; then with an interruption."""
+    without = fit(data, Checkpoints(tmp_path / "without", {}), 2, "unused", variant=variant)
+    whole = fit(data, Checkpoints(tmp_path / "whole", {}), 2, "test", variant=variant)
+    pd.testing.assert_frame_equal(whole.history, without.history, check_exact=True)
+    valid, test = (whole.predictions[whole.predictions["split"] == part] for part in ("valid", "test"))
+    pd.testing.assert_frame_equal(valid, without.predictions, check_exact=True)
+    assert list(test["image_id"]) == [f"p{i:03d}" for i in range(60) if i % 6 == 4] and whole.info.n_test == 10
+    last, best = (test[[f"prob_{which}.0", f"prob_{which}.1"]].to_numpy() for which in ("last", "best"))
+    assert np.allclose(last.sum(1), 1) and np.allclose(best.sum(1), 1)
+    assert np.array_equal(last, best) == (whole.info.best_epoch == 2)
+
+    stopped = Checkpoints(tmp_path / "stopped", {})
+    stopped.signal = signal.SIGTERM
+    with pytest.raises(SystemExit):
+        fit(data, stopped, 2, "test", variant=variant)
+    assert_same(whole, fit(data, Checkpoints(tmp_path / "stopped", {}), 2, "test", variant=variant))
 
 
 def training(variant: str = "corrected", images: int = 50, **other) -> train.AdgmTraining:

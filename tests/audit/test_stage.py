@@ -75,6 +75,13 @@ def test_the_stage_on_a_phantom_of_the_published_size_and_on_the_published_table
     assert [shown[key] for key in ("agree", "checked", "differ", "contradict")] == [
         n[sheet.AGREES], len(table), n[sheet.DIFFERS], n[sheet.CONTRADICTS],
     ]  # fmt: skip
+
+    relabelled = example(Manifest, kind="folder", labels="train_cheXbert.csv")
+    (tmp_path / "chexpert" / "manifest.json").write_text(json.dumps(relabelled))
+    run([*words, "--out", str(tmp_path / "d")])
+    assert of_section(tmp_path / "d")["reasons"] == [
+        "the labels here are those of train_cheXbert.csv, the paper's those of train.csv"
+    ]
     percents = [row for row in table.itertuples() if row.quantity.endswith(", percent")]
     left_out = sum(row.verdict == sheet.DIFFERS for row in percents)
     assert len(shown["table"].rows) == n[sheet.DIFFERS] + n[sheet.CONTRADICTS] - left_out

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.adgm.variants import Run
 from cxr.core.findings import SLUGS
-from cxr.evaluation.predictions import read_adgm, read_classifier, same_images
+from cxr.evaluation.predictions import read_adgm, read_classifier, read_runs, same_images
 
 STAGE, CURE = "final", "`dvc repro -f final` makes it again"
 
@@ -129,3 +130,16 @@ def test_a_table_of_another_kind_is_no_prediction(tmp_path):
         read_classifier(weights, STAGE)
     with pytest.raises(ValueError, match=r"column 'score\.no_finding' is missing"):
         read_classifier(write(tmp_path, adgm()), STAGE)
+
+
+def test_a_run_is_reported_on_its_test_part_where_there_is_one(tmp_path):
+    runs = [Run("corrected", 2, 5, draw) for draw in (0, 1)]
+    parts = ["valid", "test", "valid", "test", "test", "valid", "valid", "test"]
+    for run in runs:
+        adgm().assign(split=parts).to_parquet(tmp_path / f"{run.name}.parquet")
+    tables = read_runs(tmp_path, runs)
+    assert all(table["image_id"].tolist() == ["i1", "i3", "i4", "i7"] for table in tables.values())
+    adgm().to_parquet(tmp_path / f"{runs[0].name}.parquet")
+    assert len(read_runs(tmp_path, runs[:1])[runs[0]]) == 8
+    with pytest.raises(ValueError, match=r"8 image|4 image"):
+        read_runs(tmp_path, runs)  # one predicted test images, the other none

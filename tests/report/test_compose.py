@@ -98,7 +98,7 @@ def test_no_patient_no_path(made):
 def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
     text = Page(made[2]).text
     assert "Drawn, not taken." in text and "CheXpert and RSNA 2018 are the phantom cohort" in text
-    assert "The phantom imitates labels" in text and "no radiologist labelled" not in text
+    assert "The phantom imitates labels" in text and "automatic labeller" not in text
     for name in ("chexpert", "rsna"):
         shutil.copytree(getattr(small, name), tmp_path / name)
         write_json(tmp_path / name / "manifest.json", example(Manifest, kind="zip"))
@@ -106,7 +106,7 @@ def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
     real = dataclasses.replace(small, chexpert=tmp_path / "chexpert", rsna=tmp_path / "rsna")
     text = Page(page.render(gather(real) | NAMES)).text
     assert "Drawn, not taken." not in text and "X-rays from a zip source" in text
-    assert "no radiologist labelled them for this test" in text
+    assert "by the automatic labeller, not by a radiologist" in text
 
 
 def test_empty_lists_are_empty_sections_and_the_same_bytes_each_time(small, tmp_path):

@@ -25,7 +25,8 @@ NETWORKS = {"classifier", "gan", "diffusion", "adgm"}
 MACHINE = {"state", "processes", "checkpoint_minutes"}
 # Where option default (sound) and the papers' value differ on purpose; docs/papers.md says why.
 SOUND = {
-    "split.by", "split.min_positives", "classifier.crop_min", "classifier.flip", "classifier.rotate", "gan.channels",
+    "split.by", "split.test", "split.valid", "split.valid_images",
+    "classifier.crop_min", "classifier.flip", "classifier.rotate", "gan.channels",
     "gan.view",
     "balance.target_prevalence", "balance.labels", "balance.precision",
     "adgm_runs.variants", "adgm_runs.classes", "adgm_runs.labels", "adgm_runs.draws",  # a list emptied is none

@@ -3,17 +3,23 @@
 The Path column starts with the release's folder name, which may differ on disk. So a file is looked up from 'train/' or
 'valid/' on, beside the CSV, and else by patient, study and file name below the root. So the four archives of the full
 release may lie unpacked side by side, in folders of any name.
+
+train.csv's labels were read from reports by a program, the CheXpert labeller. train_cheXbert.csv and
+train_visualCheXbert.csv label the same images by other programs. The official test set has a reader of its own
+(cxr/data/sources/chexpert_test.py).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS
-from cxr.data.sources import layout
+from cxr.data.sources import chexpert_test, layout
 from cxr.data.sources.archive import DEPTHS, Tree
 from cxr.data.sources.label_csv import check_some, first_few, measures, numbers, read_csv
 from cxr.data.sources.schema import VIEWS, conform
@@ -23,8 +29,22 @@ COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
 PATH = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+?)(\.\w+)")
 
 
-def tables(tree: Tree) -> list[str]:
-    """The names of the label tables, train.csv first. Raises ValueError when the tree holds no CheXpert, or several."""
+def tables(tree: Tree, labels: str = TABLES[0]) -> list[str]:
+    """The names of the tables that the records are read from, train.csv and valid.csv first.
+
+    labels: the table that gives the training images their labels. Raises ValueError when the tree holds no CheXpert, or
+    several, and when `labels` is not there.
+    """
+    names = _tables(tree, labels)
+    if labels != TABLES[0]:
+        names.append(_label_table(tree, labels, names[-1]))
+    if held_out := chexpert_test.label_tables(tree):
+        names += [held_out[0].name, *chexpert_test.reader_tables(tree)]
+    return list(dict.fromkeys(names))
+
+
+def _tables(tree: Tree, labels: str = TABLES[0]) -> list[str]:
+    """train.csv and valid.csv; valid.csv alone where another table has the labels and train.csv is not there."""
     folders = tree.folder_of(*TABLES)
     if len(folders) == 1:
         return [folders[0] + name for name in TABLES]
@@ -32,6 +52,8 @@ def tables(tree: Tree) -> list[str]:
         raise ValueError(f"{tree.root} holds several CheXperts ({first_few(folders)}): give the folder of one of them")
     for here, lacking in (TABLES, TABLES[::-1]):
         if halves := tree.folder_of(here):
+            if here == TABLES[1] and labels != TABLES[0]:
+                return [halves[0] + here]
             raise ValueError(f"{tree.root}: {halves[0]}{here} lacks {lacking} beside it: restore it from the data set")
     raise ValueError(
         f"no CheXpert here: {tree.root} has no train.csv and valid.csv, nor have the folders up to {DEPTHS[-1]} levels "
@@ -39,24 +61,73 @@ def tables(tree: Tree) -> list[str]:
     )
 
 
-def read(tree: Tree) -> pd.DataFrame:
-    """The records of a CheXpert tree, train's rows then valid's, each in file order.
+def _label_table(tree: Tree, labels: str, valid: str) -> str:
+    """The name in the tree of the table `labels`: beside valid.csv, else the only one. Raises ValueError."""
+    names = sorted(name for name in tree.names() if name == labels or name.endswith(f"/{labels}"))
+    beside = valid.removesuffix(TABLES[1]) + labels
+    if beside in names or len(names) == 1:
+        return beside if beside in names else names[0]
+    if names:
+        raise ValueError(f"data.chexpert_labels = {labels!r} stands in several places ({first_few(names)}): name one")
+    others = sorted({name.rsplit("/", 1)[-1] for name in tree.names() if re.search(r"(^|/)train[^/]*\.csv$", name)})
+    raise ValueError(
+        f"data.chexpert_labels = {labels!r}: no such table below {tree.root}; choose one of those there: "
+        f"{first_few(others) or 'none'}"
+    )
 
-    Raises ValueError, naming the file, the line, the value and the cure: neither CSV found, an empty file, a missing
-    column, a label outside {1, 0, -1, blank}, a Path that stands twice, names no file, or has another form, a patient
-    in both tables.
+
+def read(tree: Tree, labels: str = TABLES[0]) -> pd.DataFrame:
+    """The records of a CheXpert tree: train's rows, valid's, then the official test set's, each in file order.
+
+    labels: the table that gives the training images their labels, of exactly train.csv's images; sex, age and view stay
+    train.csv's. Raises ValueError, naming the file, the line, the value and the cure: a CSV that is not there, an empty
+    file, a missing column, a label outside {1, 0, -1, blank}, a Path that stands twice, names no file, or has another
+    form, a patient in two tables.
     """
-    parts = [_read_table(tree, name, name.rsplit("/", 1)[-1][:-4]) for name in tables(tree)]
-    shared = set(parts[0]["patient_id"]) & set(parts[1]["patient_id"])
-    if shared:
-        raise ValueError(
-            f"{len(shared):,} patients are in both train.csv and valid.csv ({first_few(sorted(shared))}): "
-            f"training would leak into validation; remove their rows from one of the two"
-        )
+    *train, valid = _tables(tree, labels)
+    parts = [_read_table(tree, name, "train") for name in train]
+    if labels != TABLES[0]:
+        name = _label_table(tree, labels, valid)
+        parts = [_relabelled(parts[0], tree, name) if parts else _read_table(tree, name, "train")]
+    parts.append(_read_table(tree, valid, "valid"))
+    held_out, _ = chexpert_test.read(tree)
+    parts += [] if held_out is None else [held_out]
+    _check_patients(parts)
     table = pd.concat(parts, ignore_index=True)
     _check_unique(table)
     _check_files(tree, table)
     return conform(table, "chexpert")
+
+
+def _check_patients(parts: Sequence[pd.DataFrame]) -> None:
+    """Raise ValueError for a patient in two of train.csv, valid.csv and the official test set."""
+    names = {"train": "train.csv", "valid": "valid.csv", "test": "the official test set"}
+    for first, second in combinations(parts, 2):
+        if shared := sorted(set(first["patient_id"]) & set(second["patient_id"])):
+            one, other = (part["official_split"].iloc[0] for part in (first, second))
+            raise ValueError(
+                f"{len(shared):,} patients are in both {names[one]} and {names[other]} ({first_few(shared)}): "
+                f"{one} would leak into {other}; remove their rows from one of the two"
+            )
+
+
+def _relabelled(train: pd.DataFrame, tree: Tree, name: str) -> pd.DataFrame:
+    """train.csv's rows with the findings of another table. Raises ValueError unless both list the same images."""
+    table = read_csv(tree.read(name), name, ("Path", *FINDINGS))
+    images = [match[1] for match in _parsed(table, name)]
+    rows = pd.DataFrame({finding: numbers(table[finding], (1, 0, -1), name) for finding in FINDINGS}).set_axis(images)
+    if (twice := rows.index.duplicated()).any():
+        line = table.index[twice.argmax()]
+        raise ValueError(f"{name} line {line}: the image {table.at[line, 'Path']!r} stands twice: remove one row")
+    lacking = train.loc[~train["image_id"].isin(images), "image_id"]
+    others = rows.index[~rows.index.isin(train["image_id"])]
+    if len(lacking) or len(others):
+        raise ValueError(
+            f"{name} is not of train.csv's {len(train):,} images: it lacks {len(lacking):,} "
+            f"({first_few(lacking, 3) or 'none'}) and has {len(others):,} others ({first_few(others, 3) or 'none'}): "
+            f"give the table that was published with these images"
+        )
+    return train.assign(**{finding: rows.loc[train["image_id"], finding].to_numpy() for finding in FINDINGS})
 
 
 def read_labels(tree: Tree, name: str) -> pd.DataFrame:
@@ -71,15 +142,8 @@ def read_labels(tree: Tree, name: str) -> pd.DataFrame:
 
 def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
     table = read_csv(tree.read(name), name, COLUMNS)
-    matches = [PATH.fullmatch(path.strip().replace("\\", "/")) for path in table["Path"].tolist()]
-    if None in matches:
-        row = table.index[matches.index(None)]
-        raise ValueError(
-            f"{name} line {row}: Path is {table.at[row, 'Path']!r}, must end like "
-            f"train/patient00001/study1/view1_frontal.jpg: restore the published file, or correct that cell"
-        )
-    image, patient, study, suffix = zip(*(match.groups() for match in matches), strict=True)
-    folder = name.removesuffix(f"{split}.csv")
+    image, patient, study, suffix = zip(*(match.groups() for match in _parsed(table, name)), strict=True)
+    folder = name[: name.rfind("/") + 1]
     projection = table["Frontal/Lateral"].str.strip().str.lower()
     if (wrong := ~projection.isin(("frontal", "lateral"))).any():
         row = wrong.idxmax()
@@ -107,6 +171,18 @@ def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
             "place": [f"{name} line {line}" for line in table.index],
         }
     )
+
+
+def _parsed(table: pd.DataFrame, name: str) -> list[re.Match]:
+    """Each row's Path, matched by PATH. Raises ValueError with the line of one of another form."""
+    matches = [PATH.fullmatch(path.strip().replace("\\", "/")) for path in table["Path"].tolist()]
+    if None in matches:
+        row = table.index[matches.index(None)]
+        raise ValueError(
+            f"{name} line {row}: Path is {table.at[row, 'Path']!r}, must end like "
+            f"train/patient00001/study1/view1_frontal.jpg: restore the published file, or correct that cell"
+        )
+    return matches
 
 
 def _check_unique(table: pd.DataFrame) -> None:

@@ -60,6 +60,15 @@ def read_csv(data: bytes, name: str, columns: Sequence[str]) -> pd.DataFrame:
     return table if separator == "," else table.map(_with_point)
 
 
+def columns_there(data: bytes, name: str, columns: Sequence[str]) -> list[str]:
+    """Which of the columns the header of a CSV has, as `read_csv` finds them. Raises ValueError for what is no text."""
+    text = _decoded(data, name)
+    first, separator = _separator(text, columns)
+    head = next((row for line, row in _rows(text, name, separator) if line >= first and any(row)), [])
+    heads = {_plain(cell) for cell in head}
+    return [column for column in columns if _plain(column) in heads]
+
+
 def _decoded(data: bytes, name: str) -> str:
     """The text of a CSV in UTF-8, or in UTF-16 with its mark. A byte that is no UTF-8 becomes a lone surrogate."""
     mark = next((mark for mark in MARKS if data.startswith(mark)), b"")

@@ -27,7 +27,7 @@ def conform(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
     assert table[["image_id", "patient_id", "study_id", "path", "projection", "official_split"]].notna().all(axis=None)
     assert (
         table["projection"].isin(("frontal", "lateral")).all()
-        and table["official_split"].isin(("train", "valid")).all()
+        and table["official_split"].isin(("train", "valid", "test")).all()
     )
     assert table["sex"].dropna().isin(("F", "M")).all() and table["view"].dropna().isin(VIEWS).all()
     return table

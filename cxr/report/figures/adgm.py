@@ -79,7 +79,7 @@ def accuracy(runs: pd.DataFrame, printed: Mapping[int, Sequence[tuple[int, float
         ends = _paper_line(ax, points) + _model_lines(ax, task, names)
         _majority_line(ax, task["majority_share"].iloc[0])
         _label_axis(ax, {*task["labels"], *points[:, 0].astype(int)})
-        ax.set(title=f"{classes} classes, n = {task['n'].iloc[0]:,}", ylabel="validation accuracy")
+        ax.set(title=f"{classes} classes, n = {task['n'].iloc[0]:,}", ylabel="accuracy")
         style.percent_axis(ax.yaxis)
         style.end_labels(ax, ends)
     return figure

@@ -7,6 +7,7 @@ import pandas as pd
 from cxr import papers
 from cxr.adgm.formats import Model, Samples
 from cxr.adgm.variants import CONTROLS, GENERATIVE, VARIANTS, Run, leading, runs
+from cxr.cohort.formats import RsnaSplit
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import CLASS_NAMES
 from cxr.evaluation.names import MAJORITY
@@ -14,7 +15,7 @@ from cxr.report.figures import adgm as figures
 from cxr.report.inputs import Artefacts, Rows, image
 from cxr.report.page import Estimate, Matrix, plot, xray
 from cxr.report.sections.adgm_tables import NAMES, compared, every_run, latent, over_draws, scored
-from cxr.report.sections.common import BOUNDS, TOTALS, Verdict, change_of, from_interval, marks
+from cxr.report.sections.common import BOUNDS, TOTALS, Verdict, change_of, from_interval, marks, reported
 from cxr.report.sections.within_views import floor_rows, within_views
 
 CURVES = [f"{part}_{key}" for part in ("train", "valid") for key in figures.PANELS]
@@ -25,7 +26,7 @@ def adgm(run: Artefacts) -> dict:
     """The question and its answers, figures 3 to 7 of the paper, variants and control arms. Empty without runs."""
     every = runs(run.variants, run.classes, run.labels, run.draws)
     if not every:
-        return {"accuracy": None, "answers": [], "help": [], "tasks": [], "draws": 0}
+        return {"accuracy": None, "answers": [], "help": [], "tasks": [], "draws": 0, "part": None}
     by = run.rows("adgm", *Run._fields, "which")
     cells = run.rows("confusion", *Run._fields, "which", "true", "predicted")
     arms = run.rows("adgm_arms", "variant", "classes", "labels")
@@ -39,6 +40,7 @@ def adgm(run: Artefacts) -> dict:
     others = [v for v in VARIANTS if v in run.variants and v != lead]
     printed = marks(run, "rsna", papers.ADGM_CURVE)
     floors = floor_rows(run)
+    split = read_json(run.splits / "rsna" / "split.json", "split@rsna", RsnaSplit)
     accuracy = figures.accuracy(_points(every, arms, by), printed)
     return {
         # The fewest and the most labels answer the question; the table has the rest.
@@ -49,6 +51,7 @@ def adgm(run: Artefacts) -> dict:
         ],
         "help": _help(run, lead, compare),
         "lead": NAMES[lead],
+        "part": reported(split),
         "arms": [(NAMES[v], VARIANTS[v]) for v in (lead, *others)] if others else [],
         "draws": len(set(run.draws)),
         "printed": bool(printed),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from enum import StrEnum
 
+from cxr.cohort.formats import RsnaSplit
 from cxr.core.files import read_json
 from cxr.data.formats import Manifest
 from cxr.evaluation.names import POLICIES
@@ -98,6 +99,11 @@ def backbone_name(run: Artefacts) -> str:
         "densenet_small": "small DenseNet (0.2 million weights, not the paper\u2019s DenseNet121)",
     }
     return names.get(backbone, f"{backbone} (not the paper\u2019s DenseNet121)")
+
+
+def reported(split: RsnaSplit) -> str:
+    """The part of RSNA that the ADGM's scores are of: test, or valid where the split has no test part."""
+    return "test" if "test" in split.splits else "valid"
 
 
 def source_kind(run: Artefacts, name: str) -> str:

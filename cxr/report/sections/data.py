@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from cxr import papers
-from cxr.cohort.formats import SPLITS, ChexpertPart, ChexpertSplit, RsnaPart, RsnaSplit, Summary
+from cxr.cohort.formats import OFFICIAL, SPLITS, ChexpertPart, ChexpertSplit, RsnaPart, RsnaSplit, Summary
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import FINDINGS, finding, slug
 from cxr.papers import DATASETS
 from cxr.report.figures import data as figures
 from cxr.report.inputs import Artefacts
 from cxr.report.page import Counted, Table, plot
-from cxr.report.sections.common import areas, pick, source_kind, too_few
+from cxr.report.sections.common import areas, pick, reported, source_kind, too_few
 
 STATES = ("positive", "uncertain", "negative", "blank")
 PRINTED = ("paper_positive", "paper_uncertain", "paper_negative")
@@ -43,6 +43,10 @@ def data(run: Artefacts) -> dict:
         "rsna_unit": _unit(splits["rsna"]),
         "rsna_shared": splits["rsna"].shared_patients,
         "nih": papers.NIH,
+        "origin": {part: [OFFICIAL[name] for name in own] for part, own in splits["chexpert"].official.items()},
+        "unused": getattr(splits["chexpert"].splits.get("unused"), "patients", 0),
+        "anonymous": _anonymous(summary, splits["chexpert"]),
+        "rsna_part": reported(splits["rsna"]),
         "positives": _positives(splits["chexpert"].splits),
         "parts": _images_by_part(splits["chexpert"].splits),
         "too_few": _too_few(run),
@@ -53,7 +57,8 @@ def data(run: Artefacts) -> dict:
 
 
 def _facts(name: str, kind: str, summary: Summary, split: ChexpertSplit | RsnaSplit, rejected: pd.DataFrame) -> dict:
-    parts = [summary.rsna] if name == "rsna" else [summary.chexpert.train, summary.chexpert.valid]
+    own = [summary.chexpert.train, summary.chexpert.valid, summary.chexpert.test]
+    parts = [summary.rsna] if name == "rsna" else [part for part in own if part]
     by_patient, owners = split.by == "patient", _unit(split)
     return {
         "name": DATASETS[name],
@@ -76,6 +81,14 @@ def _unit(split: ChexpertSplit | RsnaSplit) -> str:
     return "images" if isinstance(split, RsnaSplit) and split.patient_key == "image" else "patients"
 
 
+def _anonymous(summary: Summary, split: ChexpertSplit) -> bool:
+    """Whether the test is the official one and says neither sex nor view of anybody."""
+    test = summary.chexpert.test
+    if split.official["test"] != ["test"] or test is None:
+        return False
+    return test.per_patient.by_sex.unknown == test.patients and test.views.unknown == test.images
+
+
 def _cohort(summary: Summary) -> Table:
     chexpert, rsna = summary.chexpert, summary.rsna
     counts = {
@@ -83,6 +96,8 @@ def _cohort(summary: Summary) -> Table:
         "CheXpert, valid": (chexpert.valid, chexpert.valid.model_dump(include={"images", "studies", "lateral"})),
         DATASETS["rsna"]: (rsna, {"images": rsna.images, "lateral": 0}),
     }
+    if (test := chexpert.test) is not None:
+        counts["CheXpert, official test set"] = (test, test.model_dump(include={"images", "studies", "lateral"}))
     rows = []
     for name, (part, count) in counts.items():
         people = part.per_patient or part.per_image  # RSNA's patients can be unknown

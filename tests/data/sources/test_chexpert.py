@@ -269,6 +269,56 @@ def test_ten_of_many_missing_files_are_named(tmp_path):
     assert str(caught.value).count("train.csv line") == 10
 
 
+OTHER = ",".join(("Path", *reversed(FINDINGS)))
+
+
+def relabel(root, place="train_cheXbert.csv", rows=TRAIN):
+    """A table of train.csv's images in another order of rows and columns, under the full release's name: all Edema."""
+    cells = ",".join("1.0" if finding == "Edema" else "" for finding in reversed(FINDINGS))
+    lines = [row.split(",")[0].replace("-small", "") + "," + cells for row in reversed(rows)]
+    (root / place).parent.mkdir(exist_ok=True)
+    (root / place).write_text("\n".join([OTHER, *lines]) + "\n")
+    return Folder(root)
+
+
+@pytest.mark.parametrize("place", ["train_cheXbert.csv", "labels/train_cheXbert.csv"])
+def test_another_label_table_changes_train_labels_alone(tmp_path, place):
+    before = read(Folder(write(tmp_path / "data")))
+    tree = relabel(tmp_path / "data", place)
+    assert read(tree).equals(before)
+    after = read(tree, "train_cheXbert.csv")
+    train = after["official_split"] == "train"
+    assert (after.loc[train, "Edema"] == 1).all() and after.loc[train, list(FINDINGS)].notna().sum().sum() == 3
+    others = [column for column in before if column not in FINDINGS]
+    assert after[others].equals(before[others]) and after[~train].equals(before[~train])
+    assert tables(tree, "train_cheXbert.csv") == ["train.csv", "valid.csv", place]
+
+
+def test_another_label_table_must_list_the_same_images(tmp_path):
+    root = write(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"data.chexpert_labels = 'train_cheXbert.csv': no such table .*: train\.csv$"):
+        read(Folder(root), "train_cheXbert.csv")
+    cases = {
+        r"lacks 1 \(train/patient00001/study1/view1_frontal\) and has 0 others": TRAIN[1:],
+        r"lacks 0 \(none\) and has 1 others \(train/patient00009/": [*TRAIN, TRAIN[0].replace("00001", "00009")],
+        r"line 5: the image .*patient00001.* stands twice": [*TRAIN, TRAIN[0]],
+        r"line 4: Path is 'x\.jpg', must end like": ["x.jpg", *TRAIN[1:]],
+    }
+    for message, rows in cases.items():
+        with pytest.raises(ValueError, match=rf"train_cheXbert\.csv.* {message}"):
+            read(relabel(root, rows=rows), "train_cheXbert.csv")
+
+
+def test_a_label_table_alone_needs_no_train_csv(tmp_path):
+    """Only valid.csv and train_cheXbert.csv, whose columns are train.csv's."""
+    root = write(tmp_path / "data")
+    whole = read(Folder(root))
+    (root / "train.csv").rename(root / "train_cheXbert.csv")
+    with pytest.raises(ValueError, match=r"valid\.csv lacks train\.csv beside it"):
+        read(Folder(root))
+    assert read(Folder(root), "train_cheXbert.csv").equals(whole)
+
+
 def test_a_hundred_thousand_rows_take_seconds():
     class Many(Folder):
         def names(self):
