@@ -66,8 +66,7 @@ def run(
     guard(train, splits, by=split_info.by, what=f"fidelity@{generator}")
     trained_on = ~generators.kept_back(train["patient_id"], meta.holdout, meta.seed)
     store, machine = open_store(stores / str(meta.size)), device()
-    parts = {"train": train, "held_out": held_out}
-    real = {part: store.images[store.rows(rows["image_id"])] for part, rows in parts.items()}
+    real = {p: store.images[store.rows(t["image_id"])] for p, t in (("train", train), ("held_out", held_out))}
     if features == "classifier":
         embed = classifier_features(
             classifier / "model.safetensors", model.size, model.classes, model.backbone, machine
@@ -82,10 +81,10 @@ def run(
 
     origin = {"features": features, "generator_sha256": sha256(gan / "generator.safetensors")}
     origin |= {"split_sha256": split_info.sha256, "scales": scales(meta.size)}
-    counts = replicates, permutations
     with atomic(report) as folder:
         folder.mkdir()
-        for judged in judge_findings(findings, train, held_out, trained_on, real, images, embed, *counts, seed):
+        samples = train, held_out, trained_on, real
+        for judged in judge_findings(findings, *samples, images, embed, replicates, permutations, seed):
             place = folder if len(findings) == 1 else folder / judged.numbers["finding"]
             place.mkdir(exist_ok=True)
             numbers = Fidelity(**judged.numbers, **origin)

@@ -91,6 +91,11 @@ def run(
         digest = sha256(folder / SPLIT)
         result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=digest, patient_key=key)
         write_json(folder / "split.json", SPLITS[dataset](**result))
+    _print(dataset, by, result, key, min_positives)
+
+
+def _print(dataset: str, by: str, result: dict, key: str | None, min_positives: int) -> None:
+    """The split's counts, and what a user should know about it."""
     for name, part in result["splits"].items():
         owners = f" of {part['patients']:,} patients" if "patients" in part else ""
         print(f"split: {dataset} {name}: {part['images']:,} images{owners}")
