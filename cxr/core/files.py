@@ -225,8 +225,8 @@ class Progress(tqdm):
     def __init__(self, label: str, total: int, unit: str = "images") -> None:
         self.label, self.terminal = label, sys.stderr.isatty()
         options: dict = {"mininterval": 0.2} if self.terminal else {"mininterval": 10, "file": io.StringIO()}
-        if not self.terminal:
-            options["bar_format"] = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}]"
+        head = "{desc}: {percentage:3.0f}%|{bar}| " if self.terminal else "{desc}: "
+        options["bar_format"] = head + "{n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
         super().__init__(
             desc=label, total=total, unit=f" {unit}", miniters=1, smoothing=0, unit_scale=unit == "bytes", **options
         )

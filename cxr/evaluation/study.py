@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS, columns_of, slug
-from cxr.evaluation import metrics, repeated
+from cxr.evaluation import intervals, metrics, repeated
 from cxr.evaluation.classifiers import Settings, enough, mean_known, model_areas, numbers, without_empty
 from cxr.evaluation.names import DIFFERENCE, frame
 from cxr.synthesis.arms import ARMS, check_arm
@@ -47,11 +47,13 @@ def check(arms: Sequence[str], seeds: Sequence[int], endpoint: str, findings: Se
 class Scores(NamedTuple):
     """AUCs of every model on one split, by arm (A), seed (S) and name (K: the rare findings, 'rare', 'macro').
 
-    area A x S x K; replicates A x S x K x B, with the same patients for all; NaN where there are too few positives.
+    area A x S x K; replicates A x S x K x B, with the same patients for all; ends A x K x 2, of the intervals of the
+    means over seeds; NaN where there are too few positives.
     """
 
     area: np.ndarray
     replicates: np.ndarray
+    ends: np.ndarray
 
 
 def _scores(
@@ -59,15 +61,20 @@ def _scores(
 ) -> Scores:
     area = np.full((len(arms), len(seeds), len(rare) + 2), np.nan)
     replicates = np.full((*area.shape, draws.counts.shape[1]), np.nan)
+    ends = np.full((len(arms), len(rare) + 2, 2), np.nan)
     settings = settings._replace(replicates=draws.counts.shape[1])
     for a, arm in enumerate(arms):
-        for s, seed in enumerate(seeds):
-            areas = model_areas(models[arm, seed][selected], draws, settings)
-            known_rare = areas.known & np.isin(np.arange(len(FINDINGS)), rare)
+        trainings = [model_areas(models[arm, seed][selected], draws, settings) for seed in seeds]
+        known = trainings[0].known
+        known_rare = known & np.isin(np.arange(len(FINDINGS)), rare)
+        for s, areas in enumerate(trainings):
             for values, kept in ((areas.area, area[a, s]), (areas.replicates, replicates[a, s])):
                 kept[:-2] = values[rare]
-                kept[-2], kept[-1] = mean_known(values, known_rare), mean_known(values, areas.known)
-    return Scores(area, replicates)
+                kept[-2], kept[-1] = mean_known(values, known_rare), mean_known(values, known)
+        members = [[k] for k in rare] + [np.flatnonzero(known_rare), np.flatnonzero(known)]
+        for k, findings in enumerate(members):
+            ends[a, k] = intervals.mean_interval([one.finding(int(f)) for one in trainings for f in findings])
+    return Scores(area, replicates, ends)
 
 
 def judge_study(
@@ -90,7 +97,7 @@ def judge_study(
     rows = []
     for a, arm in enumerate(arms):
         for k, name in enumerate(counts):
-            low, high, _ = metrics.interval(scores.replicates[a, :, k].mean(axis=0), settings.confidence)
+            low, high = scores.ends[a, k]
             row = {"arm": arm, "finding": name, "seeds": len(seeds), "patients": len(draws.counts), **counts[name]}
             row |= {"auc": scores.area[a, :, k].mean(), "low": low, "high": high}
             rows.append(row | {"sd": repeated.spread(scores.area[a, :, k])})
@@ -100,7 +107,8 @@ def judge_study(
     differences = []
     for arm, control in pairs:
         for k, name in enumerate(counts):
-            difference, replicates = (v[arms.index(arm), :, k] - v[arms.index(control), :, k] for v in scores)
+            ours, theirs = arms.index(arm), arms.index(control)
+            difference, replicates = (v[ours, :, k] - v[theirs, :, k] for v in (scores.area, scores.replicates))
             row = {"arm": arm, "control": control, "finding": name, "seeds": len(seeds), **counts[name]}
             row |= repeated.difference(difference, replicates, settings.confidence, settings.power)
             differences.append(row)
