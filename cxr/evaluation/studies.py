@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS, SLUGS
-from cxr.evaluation import metrics
+from cxr.evaluation import intervals, metrics
 from cxr.evaluation.classifiers import (
     Areas,
     Models,
@@ -67,7 +67,7 @@ def tables(
             draws = metrics.draw_patients(scored[0]["patient_id"], settings.replicates, settings.seed)
             areas = [model_areas(table, draws, settings) for table in scored]
             head = {"unit": unit, "model": model, "patients": len(draws.counts)}
-            lines = [*auc_rows(scored[0], areas, settings), five(scored[0], areas, settings)]
+            lines = [*auc_rows(scored[0], areas, settings), five(scored[0], areas)]
             rows += [head | line for line in lines]
             if unit == "study" and model in curves_of:
                 curves += _curves(model, scored[0], areas[0].known, {*FIVE, *findings})
@@ -77,11 +77,11 @@ def tables(
     }
 
 
-def five(table: pd.DataFrame, trainings: Sequence[Areas], settings: Settings) -> dict:
+def five(table: pd.DataFrame, trainings: Sequence[Areas]) -> dict:
     """The row of the mean over the competition's findings, those with an AUC."""
     known = trainings[0].known & np.isin(FINDINGS, FIVE)
-    replicates = np.mean([mean_known(one.replicates, known) for one in trainings], axis=0)
-    low, high, missing = metrics.interval(replicates, settings.confidence)
+    low, high = intervals.mean_interval([one.finding(int(k)) for one in trainings for k in np.flatnonzero(known)])
+    missing = int(np.isnan(np.mean([mean_known(one.replicates, known) for one in trainings], axis=0)).sum())
     auc = float(np.mean([mean_known(one.area, known) for one in trainings]))
     row = {"finding": "five", "n": len(table), "auc": auc, "low": low, "high": high}
     return row | {"missing": missing if known.any() else None, "findings": int(known.sum())}

@@ -81,6 +81,7 @@ def _adgm(run: Artefacts, context: dict) -> dict:
         "images": {name: part.images for name, part in _split(run, "rsna").splits.items()},
         "answers": [a | {"within": {v["view"]: v for v in a["views"]}} for a in context["adgm"]["answers"]],
         "draws": context["adgm"]["draws"],
+        "over": "images" if _split(run, "rsna").patient_key == "image" else "patients",
         "level": run.level,
     }
 
@@ -92,7 +93,7 @@ def _datasheet(run: Artefacts, context: dict, dataset: str) -> dict:
     (fact,) = [f for f in context["data"]["facts"] if f["name"] == DATASETS[dataset]]
     every = counts_of(context["flow"]["table"], DATASETS[dataset], "records")
     sizes = {"chexpert": [("classifier", "size"), ("gan", "size")], "rsna": [("adgm", "size")]}[dataset]
-    people = [part.per_patient for part in parts]
+    people = [part.per_patient or part.per_image for part in parts]  # of images where no patient is known
     return {
         "name": DATASETS[dataset],
         "dataset": dataset,

@@ -212,7 +212,7 @@ def test_where_rsnas_patients_are_known_the_page_counts_them(made, whole):
 
 
 def test_where_rsnas_patients_are_unknown_the_page_says_images(tmp_path):
-    context = gather(Artefacts(**fabricate(tmp_path, labels=[50], patient_key="image"))) | {"tables": "tables"}
+    context = gather(Artefacts(**fabricate(tmp_path, labels=[50], patient_key="image"))) | NAMES
     text = Page(page.render(context)).text
     assert "patients unknown: one may stand on both sides of the split images by split, drawn by image" in text
     for sentence in (
@@ -235,6 +235,8 @@ def test_where_rsnas_patients_are_unknown_the_page_says_images(tmp_path):
     beside = text[text.index("RSNA: the ADGM beside the metadata baseline") : text.index("Do the probabilities mean")]
     assert "intervals over images" in beside and "patient" not in beside
     assert context["data"]["facts"][1]["patients"] is None
+    assert "intervals over images" in context["documents"]["model_card_adgm.md"]
+    assert "Patients: unknown." in context["documents"]["datasheet_rsna.md"]
     rows = {row["split"]: row for row in context["data"]["splits"].rows}
     assert rows["RSNA 2018, train"]["patients"] is None and rows["RSNA 2018, train"]["images"] == 720
     assert pd.read_csv(tmp_path / "evaluate/adgm.csv")["patients"].isna().all()
