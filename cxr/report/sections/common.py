@@ -96,7 +96,7 @@ def backbone_name(run: Artefacts) -> str:
     backbone = run.params.get("classifier", {}).get("backbone", "densenet121")
     names = {
         "densenet121": "DenseNet121",
-        "densenet_small": "small DenseNet (0.2 million weights, not the paper\u2019s DenseNet121)",
+        "densenet_small": "small DenseNet (0.08 million weights, not the paper\u2019s DenseNet121)",
     }
     return names.get(backbone, f"{backbone} (not the paper\u2019s DenseNet121)")
 
