@@ -118,6 +118,10 @@ def test_a_fresh_clone_runs_the_demo():
     assert yaml.safe_load(tracked.stdout) == PRESETS["demo"]
 
 
+def test_no_preset_chooses_an_epoch_by_a_handful_of_positives():
+    assert all(preset["split"]["min_positives"] >= 5 for preset in PRESETS.values())
+
+
 def test_option_defaults_are_the_papers_but_where_the_paper_is_wrong():
     paper = PRESETS["paper"]
     differing = set()
