@@ -122,8 +122,9 @@ def stages(root, out) -> dict:
             resizing.run, **given, **manifest, size=32, out=out / "stores", state=root / "state", processes=1
         ),
         "split": command(
-            split.run, dataset="chexpert", records=records, stores=root / "stores", out=out / "splits/chexpert",
-            test_images=6, min_positives=1,
+            split.run, dataset="chexpert", records=records, manifest=root / "data/manifest.json",
+            stores=root / "stores", out=out / "splits/chexpert",
+            test_images=6, valid="official", min_positives=1,
         ),
         "label": command(label.run, policy="u_zeroes", records=records, split=splits, out=out / "labels.parquet"),
         "gan": command(gan.run, generator="pneumonia", **reads, **made, **tiny | {"size": 32}, state=out / "state"),
