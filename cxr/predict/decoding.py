@@ -111,15 +111,17 @@ def _one(work: Work, number: int, name: str, done: bool) -> Decoded:
                 else:
                     images = {size: resize(picture.pixels, size, picture.filled) for size in work.sizes}
     except (ValueError, OSError) as error:
-        reason = f"unreadable: {_public(error, name)}"
+        reason = f"unreadable: {_public(error, name, work.tree)}"
     if header.study is None and folder:
         header = header._replace(study=digest(f"folder {folder}", work.key))
     return Decoded(number, images, header, named, reason)
 
 
-def _public(error: ValueError | OSError, name: str) -> str:
-    """The message without the file's name, which the row has, or must not have."""
+def _public(error: ValueError | OSError, name: str, tree: Tree) -> str:
+    """The message without the file's name, which the row has or must not have, and without a path of this machine."""
     text = str(error.strerror or "can't be read") if isinstance(error, OSError) else str(error)
-    for secret in (name, PurePosixPath(name).name):
+    for secret in (str(tree.root / name), name, PurePosixPath(name).name):
         text = text.replace(secret, "the file")
+    if tree.root.name:
+        text = text.replace(str(tree.root), "the source")
     return " ".join(text.split())[:200]

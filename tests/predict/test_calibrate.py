@@ -1,6 +1,7 @@
 """The predictor's folder: whole, equal to evaluate's numbers, the same bytes each time, refusing what does not fit."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -20,7 +21,7 @@ def test_the_folder_is_whole_and_repeats_to_the_byte(made, tmp_path):
     calibrated(made, out=tmp_path / "again")
     assert sha256(tmp_path / "again") == sha256(folder)
     card = (folder / "README.md").read_text()
-    assert "Trained on simulated patients" in card and "| Edema | 0." in card
+    assert "Trained on simulated patients" in card and re.search(r"\| Edema \| [01]\.\d\d \[", card)
     assert "| Fracture | too few | too few |" in card and "| Pleural Other | not trained on | not trained on |" in card
 
 

@@ -1,5 +1,7 @@
 """Planted strings of headers, sought in every byte that predict writes or says, whole runs and interrupted ones."""
 
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,3 +90,14 @@ def test_messages_name_no_file(made, tmp_path):
     code, table = predicted(made, names, tmp_path / "out", pseudonyms=True)
     assert code == 1 and list(table["reason"]) == ["unreadable: the file: no such file"] * 2
     assert np.isnan(table["score.edema"]).all()
+
+
+def test_messages_name_no_folder_of_the_machine(tmp_path, made):
+    archive = tmp_path / "ward7.zip"
+    with zipfile.ZipFile(archive, "w") as whole:
+        link = zipfile.ZipInfo("a.png")
+        link.external_attr = 0o120777 << 16
+        whole.writestr(link, "elsewhere")
+    code, table = predicted(made, archive, tmp_path / "out", pseudonyms=True)
+    assert code == 1 and "ward7" not in table["reason"][0] and str(tmp_path) not in table["reason"][0]
+    assert table["reason"][0] == ("unreadable: the file is a symbolic link inside the source: such members are refused")
