@@ -112,6 +112,7 @@ class Predictor:
             raise ValueError(f"{folder}/features.safetensors: not those of calibration.json; copy the folder again")
         self.gaussians = outliers.Gaussians(arrays["means"].numpy(), arrays["whitening"].numpy(), views)
         self.fabric, self.name = fabric, name
+        self.precision = fabric.strategy.precision.precision
         self.identity = sha256(folder / "calibration.json")  # which holds that of the weights
         self.net = net.to(fabric.device)
         self.fitted = [fitted(self.calibration.findings[slug]) for slug in self.meta.findings]

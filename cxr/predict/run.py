@@ -32,7 +32,9 @@ def predict(
         np.stack([model.thresholds() for model in models]),
     )
     sizes, studies = [model.size for model in models], Studies()
-    run = identity([model.identity for model in models], source.names, called=list(asked.names))
+    run = identity(
+        [model.identity for model in models], source.names, called=list(asked.names), precision=models[0].precision
+    )
     with Part(out, run) as part, Progress("predict", len(source.names)) as progress:
         progress.skip(len(part.done))
         waiting: list[tuple[Decoded, int]] = []
