@@ -16,9 +16,9 @@ from .cli import app_of, execute
 # In the order of the pipeline.
 STAGES = (
     "download", "explore", "audit", "resize", "split", "label", "classifier", "relabel", "gan", "fidelity", "balance",
-    "arm", "adgm", "evaluate", "report",
+    "calibrate", "arm", "adgm", "evaluate", "report",
 )  # fmt: skip
-TOOLS = ("repro", "checkpoints")
+TOOLS = ("predict", "generate", "repro", "checkpoints")
 
 
 class Commands(TyperGroup):

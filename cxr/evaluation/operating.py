@@ -50,30 +50,64 @@ def true_share(table: pd.DataFrame) -> np.ndarray:
     return np.where(known > 0, np.nansum(truth, axis=0) / np.maximum(known, 1), np.nan)
 
 
+class Fitted(NamedTuple):
+    """What turns the scores of one finding into probabilities, and its operating point.
+
+    trained, valid and true: share of positives in training, among the certain validation labels and in the real
+    training images, NaN where unknown; scaling: fitted on validation at its share, or None; threshold: on scores, or
+    NaN; both are missing where validation has too few labels, and scaling where a share is 0, 1 or unknown.
+    """
+
+    trained: float
+    valid: float
+    true: float
+    scaling: calibration.Scaling | None
+    threshold: float
+
+    @property
+    def can_shift(self) -> bool:
+        return 0 < self.trained < 1 and 0 < self.true < 1
+
+    def probability(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """The three forms of N scores, N each; NaN where a form can't be had."""
+        forms = {form: np.full(len(scores), np.nan) for form in FORMS} | {"raw": scores}
+        logits = calibration.logit(scores)
+        if self.can_shift:
+            forms["prior"] = calibration.sigmoid(calibration.shift(logits, self.trained, self.true))
+        if self.scaling:
+            scaled = calibration.apply(self.scaling, calibration.shift(logits, self.trained, self.valid))
+            forms["calibrated"] = calibration.sigmoid(calibration.shift(scaled, self.valid, self.true))
+        return forms
+
+
+def fit_findings(valid: pd.DataFrame, trained: np.ndarray, true: np.ndarray, settings: Settings) -> list[Fitted]:
+    """One Fitted for each of the 14 findings. valid: one model's predictions of the validation images; trained and
+    true: its 14 shares of positives (trained_share, true_share).
+    """
+    truth, scores = columns_of(valid, "truth"), columns_of(valid, "score")
+    result = []
+    for k in range(len(SLUGS)):
+        known = ~np.isnan(truth[:, k])
+        labels, score = truth[known, k].astype(np.float64), scores[known, k]
+        share = float(labels.mean()) if len(labels) else np.nan
+        fitted = Fitted(float(trained[k]), share, float(true[k]), None, np.nan)
+        if enough(labels, settings):
+            fitted = fitted._replace(threshold=calibration.threshold(labels, score, settings.sensitivity))
+            if fitted.can_shift:
+                shifted = calibration.shift(calibration.logit(score), fitted.trained, share)
+                fitted = fitted._replace(scaling=calibration.fit(shifted, labels, settings.scaling))
+        result.append(fitted)
+    return result
+
+
 def fit(table: pd.DataFrame, trained: np.ndarray, true: np.ndarray, settings: Settings) -> Judged:
     """table: one model's predictions; trained and true: its 14 shares of positives (trained_share, true_share)."""
     valid, test = (table[table["split"] == split] for split in ("valid", "test"))
-    truth, valid_scores, scores = columns_of(valid, "truth"), columns_of(valid, "score"), columns_of(test, "score")
-    probability = {form: np.full(scores.shape, np.nan) for form in FORMS}
-    threshold = np.full(len(SLUGS), np.nan)
-    for k in range(len(SLUGS)):
-        known = ~np.isnan(truth[:, k])
-        labels, valid_score = truth[known, k].astype(np.float64), valid_scores[known, k]
-        logits = calibration.logit(scores[:, k])
-        probability["raw"][:, k] = scores[:, k]
-        can_shift = 0 < trained[k] < 1 and 0 < true[k] < 1
-        if can_shift:
-            probability["prior"][:, k] = calibration.sigmoid(calibration.shift(logits, trained[k], true[k]))
-        if not enough(labels, settings):
-            continue
-        threshold[k] = calibration.threshold(labels, valid_score, settings.sensitivity)
-        if can_shift:
-            share = labels.mean()
-            shifted = calibration.shift(calibration.logit(valid_score), trained[k], share)
-            scaling = calibration.fit(shifted, labels, settings.scaling)
-            scaled = calibration.apply(scaling, calibration.shift(logits, trained[k], share))
-            probability["calibrated"][:, k] = calibration.sigmoid(calibration.shift(scaled, share, true[k]))
-    return Judged(probability, threshold)
+    scores = columns_of(test, "score")
+    findings = fit_findings(valid, trained, true, settings)
+    columns = [fitted.probability(scores[:, k]) for k, fitted in enumerate(findings)]
+    probability = {form: np.stack([column[form] for column in columns], axis=1) for form in FORMS}
+    return Judged(probability, np.array([fitted.threshold for fitted in findings]))
 
 
 class Measured(NamedTuple):

@@ -204,9 +204,9 @@ def _environment(**options) -> jinja2.Environment:
     return environment
 
 
-def render(context: dict) -> str:
-    """The page as HTML. context: what templates/page.html.j2 asks for; a name that it lacks is our own error."""
-    return _environment().get_template("page.html.j2").render(context).lstrip()
+def render(context: dict, template: str = "page.html.j2") -> str:
+    """A page as HTML. context: what the template (in templates/) asks for; a name that it lacks is our own error."""
+    return _environment().get_template(template).render(context).lstrip()
 
 
 def text(template: str, context: dict) -> str:

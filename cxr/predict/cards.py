@@ -1,0 +1,120 @@
+"""predictions.html: a card for each X-ray, with its probabilities beside those of the test images.
+
+The picture is decoded once more for the card, and for no more images than there are cards. A picture whose header says
+that text is burned into it is left out.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cxr.core.files import atomic
+from cxr.core.findings import FINDINGS, SLUGS
+from cxr.predict.formats import LEVELS
+from cxr.predict.header import read
+from cxr.predict.model import Predictor
+from cxr.predict.source import Source
+from cxr.report import page
+
+LONGEST = 320  # pixels of a picture's longer side
+
+
+class Bar(NamedTuple):
+    """One finding of an X-ray. value: its probability; population: the test images' 5, 25, 50, 75 and 95 % quantiles;
+    above: share of the test images below the value. All are shares of 1. positive: yes, no or None.
+    """
+
+    name: str
+    value: float
+    population: tuple[float, ...]
+    above: float
+    positive: str | None
+
+
+class Card(NamedTuple):
+    """One X-ray. picture: None where it can't be shown; row: of predictions.csv."""
+
+    row: dict
+    picture: page.Picture | None
+    bars: list[Bar]
+
+
+def population(models: Sequence[Predictor]) -> np.ndarray:
+    """14 x (LEVELS + 1) quantiles of the calibrated probability on test images, a mean over the models; NaN for a
+    finding without.
+    """
+    result = np.full((len(models), len(SLUGS), LEVELS + 1), np.nan)
+    for m, model in enumerate(models):
+        for k, slug in enumerate(SLUGS):
+            if levels := model.calibration.findings[slug].quantiles:
+                result[m, k] = levels
+    return result.mean(axis=0)
+
+
+def bars(row: dict, quantiles: np.ndarray) -> list[Bar]:
+    """The findings that have a probability, the most conspicuous first: those far above the test images."""
+    result = []
+    for slug, name, levels in zip(SLUGS, FINDINGS, quantiles, strict=True):
+        value = row.get(f"probability.{slug}")
+        if value is None or np.isnan(levels).any():
+            continue
+        above = float(np.interp(value, levels, np.linspace(0, 1, LEVELS + 1), left=0, right=1))
+        five = tuple(float(levels[round(q * LEVELS)]) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
+        result.append(Bar(name, value, five, above, row.get(f"positive.{slug}")))
+    return sorted(result, key=lambda bar: -bar.above)
+
+
+def picture(source: Source, number: int) -> page.Picture | None:
+    """The picture of a file of the source, or None where there is none, or text is burned into it."""
+    from cxr.data.decode import decode
+
+    name = source.names[number]
+    try:
+        data = source.tree.read(name)
+        if read(io.BytesIO(data), b"").burned:
+            return None
+        return page.xray(Image.fromarray(decode(data, name, LONGEST).pixels), LONGEST)
+    except (ValueError, OSError):
+        return None
+
+
+def write_page(
+    file: Path,
+    rows: Iterable[dict],
+    models: Sequence[Predictor],
+    source: Source,
+    counts,
+    worth: pd.DataFrame,
+    most: int,
+) -> None:
+    """Write the page. rows: as published; counts: of the run; worth: findings.csv; most: cards."""
+    quantiles = population(models)
+    shown = [Card(row, picture(source, row["number"]), bars(row, quantiles)) for row in itertools.islice(rows, most)]
+    first = models[0].calibration
+    table = [
+        {
+            "model": row["model"], "finding": row["finding"], "positives": row["test_positives"],
+            **{rate: page.Estimate(row[rate], row[f"{rate}_low"], row[f"{rate}_high"], row["status"])
+               for rate in ("sensitivity", "specificity")},
+        }
+        for row in worth.to_dict("records")
+    ]  # fmt: skip
+    context = {
+        "cards": shown,
+        "counts": counts,
+        "models": [model.name for model in models],
+        "phantom": any(model.calibration.data == "phantom" for model in models),
+        "calibration": first,
+        "worth": page.Table("findings", table),
+        "skipped": source.skipped,
+    }
+    with atomic(file) as temporary:
+        temporary.write_text(page.render(context, "predict/page.html.j2"), encoding="utf-8")

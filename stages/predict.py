@@ -1,0 +1,57 @@
+"""predict: probabilities of the findings for X-rays of your own, with the folder that the stage calibrate wrote.
+
+cxr predict models/predictor my_xrays/ --out predictions/
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer import Argument, Option
+
+from .cli import main
+
+
+def run(
+    predictor: Annotated[Path, Argument(help="folder of a predictor, as the stage calibrate writes it")],
+    source: Annotated[str, Argument(help="image file, folder, .zip, list of files (.txt), or - for a list on stdin")],
+    out: Annotated[Path, Option(help="folder for predictions.csv, .parquet and .html, and findings.csv")],
+    model: Annotated[
+        list[Path], Option(help="another predictor; may be repeated. Probabilities are then the mean")
+    ] = (),
+    pseudonyms: Annotated[bool, Option(help="number the files in every output in place of their names")] = False,
+    cards: Annotated[int, Option(min=0, help="most X-rays on the page; the first of the list")] = 100,
+    precision: Annotated[
+        Literal["auto", "32-true", "bf16-mixed"], Option(help="auto: bf16-mixed where the device computes it natively")
+    ] = "auto",
+    processes: Annotated[
+        int | None, Option(min=1, envvar="CXR_PROCESSES", help="decoding processes; default one per core")
+    ] = None,
+) -> None:
+    """Predict the findings of X-rays: tables and a page. Exit code 3: some were refused; 1: all, or an error."""
+    import sys
+
+    from cxr.core.files import usable_cores
+    from cxr.predict.model import Predictor
+    from cxr.predict.run import predict
+    from cxr.predict.source import open_source
+    from cxr.training.machine import fabric
+
+    opened = open_source(source, sys.stdin.read().splitlines() if source == "-" else ())
+    machine, folders = fabric(precision), [predictor, *model]
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{k}" for k, name in enumerate(names, 1)]
+    models = [Predictor(folder, machine, name) for folder, name in zip(folders, names, strict=True)]
+    counts = predict(models, opened, out, pseudonyms=pseudonyms, cards=cards, processes=processes or usable_cores())
+    refused = ", ".join(f"{reason}: {n:,}" for reason, n in counts.refused.items())
+    print(
+        f"predict: {counts.accepted:,} of {counts.images:,} files predicted"
+        + (f"; refused: {refused}" if refused else "")
+    )
+    if counts.refused:
+        raise typer.Exit(3 if counts.accepted else 1)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,112 @@
+"""The pieces of predict alone: distances, the threshold, the part file, names, bars."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import mahalanobis
+
+from cxr.predict import calibrate, outliers
+from cxr.predict.cards import bars
+from cxr.predict.formats import LEVELS
+from cxr.predict.header import study_in, view_in
+from cxr.predict.part import NAME, Part, identity
+from cxr.predict.source import open_source
+
+
+def test_distances_are_scipys_with_the_common_covariance():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)) @ rng.normal(size=(4, 4))
+    views = np.where(np.arange(200) % 3 == 0, "lateral", "frontal")
+    x[views == "lateral"] += 5
+    g = outliers.fit(x, list(views))
+    assert g.views == ("frontal", "lateral")
+    centred = np.concatenate([x[views == v] - x[views == v].mean(axis=0) for v in g.views])
+    inverse = np.linalg.inv(np.cov(centred.T, bias=True))
+    expected = [[mahalanobis(row, x[views == v].mean(axis=0), inverse) for v in g.views] for row in x]
+    assert np.allclose(outliers.distances(g, x), expected, rtol=0.05)  # the covariance is shrunk a little
+    assert ((outliers.distances(g, x).argmin(axis=1) == 1) == (views == "lateral")).all()
+
+
+def test_fewer_images_than_features_give_finite_distances():
+    x = np.random.default_rng(0).normal(size=(5, 50))
+    away = outliers.distances(outliers.fit(x, ["frontal"] * 5), np.zeros((1, 50)))
+    assert away.shape == (1, 1) and np.isfinite(away).all()
+
+
+@pytest.mark.parametrize("n, share, rank", [(99, 0.05, 95), (199, 0.01, 198), (20, 0.01, 20), (100, 0.5, 51)])
+def test_the_threshold_is_the_conformal_rank(n, share, rank):
+    own = np.random.default_rng(0).permutation(n) + 1.0
+    assert outliers.threshold(own, share) == pytest.approx(rank, rel=2 * outliers.ROUNDING)
+
+
+def test_the_threshold_keeps_its_promise():
+    rng = np.random.default_rng(0)
+    refused = [
+        (rng.exponential(size=50) > outliers.threshold(rng.exponential(size=99), 0.1)).mean() for _ in range(400)
+    ]
+    assert np.mean(refused) == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_sample_is_even_and_keeps_all_of_few():
+    rows = pd.DataFrame({"image_id": [f"{k:04}" for k in range(1000)]})
+    few = calibrate.sample(rows.sample(frac=1, random_state=0), 11)["image_id"].astype(int)
+    assert list(few) == [0, 99, 199, 299, 399, 499, 599, 699, 799, 899, 999]
+    assert len(calibrate.sample(rows, 5000)) == 1000
+
+
+def test_predictions_of_another_network_are_refused():
+    table = pd.DataFrame({"image_id": ["a"], **{f"score.{slug}": [0.5] for slug in calibrate.SLUGS}})
+    calibrate.check_scores(table, table["image_id"], np.full((1, 14), 0.501))
+    with pytest.raises(ValueError, match="differ from its predictions by up to 0.2"):
+        calibrate.check_scores(table, table["image_id"], np.full((1, 14), 0.7))
+
+
+def test_a_part_drops_a_torn_line_and_refuses_another_run(tmp_path):
+    run = identity(["a"], ["x", "y"])
+    with Part(tmp_path, run) as part:
+        part.add([{"number": 0}, {"number": 1}])
+    whole = (tmp_path / NAME).read_bytes()
+    for torn in (b'{"number": 2', b"\x00\x00\n", b"{}\n"):
+        (tmp_path / NAME).write_bytes(whole + torn)
+        with Part(tmp_path, run) as part:
+            assert part.done == {0, 1}
+            part.add([{"number": 2}])
+            assert [row["number"] for row in part.rows()] == [0, 1, 2]
+    with pytest.raises(ValueError, match="give another --out, or delete that file"):
+        Part(tmp_path, identity(["a"], ["x", "z"]))
+    (tmp_path / NAME).write_bytes(whole[:10])  # killed in its first write
+    with Part(tmp_path, run) as part:
+        assert part.done == frozenset()
+
+
+@pytest.mark.parametrize(
+    "name, view, study",
+    [
+        ("patient00001/study1/view2_lateral.jpg", "lateral", "patient00001/study1"),
+        ("a/study-7/FRONTAL.png", "frontal", "a/study-7"),
+        ("collateral/x.png", None, None),
+        ("x_frontal_lateral.png", None, None),
+        ("studio/x.png", None, None),
+    ],
+)
+def test_view_and_study_of_a_name(name, view, study):
+    assert (view_in(name), study_in(name)) == (view, study)
+
+
+def test_a_source_leaves_out_other_files_and_lists_each_path_once(tmp_path):
+    for name in ("b/IM0001", "a.dcm", "notes.txt", "DICOMDIR", "b/c/table.csv", "1.2.840.5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    source = open_source(str(tmp_path))
+    assert source.names == ["1.2.840.5", "a.dcm", "b/IM0001"] and source.skipped == 3
+    assert open_source("-", ["x.png", "", "y.png ", "x.png"]).names == ["x.png", "y.png"]
+    assert open_source(str(tmp_path / "a.dcm")).names == [str(tmp_path / "a.dcm")]
+
+
+def test_bars_place_a_value_among_the_test_images():
+    quantiles = np.full((14, LEVELS + 1), np.nan)
+    quantiles[[3, 5]] = np.linspace(0, 0.5, LEVELS + 1)
+    row = {"probability.lung_opacity": 0.25, "positive.lung_opacity": "no", "probability.edema": 0.6}
+    first, second = bars(row | {"probability.fracture": 0.5}, quantiles)
+    assert (first.name, first.above, second.name) == ("Edema", 1.0, "Lung Opacity")
+    assert second.above == pytest.approx(0.5) and second.population == pytest.approx((0.025, 0.125, 0.25, 0.375, 0.475))
