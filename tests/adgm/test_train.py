@@ -67,7 +67,7 @@ def test_a_test_part_is_predicted_and_changes_nothing(data, tmp_path, variant):
 
 def training(variant: str = "corrected", images: int = 50, **other) -> train.AdgmTraining:
     """A training that is not going to make a step."""
-    data = train.Data(range(images), np.zeros(16), range(10), np.zeros(10), [0.5, 0.5])
+    data = train.Data(range(images), np.zeros(16, int), range(10), np.zeros(10, int), [0.5, 0.5])
     return TRAININGS[variant](settings(variant=variant, **other), fabric("32-true"), data)
 
 

@@ -134,7 +134,7 @@ def test_other_noise_is_refused(monkeypatch):
 
 
 def test_another_bound_is_refused(monkeypatch):
-    monkeypatch.setattr(adgm_step, "objective", lambda terms, alpha: terms.L.mean() + terms.U.mean())
+    monkeypatch.setattr(adgm_step, "objective", lambda terms, alpha, shares: terms.L.mean() + terms.U.mean())
     with pytest.raises(Difference):
         adgm_step.agreement(33, 3, 2)
 

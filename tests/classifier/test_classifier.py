@@ -166,7 +166,7 @@ def test_build_starts_from_a_file_and_says_what_it_lacks(tmp_path, monkeypatch):
 
 def test_imagenets_weights_and_normalisation_come_together(monkeypatch):
     theirs = densenet121().state_dict()
-    monkeypatch.setattr(classifier_net, "_imagenet", lambda: theirs)
+    monkeypatch.setattr(classifier_net, "_imagenet", lambda backbone: theirs)
     net = classifier_net.build("imagenet", seed=0)
     assert torch.equal(net.net.features.conv0.weight, theirs["features.conv0.weight"])
     assert net.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])

@@ -84,8 +84,9 @@ def test_dvc_has_one_instance_a_generator_and_no_instance_knows_the_others(tmp_p
     listed = subprocess.run([*dvc, "stage", "list", "--name-only"], cwd=tmp_path, check=True, capture_output=True)
     found = listed.stdout.decode().split()
     for stage in ("gan", "fidelity"):
-        assert [n for n in found if n.startswith(f"{stage}@")] == [f"{stage}@{name}" for name in names]
-        instance = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["do"]
+        expected = [f"{stage}@{name}-{seed}" for name in names for seed in params["repeats"]["seeds"]]
+        assert [n for n in found if n.startswith(f"{stage}@")] == expected
+        instance = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
         assert "gan_runs" not in instance["params"] and "${rare}" not in instance["cmd"]
 
 
@@ -120,14 +121,16 @@ def cohort(tmp_path_factory):
     write_table(folder / "table.parquet", policies.table(records, split, "u_zeroes"))
     net = classifier.build("none", 0).state_dict()
     (folder / "u_zeroes").mkdir()
-    weights.save(folder / "u_zeroes/model.safetensors", net, example(Model, size=32))
+    weights.save(folder / "u_zeroes/model.safetensors", net, example(Model, size=32, backbone="densenet121"))
     set_split(folder, split, "patient")
     return folder
 
 
 def set_split(folder, split, by):
     digest = write_split(folder, split, by)
-    write_json(folder / "u_zeroes/model.json", example(Model, size=32, classes=2, split_sha256=digest))
+    write_json(
+        folder / "u_zeroes/model.json", example(Model, size=32, classes=2, backbone="densenet121", split_sha256=digest)
+    )
 
 
 @pytest.fixture
