@@ -33,6 +33,7 @@ from cxr.training.machine import fabric
 from tests.closure import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [name for name in ORDER if name != "precision"])
 def test_a_script_runs_and_its_results_agree(script):
     lines = list(import_module(f"benchmarks.{script}").lines(True))
@@ -66,6 +67,7 @@ def sleeper(seconds: float):
     return lambda: time.sleep(seconds)
 
 
+@pytest.mark.slow
 def test_the_plain_step_is_made_in_a_process_of_its_own():
     with steps.Elsewhere(sleeper, 0.05) as plain:
         assert plain.process.pid != os.getpid()
@@ -179,6 +181,7 @@ def test_memory_is_watched():
     assert 50e6 < int(done.stdout) < 90e6
 
 
+@pytest.mark.slow
 def test_precisions_are_compared():
     line = next(precision.lines(True, at_most=0.5))
     assert line.met and re.match(r"macro AUC 0\.\d{4} against 0\.\d{4}$", line.result)

@@ -167,6 +167,7 @@ def test_a_stage(disk, inputs, name):
     fills(disk, *stages(inputs, disk.folder)[name])
 
 
+@pytest.mark.slow
 def test_the_report(disk, tmp_path):
     run_ = Artefacts(**fabricate(tmp_path / "run", labels=[50]))
     fills(disk, report.run, arguments(run_, disk.folder))

@@ -62,6 +62,7 @@ def test_a_policy_trained_on_predictions_is_judged_beside_the_others(folder, tmp
         stage(folder, tmp_path, **given)
 
 
+@pytest.mark.slow
 def test_stage_gives_the_same_bytes_again_and_for_rows_in_another_order(folder, tmp_path):
     first = stage(folder, tmp_path / "a")
     for path in folder.rglob("*.parquet"):
@@ -119,6 +120,7 @@ def test_without_adgm_runs_the_classifiers_are_judged_alone(folder, tmp_path):
     assert not (tmp_path / "evaluate" / "adgm.csv").exists() and (tmp_path / "evaluate" / "auc.csv").exists()
 
 
+@pytest.mark.slow
 def test_changed_test_labels_leave_thresholds_and_floors_as_they_were(folder, tmp_path):
     first = stage(folder, tmp_path / "a") / "evaluate"
     for path in (folder / "final/0.parquet", *(folder / "baseline/0").iterdir()):
