@@ -96,6 +96,7 @@ def written(tmp_path_factory):
     options |= {"explore": out / "explore", "rsna": data, "params": root / "fabricated/params.yaml"}
     options |= {"findings": ["pneumonia"], "classes": [2], "labels": [50]}
     options |= {"variants": ["corrected"], "draws": [0]}
+    options |= {name: root / "fabricated" / name for name in ("gan", "fidelity", "balanced")}  # with a folder a seed
     run("report", **options, out=out / "report.html", tables=out / "tables", previews=out / "figures",
         documents=out / "documents")  # fmt: skip
     return out, "".join(said)
