@@ -134,9 +134,9 @@ def test_metrics_hold_each_arm_and_the_primary_claim(made):
 
 @pytest.mark.slow
 def test_equal_arms_are_claimed_a_gain_no_more_often_than_the_level():
-    """S4: where each seed has its own GAN, its spread is in the test. Null rejection at one-sided .025, 300 studies."""
-    rng, wrong, small = np.random.default_rng(0), 0, SETTINGS._replace(replicates=60)
-    for _ in range(300):
+    """S4: where each seed has its own GAN, its spread is in the test. Null rejection at one-sided .025, 100 studies."""
+    rng, wrong, small = np.random.default_rng(0), 0, SETTINGS._replace(replicates=40)
+    for _ in range(100):
         trainings = {}
         for s in range(3):
             for arm in ("baseline", "gan"):
@@ -144,7 +144,7 @@ def test_equal_arms_are_claimed_a_gain_no_more_often_than_the_level():
                 trainings[arm, s] = training(int(rng.integers(1 << 30)), signal, n=160)
         claims = judge_study(trainings, RARE[:2], small)["study_claims"].set_index("finding")
         wrong += claims.loc["rare", "p_every"] < 0.025
-    assert wrong / 300 <= 0.05  # 15 of 300; .025 and 2.8 standard errors
+    assert wrong <= 7  # .025 and 2.9 standard errors
 
 
 @pytest.mark.parametrize(
