@@ -68,9 +68,7 @@ def run(
     store, machine = open_store(stores / str(meta.size)), device()
     real = {p: store.images[store.rows(t["image_id"])] for p, t in (("train", train), ("held_out", held_out))}
     if features == "classifier":
-        embed = classifier_features(
-            classifier / "model.safetensors", model.size, model.classes, model.backbone, machine
-        )
+        embed = classifier_features(classifier, model, machine)
     else:
         embed = inception_features(machine)
     g = generate.generator(gan, meta).to(machine)

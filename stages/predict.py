@@ -4,12 +4,13 @@ cxr predict models/predictor my_xrays/ --out predictions/
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
 from .cli import main
+from .options import Precision
 
 
 def run(
@@ -21,9 +22,7 @@ def run(
     ] = (),
     pseudonyms: Annotated[bool, Option(help="number the files in every output in place of their names")] = False,
     cards: Annotated[int, Option(min=0, help="most X-rays on the page; the first of the list")] = 100,
-    precision: Annotated[
-        Literal["auto", "32-true", "bf16-mixed"], Option(help="auto: bf16-mixed where the device computes it natively")
-    ] = "auto",
+    precision: Precision = "auto",
     processes: Annotated[
         int | None, Option(min=1, envvar="CXR_PROCESSES", help="decoding processes; default one per core")
     ] = None,

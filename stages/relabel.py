@@ -26,8 +26,9 @@ def run(
     out: Annotated[Path, Option(help="label table to write, a parquet file")],
 ) -> None:
     """Give the uncertain labels of the training images the teacher's probabilities."""
-    from cxr.classifier import net as classifier
     from cxr.classifier.formats import Model
+    from cxr.classifier.net import predict
+    from cxr.classifier.trained import open_trained
     from cxr.cohort.policies import TEACHER, all_policies, relabelled, summary
     from cxr.core.files import read_json, read_table, write_table
     from cxr.core.findings import COLUMNS, in_view
@@ -35,7 +36,6 @@ def run(
     from cxr.core.store import open_store
     from cxr.training.batches import Images
     from cxr.training.machine import fabric
-    from cxr.training.weights import load_into
 
     all_policies([TEACHER], [policy])
     label, baseline = instances_of(TEACHER, teacher.parent.name)
@@ -50,11 +50,9 @@ def run(
     guard(train, splits, by=split_info.by, what=str(table))
 
     machine = fabric("32-true")
-    net = classifier.build("none", 0, backbone=model.backbone)
-    load_into(net, teacher / "model.safetensors")
-    net = net.to(machine.device)
+    net = open_trained(teacher, model).to(machine.device)
     images = Images([open_store(stores / str(model.size))], train["image_id"], machine.device)
-    result = relabelled(rows, train["image_id"], classifier.predict(machine, net, images))
+    result = relabelled(rows, train["image_id"], predict(machine, net, images))
     if not machine.is_global_zero:
         return
     write_table(out, result)

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from cxr.classifier.net import IMAGENET_MEAN, IMAGENET_STD, Classifier, build
+from cxr.classifier.formats import Model
+from cxr.classifier.net import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from cxr.classifier.trained import layer_inputs, open_trained
 from cxr.core.resize import resize
-from cxr.training.weights import load_into
 
 SIZE = 299  # pixels a side that Inception v3 was trained at
 
@@ -60,24 +61,17 @@ def penultimate(net: Classifier | Inception, images: np.ndarray, size: int, batc
     """uint8 N x S x S, resized to the net's `size` as `balance` does -> float32 N x D, `batch` images at a time."""
     net.eval()
     head = net.head if isinstance(net, Classifier) else net.net.fc
-    found = [np.zeros((0, head.in_features), np.float32)]
-    # The last layer's inputs, so that the net's own normalisation applies.
-    hook = head.register_forward_pre_hook(lambda _, given: found.append(given[0].float().cpu().numpy()))
-    try:
+    with layer_inputs(head) as inputs:  # so that the net's own normalisation applies
         for start in range(0, len(images), batch):
             block = np.stack([resize(image, size) for image in images[start : start + batch]])
             net(torch.from_numpy(block).to(net.mean.device)[:, None].float() / 255)
-    finally:
-        hook.remove()
-    return np.concatenate(found)
+    return np.concatenate([np.zeros((0, head.in_features), np.float32), *inputs])
 
 
-def classifier_features(weights: Path, size: int, classes: int, backbone: str, device: torch.device) -> Callable:
-    """Images uint8 N x S x S -> N x D: `penultimate` of the classifier with these weights."""
-    net = build("none", 0, classes, backbone)
-    load_into(net, weights)
-    net = net.to(device)
-    return lambda images: penultimate(net, images, size, 64)
+def classifier_features(folder: Path, meta: Model, device: torch.device) -> Callable:
+    """Images uint8 N x S x S -> N x D: `penultimate` of the classifier in this folder. meta: its model.json."""
+    net = open_trained(folder, meta).to(device)
+    return lambda images: penultimate(net, images, meta.size, 64)
 
 
 def inception_features(device: torch.device) -> Callable:

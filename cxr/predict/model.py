@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from cxr.classifier.formats import Model
-from cxr.classifier.net import Classifier, build, probability
+from cxr.classifier.net import Classifier, probability
+from cxr.classifier.trained import layer_inputs, open_trained
 from cxr.core.files import read_json, sha256
 from cxr.evaluation.calibration import Scaling
 from cxr.evaluation.operating import Fitted
@@ -56,26 +57,20 @@ class Judged(NamedTuple):
 def score(fabric: Fabric, net: Classifier, images: np.ndarray) -> Scored:
     """Scores and last-layer features of uint8 N x S x S images, BATCH at a time, without augmentation."""
     net.eval()
-    features: list[np.ndarray] = []
     scores = []
-    hook = net.head.register_forward_pre_hook(lambda _, given: features.append(given[0].float().cpu().numpy()))
-    try:
+    with layer_inputs(net.head) as features:
         for start in range(0, len(images), BATCH):
             batch = torch.from_numpy(np.array(images[start : start + BATCH])).to(fabric.device)
             with fabric.autocast():
                 logits = net(batch[:, None].to(torch.float32) / 255)
             scores.append(probability(logits).cpu().numpy())
-    finally:
-        hook.remove()
     return Scored(np.concatenate(scores), np.concatenate(features))
 
 
 def read_net(folder: Path, stage: str | None = None) -> tuple[Classifier, Model]:
     """A trained classifier and its model.json. Raises ValueError, naming the file, where it can't be read."""
     meta = read_json(folder / "model.json", stage, Model)
-    net = build("none", 0, meta.classes, meta.backbone)
-    weights.load_into(net, folder / "model.safetensors")
-    return net, meta
+    return open_trained(folder, meta), meta
 
 
 def write_gaussians(path: Path, gaussians: outliers.Gaussians) -> None:
