@@ -82,16 +82,17 @@ def run(
         study_scores, tuple(thresholds),
     )  # fmt: skip
     people = steps.Records(records, load(records, "chexpert"))
+    calls = readers and read_readers(readers)
+    if adgms:  # everything is read before anything is computed
+        rsna = steps.Records(rsna_records, load(rsna_records, "rsna"))
+        split, info = read_split(rsna_split, "rsna", RsnaKey)
     mix, policy_result = steps.policies({p: models[p] for p in policies}, final_policy, settings)
     classifiers = {name: models[name] for name in (*policies, "final")}
-    calls = readers and read_readers(readers)
     judged = steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings, calls)
     results = [judged, policy_result]
     if arms:
         results.append(steps.study(trainings, findings, settings, endpoint))
     if adgms:
-        rsna = steps.Records(rsna_records, load(rsna_records, "rsna"))
-        split, info = read_split(rsna_split, "rsna", RsnaKey)
         results.append(steps.adgm(adgms, rsna, split, settings, info.patient_key))
     with atomic(out) as folder, atomic(metrics) as file:
         folder.mkdir()

@@ -56,6 +56,9 @@ def run(
     error_images: Annotated[
         Literal["phantom", "always", "never"], Option(help="whether the page shows X-rays that were misread")
     ] = "phantom",
+    verdict_p: Annotated[
+        float, Option(min=0.0, max=1.0, help="largest p at which the page gives a verdict on trained networks")
+    ] = 0.005,
 ) -> None:
     """Write the report."""
     import yaml
@@ -73,7 +76,7 @@ def run(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
             gan=gan / first, fidelity=fidelity / first, balanced=balanced / first / "plan.json",
             adgm=adgm, models=models, evaluate=evaluate,
-            predictions=predictions, store=store, error_images=error_images,
+            predictions=predictions, store=store, error_images=error_images, verdict_p=verdict_p,
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,

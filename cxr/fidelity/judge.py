@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cxr.core.picture import grid
 from cxr.fidelity import copies, measures, two_sample
 from cxr.fidelity.two_sample import Sample
-from cxr.gan import generators, nets
+from cxr.gan import generators
 
 PAIRS = 10  # pairs of images in the picture
 
@@ -107,7 +108,7 @@ def judge_finding(
     parts = spaces["train"], spaces["held_out"], spaces["made"]
     memorisation, pairs = copies.judge(*parts, patients[trained_on], held_out_patients, rng)
     closest = pairs[:, :PAIRS]
-    picture = nets.grid(np.concatenate([made[closest[0]], images["train"][closest[1]]]), closest.shape[1])
+    picture = grid(np.concatenate([made[closest[0]], images["train"][closest[1]]]), closest.shape[1])
     numbers = {
         "finding": name,
         "real": int(positive.sum()),

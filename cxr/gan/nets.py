@@ -25,7 +25,6 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cxr.gan.formats import GRID
 from cxr.training.machine import generator, seeded
 
 
@@ -160,12 +159,3 @@ def generate(
         y = None if labels is None else torch.tensor(labels[start : start + batch]).float()
         made.append(to_gray(net(beside_noise(z, y).to(device))))
     return np.concatenate(made) if made else np.zeros((0, 1, 1), np.uint8)
-
-
-def grid(images: np.ndarray, columns: int = GRID) -> np.ndarray:
-    """N x S x S -> one picture of columns x ceil(N / columns) tiles, uint8; missing tiles are black."""
-    n, s = images.shape[:2]
-    rows = math.ceil(n / columns)
-    tiles = np.zeros((rows * columns, s, s), np.uint8)
-    tiles[:n] = images
-    return tiles.reshape(rows, columns, s, s).transpose(0, 2, 1, 3).reshape(rows * s, columns * s)

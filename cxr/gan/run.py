@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.guard import guard, read_split
+from cxr.core.picture import grid
 from cxr.core.records import load
 from cxr.core.store import open_store
-from cxr.gan import generators, nets
+from cxr.gan import generators
 from cxr.gan.formats import GRID, Generator, Kept
 from cxr.gan.settings import Settings
 from cxr.gan.train import Trained, fit
@@ -87,7 +88,7 @@ def run(
     )
     rows = opened.rows(data.training["image_id"])
     real = np.sort(np.random.default_rng(settings.seed).permutation(rows)[: GRID**2])
-    return trained, nets.grid(opened.images[real])
+    return trained, grid(opened.images[real])
 
 
 def reports(data: Data, trained: Trained, generator: str) -> tuple[Generator, Kept]:

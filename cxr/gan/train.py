@@ -23,9 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cxr.core.picture import grid
 from cxr.gan import diffaugment, selection
 from cxr.gan.formats import GRID
-from cxr.gan.nets import beside_image, beside_noise, build, generate, grid
+from cxr.gan.nets import beside_image, beside_noise, build, generate
 from cxr.gan.settings import Settings, augmentations
 from cxr.training import loop
 from cxr.training.average import copy_of, update_average

@@ -51,6 +51,7 @@ def gather(run: Artefacts) -> dict:
         "level": run.level,
         "power": run.power,
         "alpha": run.alpha,
+        "verdict_p": run.verdict_p,
         "sensitivity": run.sensitivity,
         "standard": standard(run),
         "data": data(run),

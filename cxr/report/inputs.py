@@ -43,6 +43,7 @@ class Artefacts:
     final_policy: str
     params: dict
     error_images: str = "phantom"  # phantom, always or never
+    verdict_p: float = 0.005  # largest p of a verdict on trained networks
     trainers: dict[str, str] = field(default_factory=dict)  # policy -> the stage instance that trains its baseline
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import io
 import resource
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -36,12 +37,16 @@ class Limited:
 
     @contextlib.contextmanager
     def full(self):
+        # Python caches a module's bytecode without looking whether all of it was written: a module first imported
+        # under the limit would be cut off in every later process.
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        cached, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, hard))
         try:
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            sys.dont_write_bytecode = cached
 
 
 class Small:

@@ -25,6 +25,8 @@ PLANTED = {
     "OtherPatientIDs": "PLANTED-OTHER", "PatientComments": "planted comment", "StudyID": "PLANTED-STUDY",
     "OperatorsName": "PLANTED^OPERATOR", "DeviceSerialNumber": "PLANTED-SERIAL", "PatientAddress": "2 Planted Road",
 }  # fmt: skip
+pytestmark = pytest.mark.slow  # six stages as commands
+
 SECRETS = [value.encode() for value in PLANTED.values()] + [b"lanted", b"LANTED"]
 
 

@@ -71,9 +71,7 @@ def test_readers_of_other_studies_or_none_give_no_table():
     assert readers.table({"m": table}, two_views(table), elsewhere, SETTINGS) is None
 
 
-def test_the_stage_writes_the_table_where_the_file_is_there_and_no_table_where_it_is_absent(folder, tmp_path):
-    out = stage(folder, tmp_path / "without", readers=tmp_path / "readers.parquet")
-    assert not (out / "evaluate" / "readers.csv").exists()
+def test_the_stage_writes_the_table_where_the_file_is_there(folder, tmp_path):
     table = pd.read_parquet(folder / "final/0.parquet")
     ids = table[table["split"] == "test"]["image_id"]  # in these records an image is a study
     calls = pd.DataFrame(

@@ -164,7 +164,8 @@ def train(name: str, more: str) -> str:
 
 
 def judge(name: str) -> str:
-    return f"--generator {name} {DATA} --gan gan/{name} --classifier u_zeroes --report fidelity/{name} --replicates 20"
+    few = "--replicates 20 --permutations 39"
+    return f"--generator {name} {DATA} --gan gan/{name} --classifier u_zeroes --report fidelity/{name} {few}"
 
 
 def fill(names: list[str], more: str = "") -> str:

@@ -60,11 +60,6 @@ def test_image_i_is_the_same_however_many_are_generated():
     assert nets.generate(g, 0, 5, 1, device="cpu").shape[0] == 0
 
 
-def test_grid_places_tiles_row_by_row():
-    tiles = np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
-    assert nets.grid(tiles, columns=2).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 0, 0], [2, 2, 0, 0]]
-
-
 def test_a_conditional_generator_depends_on_its_labels_and_the_discriminator_too():
     g, d = nets.build(16, 5, 4, 1, seed=0, labels=2)
     one, other, mixed = (np.tile(np.array(y, np.float32), (3, 1)) for y in ([1, 0], [0, 1], [1, 1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from cxr import papers
@@ -88,7 +90,7 @@ def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
     for classes in sorted(set(run.classes)):
         row = compare[lead, "supervised", classes, min(run.labels), "accuracy"]
         ends = BOUNDS if row["draws"] == 1 else TOTALS
-        verdict = Verdict.ONE_TRAINING if row["draws"] == 1 else from_interval(*(row[end] for end in ends))
+        verdict = Verdict.ONE_TRAINING if row["draws"] == 1 else _verdict(run, row, ends, row["p"])
         change = change_of(row, "the two never differ", ends)
         answers.append({"classes": classes, "labels": min(run.labels), "verdict": verdict, "change": change})
         answers[-1] |= {"p": row["p"], "draws": row["draws"], "shared": lead not in ("paper", "paper_code")}
@@ -98,20 +100,27 @@ def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
 def _answer(run: Artefacts, arms: Rows, by: Rows, compare: Rows, one: Run) -> dict:
     """Accuracy less that of naming the commonest class, on the same images and draws of patients.
 
-    p: McNemar's for one label draw, else of patients and draws together. verdict: GAIN or LOSS where the interval is
-    clear of 0 and p is below the level.
+    p: McNemar's for one label draw, else of patients and draws together.
     """
     row, last = arms[one[:3]], by[(*one, "last")]
     over = compare[one.variant, MAJORITY, one.classes, one.labels, "accuracy"]
     exact = over["draws"] == 1
     ends, p = (BOUNDS, last["mcnemar_p"]) if exact else (TOTALS, over["p"])
-    verdict = from_interval(*(over[end] for end in ends))
-    if verdict in (Verdict.GAIN, Verdict.LOSS) and not p < run.alpha:
-        verdict = Verdict.NONE
+    verdict = _verdict(run, over, ends, p)
     answer = {"name": NAMES[one.variant], "classes": one.classes, "labels": one.labels, "n": last["n"]}
     answer |= {name: scored(row, name) for name in ("accuracy", "balanced_accuracy", "macro_auc")}
     answer |= {"majority": last["majority_share"], "over": change_of(over, "the two never differ", ends)}
     return answer | {"p": p, "exact": exact, "verdict": verdict}
+
+
+def _verdict(run: Artefacts, row: Mapping, ends: tuple[str, str], p: float) -> Verdict:
+    """GAIN or LOSS where the interval is clear of 0 and p small enough for a verdict on trained networks; UNSURE where
+    it is only below the level; NONE where it is not.
+    """
+    found = from_interval(*(row[end] for end in ends))
+    if found not in (Verdict.GAIN, Verdict.LOSS) or p <= run.verdict_p:
+        return found
+    return Verdict.UNSURE if p < run.alpha else Verdict.NONE
 
 
 def _task(run: Artefacts, classes: int, first: list[Run], cells: Rows, histories: dict) -> dict:

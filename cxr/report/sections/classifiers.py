@@ -88,7 +88,7 @@ def final(run: Artefacts) -> dict:
         row |= {"baseline": auc_of(by[run.final_policy, name]), "final": auc_of(after)}
         row |= {"difference": change_of(pair, no_number(after)), "total": change_of(pair, no_number(after), TOTALS)}
         row |= {"floor": auc_of(by[metadata, name]), **pick(pair, "trainings", "sd", "detectable", "p", "p_holm")}
-        row["verdict"] = verdict(pair, run.alpha)
+        row["verdict"] = verdict(pair, run.alpha, run.verdict_p)
         rows.append(row | dict(zip(("paper_baseline", "paper_final"), printed, strict=True)))
         points.append(_point(row, marked.get(name)))
     plan = plan_of(run).findings

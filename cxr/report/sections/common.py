@@ -25,6 +25,7 @@ class Verdict(StrEnum):
     ONE_TRAINING = "one training"  # nothing repeated, so another training may differ as much
     NONE = "none"  # no difference found
     UNCORRECTED = "uncorrected"  # a difference before the correction for several tests, none after it
+    UNSURE = "unsure"  # a difference at the level of the test, whose p is too large for a verdict on trainings
     GAIN = "gain"
     LOSS = "loss"
 
@@ -36,8 +37,12 @@ def from_interval(low: float, high: float) -> Verdict:
     return Verdict.GAIN if low > 0 else Verdict.LOSS if high < 0 else Verdict.NONE
 
 
-def verdict(row: Mapping, alpha: float) -> Verdict:
-    """The verdict of a difference over patients and trainings; one training of each allows none. alpha: of the test."""
+def verdict(row: Mapping, alpha: float, strict: float) -> Verdict:
+    """The verdict of a difference over patients and trainings; one training of each allows none.
+
+    alpha: level of the test. strict: largest p of a verdict. The same trainings on another machine are other trainings:
+    a p just below alpha is above it there about half of the time (Boos and Stefanski 2011).
+    """
     if not math.isfinite(row["difference"]):
         return Verdict.UNTESTED
     if row["trainings"] < 2:
@@ -45,7 +50,8 @@ def verdict(row: Mapping, alpha: float) -> Verdict:
     if not math.isfinite(row["p"]):
         return Verdict.UNTESTED
     if row["p_holm"] < alpha:
-        return Verdict.GAIN if row["difference"] > 0 else Verdict.LOSS
+        sign = Verdict.GAIN if row["difference"] > 0 else Verdict.LOSS
+        return sign if row["p_holm"] <= strict else Verdict.UNSURE
     return Verdict.UNCORRECTED if row["p"] < alpha else Verdict.NONE
 
 

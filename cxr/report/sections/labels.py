@@ -24,7 +24,8 @@ def labels(run: Artefacts) -> dict | None:
         if policy != run.final_policy:
             pair = pairs[policy]
             row |= {"difference": change_of(pair), "total": change_of(pair, ends=TOTALS)}
-            row |= {**pick(pair, "trainings", "sd", "detectable", "p", "p_holm"), "verdict": verdict(pair, run.alpha)}
+            row |= pick(pair, "trainings", "sd", "detectable", "p", "p_holm")
+            row["verdict"] = verdict(pair, run.alpha, run.verdict_p)
         rows.append(row)
     return {
         "reference": rows[0]["policy"],
