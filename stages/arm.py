@@ -12,14 +12,15 @@ from typer import Option
 from cxr.core.views import View
 
 from .cli import main
-from .options import Generators, Repeat, SplitFolder, Stores
+from .options import Records, Repeat, Samplers, SplitFolder, Stores
 
 
 def run(
     arm: Annotated[str, Option(help="name of the arm, as in cxr/synthesis/arms.py")],
     balanced: Annotated[Path, Option(help="folder of balance: table.parquet, plan.json, images/")],
-    gans: Annotated[Path, Option(help="folder with one folder a generator")],
-    generators: Generators,
+    gans: Annotated[Path, Option(help="folder of one seed's generators")],
+    samplers: Samplers,
+    records: Records,
     stores: Stores,
     split: SplitFolder,
     out: Annotated[Path, Option(help="folder for table.parquet, arm.json and, where there are any, images/")],
@@ -36,12 +37,13 @@ def run(
     from cxr.core.files import atomic, read_json, read_table, write_json, write_table
     from cxr.core.findings import COLUMNS, UNCERTAIN, columns_of
     from cxr.core.guard import guard, read_split
+    from cxr.core.records import load
     from cxr.core.store import write_store
-    from cxr.gan.generators import generator_of
     from cxr.synthesis import arms
     from cxr.synthesis.balance import prevalence
     from cxr.synthesis.formats import Plan
-    from cxr.synthesis.generate import synthesise
+    from cxr.synthesis.generate import Real, Wanted, synthesise
+    from cxr.synthesis.samplers import folder_of, open_sampler
     from cxr.training.machine import fabric
 
     chosen, seed = arms.check_arm(arm), seed + repeat
@@ -50,11 +52,12 @@ def run(
     plan = read_json(balanced / "plan.json", stage, Plan)
     splits, split_info = read_split(split, "chexpert")
 
-    def untrained(name: str, n: int):
-        folder = gans / generator_of(name, generators)
-        return synthesise(fabric("32-true"), folder, name, n, plan.labels, inputs.train, seed, trained=False)[0]
+    def untrained(name: str, part: Wanted):
+        sampler = open_sampler(folder_of(gans, name, samplers), fabric("32-true").setup, trained=False)
+        real = Real(inputs.train, load(records, "chexpert").set_index("image_id") if sampler.whole else None)
+        return synthesise(sampler, name, part, plan.labels, real, seed)[0]
 
-    generated = {name: part.generated for name, part in plan.findings.items()}
+    generated = {name: Wanted(part.generated, part.negatives) for name, part in plan.findings.items()}
     inputs = arms.Inputs(
         enriched, generated, plan.labels, balanced, stores / str(gan_size), untrained,
         view=view, gan_view=gan_view, size=size, gan_size=gan_size, seed=seed,

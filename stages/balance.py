@@ -13,16 +13,17 @@ from typer import Option
 from cxr.core.views import View
 
 from .cli import main
-from .options import Generators, Precision, Repeat, Seed, SplitFolder
+from .options import Precision, Records, Repeat, Samplers, Seed, SplitFolder
 
 
 def run(
     findings: Annotated[list[str], Option(help="slugs of the findings to balance; each has a generator")],
-    generators: Generators,
+    samplers: Samplers,
     table: Annotated[Path, Option(help="label table of the final model's policy")],
-    gans: Annotated[Path, Option(help="folder with one folder a generator")],
+    gans: Annotated[Path, Option(help="folder of one seed's generators")],
+    records: Records,
     split: SplitFolder,
-    fidelity: Annotated[Path, Option(help="folder of the fidelity stage, with one folder a generator")],
+    fidelity: Annotated[Path, Option(help="folder of the fidelity stage, in it a folder a seed")],
     out: Annotated[Path, Option(help="folder for table.parquet, plan.json and images/")],
     size: Annotated[int, Option(min=32, max=1024, help="the classifier's image size")],
     view: Annotated[View, Option(help="the classifier's view")] = "all",
@@ -30,6 +31,14 @@ def run(
         float,
         Option(min=0.0, max=1.0, help="share of the training images with each finding, synthetic images included"),
     ] = 0.1,
+    dose: Annotated[
+        float,
+        Option(min=0.0, help="generated positives as a multiple of the real ones; 0: as target_prevalence asks"),
+    ] = 0.0,
+    negatives: Annotated[
+        float,
+        Option(min=0.0, help="generated images without a finding, as a multiple of those with it"),
+    ] = 0.0,
     labels: Annotated[
         Literal["masked", "one_hot", "sampled"], Option(help="the other 13 labels of a synthetic image")
     ] = "masked",
@@ -45,13 +54,13 @@ def run(
     from cxr.core.files import atomic, read_json, read_table, sha256, write_json, write_table
     from cxr.core.findings import COLUMNS, finding, in_view, slug
     from cxr.core.guard import guard, read_split
+    from cxr.core.records import load
     from cxr.core.store import write_store
     from cxr.fidelity.formats import Fidelity
-    from cxr.gan.generators import folder as fidelity_folder
-    from cxr.gan.generators import generator_of
     from cxr.synthesis import balance
     from cxr.synthesis.formats import Plan
-    from cxr.synthesis.generate import enrich, read
+    from cxr.synthesis.generate import Real, Wanted, enrich
+    from cxr.synthesis.samplers import folder_of, judge_of, judged_in, open_sampler, stage_of
     from cxr.training.machine import fabric
 
     findings = [slug(finding(name)) for name in findings]
@@ -59,29 +68,34 @@ def run(
     splits, split_info = read_split(split, "chexpert")
     train = in_view(rows[rows["split"] == "train"], view)
     guard(train, splits, by=split_info.by, what=str(table))
-    folders = {name: gans / generator_of(name, generators) for name in findings}
-    gan = {name: read(folder) for name, folder in folders.items()}
-    for name, meta in gan.items():
-        g, path = folders[name], fidelity_folder(fidelity, name, generators) / "fidelity.json"
-        instance = f"{g.name}-{g.parent.name}"
-        if meta.split_sha256 != split_info.sha256:
-            raise ValueError(
-                f"{g}: was trained on another split, so held-out patients may be in it; run gan@{instance} again"
-            )
-        balance.check(labels, view, meta.mode, meta.view, g.name)
-        judged, weights = read_json(path, f"fidelity@{instance}", Fidelity), g / "generator.safetensors"
+    machine = fabric(precision)
+    folders = {name: folder_of(gans, name, samplers) for name in findings}
+    opened = {folder: open_sampler(folder, machine.setup) for folder in dict.fromkeys(folders.values())}
+    serving = {name: opened[folder] for name, folder in folders.items()}
+    for name, sampler in serving.items():
+        folder, path = sampler.folder, judged_in(fidelity, sampler.folder, name) / "fidelity.json"
+        if sampler.meta.split_sha256 != split_info.sha256:
+            cure = f"run {stage_of(folder)} again"
+            raise ValueError(f"{folder}: was trained on another split, so held-out patients may be in it; {cure}")
+        balance.check(labels, negatives, view, sampler)
+        judged, weights = read_json(path, judge_of(folder), Fidelity), folder / "generator.safetensors"
         if judged.generator_sha256 != sha256(weights):
-            cure = f"`dvc repro -f fidelity@{instance}` judges this one"
+            cure = f"`dvc repro -f {judge_of(folder)}` judges this one"
             raise ValueError(f"{path}: judges another generator than {weights}; {cure}")
         balance.check_copies(name, judged.memorisation.duplicates, judged.generated, path.parent, max_duplicates)
 
-    counts = balance.wanted(train, findings, target_prevalence)
-    generated = {name: n for name, (_, n) in counts.items()}
-    enriched, images = enrich(fabric(precision), rows, train, folders, generated, labels, size, seed + repeat)
+    counts = balance.wanted(train, findings, target_prevalence, dose, negatives)
+    asked = {name: Wanted(generated, without) for name, (_, generated, without) in counts.items()}
+    known = load(records, "chexpert").set_index("image_id") if any(s.whole for s in serving.values()) else None
+    enriched, images = enrich(serving, rows, Real(train, known), asked, labels, size, seed + repeat)
     index = enriched.loc[enriched["synthetic"], ["image_id"]].reset_index(drop=True)
-    sizes = {name: {"gan_images": meta.images, "gan_epochs": meta.epochs} for name, meta in gan.items()}
+    sizes = {name: {"gan_images": s.meta.images, "gan_epochs": s.meta.epochs} for name, s in serving.items()}
     numbers = balance.plan(train, in_view(enriched, view), counts, sizes)
-    plan = Plan(target_prevalence=target_prevalence, labels=labels, split_sha256=split_info.sha256, **numbers)
+    kind = serving[findings[0]].meta.kind
+    plan = Plan(
+        target_prevalence=target_prevalence, kind=kind, dose=dose, labels=labels, split_sha256=split_info.sha256,
+        **numbers,
+    )  # fmt: skip
     with atomic(out) as folder:
         folder.mkdir()
         write_table(folder / "table.parquet", enriched)

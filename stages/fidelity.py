@@ -1,8 +1,8 @@
 """fidelity: how good the X-rays of one generator are, finding by finding, and whether they replay training images.
 
-python -m stages.fidelity --generator lung_lesion --records data/chexpert/records.parquet --stores data/stores/chexpert
---split data/splits/chexpert --gan models/gan/0/lung_lesion --classifier models/baseline/0/u_zeroes --report
-reports/fidelity/0/lung_lesion
+python -m stages.fidelity --generator models/gan/0/lung_lesion --records data/chexpert/records.parquet --stores
+data/stores/chexpert --split data/splits/chexpert --classifier models/baseline/0/u_zeroes --report
+reports/fidelity/gan/0/lung_lesion
 """
 
 from pathlib import Path
@@ -11,15 +11,14 @@ from typing import Annotated, Literal
 from typer import Option
 
 from .cli import instances_of, main
-from .options import Records, Seed, SplitFolder, Stores
+from .options import RARE, Records, Seed, SplitFolder, Stores
 
 
 def run(
-    generator: Annotated[str, Option(help="a finding's slug, such as lung_lesion, or several joined by +")],
+    generator: Annotated[Path, Option(help="folder of the generator")],
     records: Records,
     stores: Stores,
     split: SplitFolder,
-    gan: Annotated[Path, Option(help="folder of the generator")],
     classifier: Annotated[Path, Option(help="folder of the classifier's model.safetensors")],
     report: Annotated[
         Path,
@@ -29,6 +28,15 @@ def run(
         Literal["classifier", "inception"],
         Option(help="net whose features are compared; inception: ImageNet's Inception v3"),
     ] = "classifier",
+    findings: Annotated[
+        list[str], Option(help="slugs to judge, for a generator of all training images; else its own are judged")
+    ] = RARE,
+    most: Annotated[
+        int,
+        Option(
+            min=40, help="real images, at most, that a generator of all training images is compared with as a whole"
+        ),
+    ] = 1000,
     replicates: Annotated[int, Option(min=20, help="number of random halves of the real images")] = 100,
     permutations: Annotated[
         int, Option(min=39, help="random permutations of the labels in the test of generated against real images")
@@ -46,15 +54,17 @@ def run(
     from cxr.core.store import open_store
     from cxr.fidelity.features import classifier_features, inception_features
     from cxr.fidelity.formats import Fidelity
-    from cxr.fidelity.judge import judge_findings, real_rows
+    from cxr.fidelity.judge import judge_findings, parts, real_rows
     from cxr.fidelity.measures import MEASURES, scales
-    from cxr.gan import generators, nets
-    from cxr.synthesis import generate
+    from cxr.gan.generators import kept_back
+    from cxr.synthesis.samplers import open_sampler, stage_of
     from cxr.training.machine import device
 
-    findings, meta = generators.members(generator), generate.read(gan)
+    machine = device()
+    sampler = open_sampler(generator, lambda net: net.to(machine))
+    meta, findings = sampler.meta, findings if sampler.whole else sampler.findings
     splits, split_info = read_split(split, "chexpert")
-    trained = [(gan, meta, f"gan@{generator}-{gan.parent.name}")]
+    trained = [(generator, meta, stage_of(generator))]
     if features == "classifier":
         trainer = instances_of(classifier.name, classifier.parent.name)[1]
         model = read_json(classifier / "model.json", trainer, Model)
@@ -62,28 +72,27 @@ def run(
     for folder, made_with, stage in trained:
         if made_with.split_sha256 != split_info.sha256:
             raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
-    train, held_out = real_rows(load(records, "chexpert"), findings, meta.view, splits)
-    guard(train, splits, by=split_info.by, what=f"fidelity@{generator}")
-    trained_on = ~generators.kept_back(train["patient_id"], meta.holdout, meta.seed)
-    store, machine = open_store(stores / str(meta.size)), device()
+    train, held_out = real_rows(load(records, "chexpert"), findings, meta.view, splits, sampler.whole)
+    guard(train, splits, by=split_info.by, what=f"fidelity of {generator}")
+    trained_on = ~kept_back(train["patient_id"], 0.0 if sampler.whole else meta.holdout, meta.seed)
+    store = open_store(stores / str(meta.size))
     real = {p: store.images[store.rows(t["image_id"])] for p, t in (("train", train), ("held_out", held_out))}
     if features == "classifier":
         embed = classifier_features(classifier, model, machine)
     else:
         embed = inception_features(machine)
-    g = generate.generator(gan, meta).to(machine)
 
-    def images(labels, *key):
-        y = labels if meta.mode == "conditional" else None
-        return nets.generate(g, len(labels), meta.z_dim, *key, device=machine, labels=y)
+    def images(rows, *key):
+        return sampler.sample(len(rows), sampler.encode(rows), *key)
 
-    origin = {"features": features, "generator_sha256": sha256(gan / "generator.safetensors")}
+    origin = {"features": features, "generator_sha256": sha256(generator / "generator.safetensors")}
     origin |= {"split_sha256": split_info.sha256, "scales": scales(meta.size)}
     with atomic(report) as folder:
         folder.mkdir()
+        names = list(parts(findings, train, held_out, sampler.whole, most, seed))
         samples = train, held_out, trained_on, real
-        for judged in judge_findings(findings, *samples, images, embed, replicates, permutations, seed):
-            place = folder if len(findings) == 1 else folder / judged.numbers["finding"]
+        for judged in judge_findings(names, *samples, images, embed, replicates, permutations, seed):
+            place = folder if len(names) == 1 else folder / judged.numbers["finding"]
             place.mkdir(exist_ok=True)
             numbers = Fidelity(**judged.numbers, **origin)
             write_json(place / "fidelity.json", numbers)

@@ -4,7 +4,7 @@ cxr generate models/gan/0/pneumonia -n 500 --out images/
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -13,14 +13,17 @@ from .options import Seed
 
 
 def run(
-    generator: Annotated[Path, Argument(help="folder of a generator, as the stage gan writes it")],
+    generator: Annotated[Path, Argument(help="folder of a generator, as the stages gan and diffusion write it")],
     out: Annotated[Path, Option(help="folder for the images and table.csv; a new or an empty one")],
     n: Annotated[int, Option("-n", "--n", min=1, max=1_000_000, help="number of X-rays")] = 100,
     finding: Annotated[
-        str | None, Option(help="of a generator of several findings: the one whose X-rays are wanted")
-    ] = None,
+        list[str], Option(help="a finding that the X-rays show; repeatable where the generator's condition has several")
+    ] = (),
+    sex: Annotated[Literal["F", "M"] | None, Option(help="of the patients, where it is a condition")] = None,
+    age: Annotated[float | None, Option(min=0, max=110, help="years, where it is a condition")] = None,
+    view: Annotated[Literal["AP", "PA"] | None, Option(help="where it is a condition")] = None,
     fidelity: Annotated[
-        Path | None, Option(help="folder that the stage fidelity wrote for it; default: where dvc.yaml puts it")
+        Path | None, Option(help="folder of the fidelity stage, in it a folder a seed; default: where dvc.yaml puts it")
     ] = None,
     max_duplicates: Annotated[
         float, Option(min=0.0, max=1.0, help="largest share of its images that may be copies of training images")
@@ -29,48 +32,55 @@ def run(
     seed: Seed = 0,
 ) -> None:
     """Write X-rays of a generator as PNG files with a table. The same seed gives the same X-rays."""
-    import numpy as np
     import pandas as pd
     from PIL import Image
 
     from cxr.core.files import Progress, atomic, sha256, write_table
+    from cxr.core.findings import FINDINGS, slug
     from cxr.core.findings import finding as official
-    from cxr.core.findings import slug
-    from cxr.gan import generators, nets
-    from cxr.synthesis import generate
+    from cxr.synthesis.generate import BLOCK
+    from cxr.synthesis.samplers import judged_in, open_sampler
     from cxr.training.machine import device
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: is not empty; give a new folder")
     if not generator.is_dir():
         raise ValueError(f"{generator}: no such folder; give a generator's, such as that of the stage gan")
-    generator = generator.resolve()
-    meta, members = generate.read(generator), generators.members(generator.name)
-    name = slug(official(finding)) if finding else members[0]
-    if name not in members or (len(members) > 1 and not finding):
-        raise ValueError(f"--finding {finding}: {generator.name} makes X-rays of {', '.join(members)}: choose one")
+    machine, generator = device(), generator.resolve()
+    sampler = open_sampler(generator, lambda net: net.to(machine))
+    names = [slug(official(name)) for name in finding] or sampler.findings[:1]
+    several = len(sampler.findings) > 1
+    if (several and not finding) or (len(names) > 1 and not sampler.conditional) or set(names) - set(sampler.findings):
+        raise ValueError(
+            f"--finding {', '.join(finding) or 'is missing'}: {generator.name} makes X-rays of "
+            f"{', '.join(sampler.findings)}: choose {'some' if sampler.conditional else 'one'} of them"
+        )
+    if not sampler.whole and (sex or age is not None or view):
+        raise ValueError(f"{generator.name} takes no sex, age or view: leave --sex, --age and --view out")
     weights = sha256(generator / "generator.safetensors")
-    reports = fidelity or root() / "reports" / "fidelity" / generator.parent.name / generator.name
-    judged = reports / name if len(members) > 1 and not (reports / "fidelity.json").exists() else reports
-    if not force and (reason := refusal(judged / "fidelity.json", weights, max_duplicates)):
-        raise ValueError(f"{generator}: {reason}; --force generates all the same")
+    reports = fidelity or root() / "reports" / "fidelity"
+    for judged in dict.fromkeys(judged_in(reports, generator, name) for name in names):
+        if not force and (reason := refusal(judged / "fidelity.json", weights, max_duplicates)):
+            raise ValueError(f"{generator}: {reason}; --force generates all the same")
 
-    machine = device()
-    g = generate.generator(generator, meta).to(machine)
-    labels = np.array([[float(member == name) for member in members]], np.float32)
-    files = [f"{name}-{k:06d}.png" for k in range(n)]
+    row = dict.fromkeys(FINDINGS, 0.0) | {official(name): 1.0 for name in names}
+    row |= {"sex": sex, "age": age, "view": view, "projection": "frontal"}
+    encoded = sampler.encode(pd.DataFrame([row])) if sampler.conditional else None
+    label = "+".join(names)
+    files = [f"{label}-{k:06d}.png" for k in range(n)]
     with atomic(out) as folder, Progress("generate", n) as progress:
         folder.mkdir()
-        for start in range(0, n, 1024):
-            many = min(1024, n - start)
-            y = labels.repeat(many, axis=0) if meta.mode == "conditional" else None
-            images = nets.generate(g, many, meta.z_dim, seed, 5, start, device=machine, labels=y)  # balance has 4
-            for file, image in zip(files[start : start + many], images, strict=True):
+        for start in range(0, n, BLOCK):
+            many = min(BLOCK, n - start)
+            y = None if encoded is None else encoded.repeat(many, axis=0)
+            for file, image in zip(files[start:], sampler.sample(many, y, seed, 5, start), strict=False):  # balance: 4
                 Image.fromarray(image).save(folder / file)
             progress.update(many)
-        table = pd.DataFrame({"file": files, "finding": name, "seed": seed, "generator_sha256": weights})
-        write_table(folder / "table.csv", table)
-    print(f"generate: {n:,} X-rays of {name}, {meta.size} px")
+        table = pd.DataFrame({"file": files, "finding": label, "seed": seed, "generator_sha256": weights})
+        write_table(
+            folder / "table.csv", table.assign(**({"sex": sex, "age": age, "view": view} if sampler.whole else {}))
+        )
+    print(f"generate: {n:,} X-rays of {label}, {sampler.meta.size} px")
 
 
 def refusal(file: Path, weights: str, most: float) -> str | None:

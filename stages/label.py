@@ -11,7 +11,7 @@ from typing import Annotated
 from typer import Option
 
 from .cli import main
-from .options import Generators, Records, SplitFolder
+from .options import Records, Samplers, SplitFolder
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
         "lung_lesion",
         "consolidation",
     ),
-    generators: Generators = (
+    samplers: Samplers = (
         "pneumonia",
         "lung_lesion",
         "consolidation",
@@ -47,7 +47,7 @@ def run(
     if final_policy not in all_policies(policies, selftrained):
         raise ValueError(f"final.policy = {final_policy} has no baseline to compare with: add it to arms.policies")
     for name in findings:
-        generator_of(name, generators)
+        generator_of(name, samplers)
     splits, _ = read_split(split, "chexpert")
     result = table(load(records, "chexpert"), splits, policy, seed)
     write_table(out, result)

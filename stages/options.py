@@ -22,6 +22,9 @@ SplitFolder = Annotated[Path, Option(help="the split's folder: split.parquet and
 Generators = Annotated[
     list[str], Option(help="one slug for each generator, or several joined by + where findings share one")
 ]
+Samplers = Annotated[
+    list[str], Option(help="the generators whose X-rays balance the table: DCGANs by their names, or diffusion")
+]
 RARE = ("pneumonia", "lung_lesion", "consolidation")  # the first paper's rare findings
 
 # Trainings

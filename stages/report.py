@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from .cli import instances_of, main
+from .options import RARE
 
 
 def run(
@@ -44,6 +45,8 @@ def run(
         "lung_lesion",
         "consolidation",
     ),
+    samplers: Annotated[list[str], Option(help="the generators whose X-rays balance the training table")] = RARE,
+    diffusion_seeds: Annotated[list[int], Option(min=0, help="seeds of the diffusion models; none: no model")] = (),
     arms: Annotated[list[str], Option(help="the study's arms; none: no study")] = (),
     seeds: Annotated[list[int], Option(min=0, help="one training of each classifier, GAN and arm for each seed")] = (
         0,
@@ -77,6 +80,7 @@ def run(
             gan=gan / first, fidelity=fidelity / first, balanced=balanced / first / "plan.json",
             adgm=adgm, models=models, evaluate=evaluate,
             predictions=predictions, store=store, error_images=error_images, verdict_p=verdict_p,
+            samplers=list(samplers), diffusion_seeds=list(diffusion_seeds),
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,

@@ -9,6 +9,7 @@ from pydantic import Field
 from cxr.core.formats import Format
 
 LEVEL = 0.05  # of the two-sample test
+EVERY = "every"  # the name, in place of a finding, of the images of all training patients
 OVER_HALVES = "over random halves of the real images"
 
 
@@ -76,7 +77,7 @@ class Memorisation(Format):
 class Fidelity(Format):
     """How good one finding's generated images are, and whether they are copies."""
 
-    finding: str = Field(description="slug of the finding")
+    finding: str = Field(description="slug of the finding, or every: of all training images")
     real: int = Field(description="real training images of the finding")
     patients: int = Field(description="their patients")
     generated: int = Field(description="generated images")

@@ -4,14 +4,16 @@ generated ones, measures and copies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from cxr.core.findings import in_view
 from cxr.core.picture import grid
 from cxr.fidelity import copies, measures, two_sample
+from cxr.fidelity.formats import EVERY
 from cxr.fidelity.two_sample import Sample
 from cxr.gan import generators
 
@@ -27,14 +29,15 @@ class Judged(NamedTuple):
 
 
 def real_rows(
-    records: pd.DataFrame, findings: Sequence[str], view: str, splits: pd.DataFrame
+    records: pd.DataFrame, findings: Sequence[str], view: str, splits: pd.DataFrame, whole: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(training rows, held-out rows) of the records that show one of the findings (slugs), sorted by image_id.
 
-    Held-out patients are only those that the generator never saw: under split.by = image a patient may be on both
-    sides. Raises ValueError for a finding with fewer than two training images.
+    whole: for a generator of all training images, the rows of all. Held-out patients are only those that the generator
+    never saw: under split.by = image a patient may be on both sides. Raises ValueError for a finding with fewer than
+    two training images.
     """
-    rows = generators.positives(records, findings, view)
+    rows = in_view(records, view) if whole else generators.positives(records, findings, view)
     rows = rows.merge(splits[["image_id", "split"]], on="image_id").sort_values("image_id", ignore_index=True)
     train, held_out = rows[rows["split"] == "train"], rows[rows["split"] != "train"]
     held_out = held_out[~held_out["patient_id"].isin(train["patient_id"])]
@@ -44,8 +47,23 @@ def real_rows(
     return train.reset_index(drop=True), held_out.reset_index(drop=True)
 
 
+def parts(
+    findings: Sequence[str], train: pd.DataFrame, held_out: pd.DataFrame, whole: bool, most: int, seed: int
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """What is judged: (name, places in train, places in held_out): each finding, and of a generator of all training
+    images EVERY as well, at most `most` of both, drawn by the seed.
+    """
+    present, absent = generators.vectors(train, findings), generators.vectors(held_out, findings)
+    for k, name in enumerate(findings):
+        beside = absent[:, k] == 1 if whole else np.ones(len(held_out), bool)
+        yield name, np.flatnonzero(present[:, k] == 1), np.flatnonzero(beside)
+    if whole:
+        rng = np.random.default_rng([seed, *EVERY.encode()])
+        yield EVERY, *(np.sort(rng.permutation(len(table))[:most]) for table in (train, held_out))
+
+
 def judge_findings(
-    findings: Sequence[str],
+    names: Iterable[tuple[str, np.ndarray, np.ndarray]],
     train: pd.DataFrame,
     held_out: pd.DataFrame,
     trained_on: np.ndarray,
@@ -56,17 +74,23 @@ def judge_findings(
     permutations: int,
     seed: int,
 ) -> Iterator[Judged]:
-    """Judge as many generated images of each finding as there are real training images with it.
+    """Judge as many generated images as there are real training images, for each of `names` (of `parts`).
 
-    real: part (train, held_out) -> uint8 N x S x S; generate(labels N x K, *key) -> N images; features(images) ->
-    N x D; the others as in `judge_finding`.
+    real: part (train, held_out) -> uint8 N x S x S; generate(rows of train, *key) -> as many images; features(images)
+    -> N x D; the others as in `judge_finding`.
     """
-    vectors, known = generators.vectors(train, findings), {part: features(images) for part, images in real.items()}
-    for k, name in enumerate(findings):
-        positive = vectors[:, k] == 1
-        made = generate(vectors[positive], seed, 5, *([k] if len(findings) > 1 else []))
-        images, seen = {**real, "made": made}, known | {"made": features(made)}
-        yield judge_finding(name, positive, trained_on, train, held_out, images, seen, replicates, permutations, seed)
+    names = list(names)
+    seen = {part: features(images) for part, images in real.items()}
+    for k, (name, rows, others) in enumerate(names):
+        made = generate(train.iloc[rows], seed, 5, *([k] if len(names) > 1 else []))
+        beside = {
+            kind: {**parts, "held_out": parts["held_out"][others], "made": new}
+            for kind, parts, new in (("images", real, made), ("features", seen, features(made)))
+        }
+        yield judge_finding(
+            name, rows, trained_on, train, held_out.iloc[others], beside["images"], beside["features"], replicates,
+            permutations, seed,
+        )  # fmt: skip
 
 
 def judge_finding(
@@ -84,7 +108,7 @@ def judge_finding(
     """Compare one finding's generated images with real ones.
 
     images and features: part (train, held_out, made) -> uint8 N x S x S and N x D. They are compared with the
-    finding's own training images (positive: bool over `train`), copies with all that the generator was trained on
+    finding's own training images (positive: their places in `train`), copies with all that the generator was trained on
     (trained_on: bool over `train`), since no copy can be of the patients that only selected its epoch.
     """
     made, patients = images["made"], train["patient_id"].to_numpy(object)
@@ -111,8 +135,8 @@ def judge_finding(
     picture = grid(np.concatenate([made[closest[0]], images["train"][closest[1]]]), closest.shape[1])
     numbers = {
         "finding": name,
-        "real": int(positive.sum()),
-        "patients": int(train["patient_id"][positive].nunique()),
+        "real": len(positive),
+        "patients": int(train["patient_id"].iloc[positive].nunique()),
         "generated": len(made),
         "held_out": len(held_out),
         "held_out_patients": int(held_out["patient_id"].nunique()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cxr.core.formats import Format, recorded
@@ -13,7 +15,7 @@ GRID = 8  # a grid of samples beside kept.json is a picture of GRID x GRID image
 class Generator(recorded(Settings, absent={"sample_every"})):
     """generator.json and discriminator.json: what rebuilds the nets, and what they were trained on."""
 
-    net: str = Field(description="kind of net: DCGAN")
+    kind: Literal["dcgan"] = Field(description="kind of generator")
     generator: str = Field(description="name: slugs of its findings, joined by +")
     findings: list[str] = Field(description="slugs of its findings")
     images: int = Field(description="training images")

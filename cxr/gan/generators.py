@@ -17,6 +17,8 @@ import pandas as pd
 
 from cxr.core.findings import finding, in_view, slug
 
+WHOLE = ("diffusion",)  # names of the generators of all training images, whatever their findings
+
 
 def members(generator: str) -> list[str]:
     """The slugs of a generator's findings, in the order of its label vector. Raises ValueError for an unknown finding
@@ -46,11 +48,11 @@ def check(generator: str, mode: str) -> list[str]:
 
 def generator_of(name: str, generators: Sequence[str]) -> str:
     """The generator that makes a finding's X-rays. Raises ValueError when none or several do."""
-    serving = [generator for generator in generators if slug(finding(name)) in members(generator)]
+    serving = [g for g in generators if g in WHOLE or slug(finding(name)) in members(g)]
     if len(serving) != 1:
         what = "no generator" if not serving else " and ".join(serving)
         raise ValueError(
-            f"rare.findings has {slug(finding(name))}, of which gan_runs.generators has {what}: it needs one"
+            f"rare.findings has {slug(finding(name))}, of which balanced_by.samplers has {what}: it needs one"
         )
     return serving[0]
 
@@ -60,7 +62,12 @@ def folder(root: Path, name: str, generators: Sequence[str]) -> Path:
     several findings.
     """
     generator = generator_of(name, generators)
-    return root / generator if len(members(generator)) == 1 else root / generator / slug(finding(name))
+    return root / generator if serves_one(generator) else root / generator / slug(finding(name))
+
+
+def serves_one(generator: str) -> bool:
+    """Whether a generator, by its name, draws the X-rays of one finding alone."""
+    return generator not in WHOLE and len(members(generator)) == 1
 
 
 def positives(records: pd.DataFrame, names: Sequence[str], view: str) -> pd.DataFrame:

@@ -99,7 +99,7 @@ def reports(data: Data, trained: Trained, generator: str) -> tuple[Generator, Ke
     return Generator(
         **settings,
         **state,
-        net="DCGAN",
+        kind="dcgan",
         generator=generator,
         findings=generators.members(generator),
         images=len(data.training),

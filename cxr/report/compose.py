@@ -21,6 +21,7 @@ from cxr.report.sections.audit import audit
 from cxr.report.sections.checklist import checklist
 from cxr.report.sections.classifiers import baseline, final
 from cxr.report.sections.data import data
+from cxr.report.sections.diffusion import diffusion
 from cxr.report.sections.errors import errors
 from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.flow import flow
@@ -58,6 +59,7 @@ def gather(run: Artefacts) -> dict:
         "baseline": baseline(run),
         "labels": labels(run),
         "gan": gan(run),
+        "diffusion": diffusion(run),
         "fidelity": fidelity(run),
         "final": final(run),
         "study": study(run),

@@ -35,7 +35,7 @@ class Artefacts:
     findings: list[str]
     arms: list[str]
     seeds: list[int]
-    generators: list[str]
+    generators: list[str]  # DCGANs
     classes: list[int]
     labels: list[int]
     variants: list[str]
@@ -43,6 +43,8 @@ class Artefacts:
     final_policy: str
     params: dict
     error_images: str = "phantom"  # phantom, always or never
+    samplers: list[str] = field(default_factory=list)  # generators that balance the table; default: the DCGANs
+    diffusion_seeds: list[int] = field(default_factory=list)
     verdict_p: float = 0.005  # largest p of a verdict on trained networks
     trainers: dict[str, str] = field(default_factory=dict)  # policy -> the stage instance that trains its baseline
 

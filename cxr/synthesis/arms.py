@@ -7,7 +7,7 @@ or in the objective, as ARMS describes. This file imports no torch: the evaluati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,18 +24,18 @@ from cxr.core.store import open_store
 class Inputs:
     """What an arm's table and images are made from.
 
-    enriched: the table that `balance` wrote, real rows first; generated: finding (slug) -> number of images added;
-    labels: of LABELLINGS in cxr/synthesis/balance.py; balanced: folder of `balance`; gan_store: folder of the real
-    images at the GAN's size; untrained: (finding, n) -> n images of its generator with the initial weights; view and
-    size: the classifier's; seed: of `balance`.
+    enriched: the table that `balance` wrote, real rows first; generated: finding (slug) -> (positives, negatives)
+    added; labels: of LABELLINGS in cxr/synthesis/balance.py; balanced: folder of `balance`; gan_store: folder of the
+    real images at the GAN's size; untrained: (finding, numbers) -> images of its generator with the initial weights;
+    view and size: the classifier's; seed: of `balance`.
     """
 
     enriched: pd.DataFrame
-    generated: dict[str, int]
+    generated: Mapping[str, tuple[int, int]]
     labels: str
     balanced: Path
     gan_store: Path
-    untrained: Callable[[str, int], Iterable[np.ndarray]]
+    untrained: Callable[[str, tuple[int, int]], Iterable[np.ndarray]]
     view: str
     gan_view: str
     size: int
@@ -58,9 +58,13 @@ class Inputs:
 
     @cached_property
     def repeated(self) -> pd.DataFrame:
-        """Real positives that the GAN could learn from, as many of each finding as `balance` adds."""
-        positives = in_view(self.train, self.gan_view)
-        drawn = [repeat_positives(name, n, positives, self.seed) for name, n in self.generated.items()]
+        """Real images that the GAN could learn from, as many with and without each finding as `balance` adds."""
+        rows = in_view(self.train, self.gan_view)
+        drawn = [
+            repeat_rows(name, label, n, rows, self.seed)
+            for name, numbers in self.generated.items()
+            for label, n in zip((1, 0), numbers, strict=True)
+        ]
         return pd.concat(drawn, ignore_index=True)
 
 
@@ -93,8 +97,8 @@ def permuted_rows(inputs: Inputs) -> pd.DataFrame:
 
     A row stays whole, so that all counts stay: a label then says nothing of its image, only that it is generated.
     """
-    given = [name for name, n in inputs.generated.items() if n]
-    if len(given) == 1:
+    given = [name for name, numbers in inputs.generated.items() if any(numbers)]
+    if len(given) == 1 and not inputs.generated[given[0]][1]:
         raise ValueError(
             f"study.arms has gan_permuted, but X-rays were generated of {given[0]} alone: every one is positive for it "
             "in any order; take the arm out of study.arms, or add to rare.findings"
@@ -131,7 +135,11 @@ def generated_images(inputs: Inputs) -> Iterator[np.ndarray]:
 
 
 def untrained_images(inputs: Inputs) -> Iterator[np.ndarray]:
-    return (resize(image, inputs.size) for name, n in inputs.generated.items() for image in inputs.untrained(name, n))
+    return (
+        resize(image, inputs.size)
+        for name, numbers in inputs.generated.items()
+        for image in inputs.untrained(name, numbers)
+    )
 
 
 def blurred_images(inputs: Inputs) -> Iterator[np.ndarray]:
@@ -230,14 +238,15 @@ def training_settings(arm: Arm, inputs: Inputs) -> dict:
     return settings
 
 
-def repeat_positives(finding: str, n: int, train: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """n rows of `train` that are certain positives of the finding; none repeats before every one was used.
+def repeat_rows(finding: str, label: int, n: int, train: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """n rows of `train` whose truth of the finding is `label` (1 or 0); none repeats before every one was used.
 
-    Raises ValueError when rows are wanted but the finding has no positive.
+    Raises ValueError when rows are wanted but there is none.
     """
-    positives = train[train[f"truth.{finding}"] == 1].sort_values("image_id", ignore_index=True)
-    if n and positives.empty:
-        raise ValueError(f"{finding}: no certain positive to repeat; take it out of rare.findings")
-    rng = np.random.default_rng([seed, *finding.encode()])
-    passes = [rng.permutation(len(positives)) for _ in range(-(-n // len(positives)))] if n else [np.array([], int)]
-    return positives.iloc[np.concatenate(passes)[:n]].reset_index(drop=True)
+    rows = train[train[f"truth.{finding}"] == label].sort_values("image_id", ignore_index=True)
+    if n and rows.empty:
+        kind = "positive" if label else "negative"
+        raise ValueError(f"{finding}: no certain {kind} to repeat; take it out of rare.findings")
+    rng = np.random.default_rng([seed, *finding.encode(), *([] if label else [0])])
+    passes = [rng.permutation(len(rows)) for _ in range(-(-n // len(rows)))] if n else [np.array([], int)]
+    return rows.iloc[np.concatenate(passes)[:n]].reset_index(drop=True)

@@ -4,66 +4,80 @@ Paper 1 adds "enough to almost balance" and gives no number. Here, n_i images of
 share of all images is `target_prevalence` r,
     p_i + n_i = r (N + X),   X = sum of n_j over the findings,
 with p_i positives among N real training images. A synthetic image is positive for its own finding only, so every image
-added for one finding dilutes the others. Summed over k findings with P positives, X (1 - k r) = k r N - P has a finite
-solution only for r < 1 / k: 50 / 50 for three findings would need a negative number of images (docs/papers.md, E26).
-A finding that is frequent enough already gets none and drops out.
+added for one finding dilutes the others. A generator of all training images may add m negatives beside each positive,
+so that being generated says nothing of the finding; then X = (1 + m) S, with S the sum of n_j. Summed over k findings
+with P positives, S (1 - (1 + m) k r) = k r N - P has a finite solution only for r < 1 / ((1 + m) k): 50 / 50 for three
+findings would need a negative number of images (docs/papers.md, E26). A finding that is frequent enough already gets
+none and drops out.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.findings import SLUGS, UNCERTAIN
 
+if TYPE_CHECKING:
+    from cxr.synthesis.samplers import Sampler
+
 LABELLINGS = ("masked", "one_hot", "sampled")
 
 
-def solve(positives: dict[str, int], n: int, target_prevalence: float) -> dict[str, int]:
-    """Number of synthetic images per finding (slug), for N = n real images with these positives.
+def solve(positives: dict[str, int], n: int, target_prevalence: float, negatives: float = 0.0) -> dict[str, int]:
+    """Number of synthetic positives per finding (slug), for N = n real images with these positives. negatives: m.
 
     Raises ValueError, with the arithmetic, when no finite number of images reaches the target.
     """
     r = target_prevalence
     if not 0 < r < 1:
         raise ValueError(f"balance.target_prevalence = {r} must lie between 0 and 1")
-    active = dict(positives)
+    active, each = dict(positives), 1 + negatives
     while active:
         k, p = len(active), sum(active.values())
-        room = 1 - k * r
+        room = 1 - each * k * r
         if room <= 0:
             if all(count >= r * n for count in active.values()):
                 break  # nothing to add
-            x = (k * r * n - p) / room if room else math.inf
+            added = (k * r * n - p) / room if room else math.inf
             raise ValueError(
                 f"balance.target_prevalence = {r:g} can't be reached for {k} findings at once: "
-                f"X (1 - {k} x {r:g}) = {k} x {r:g} x {n:,} - {p:,} gives X = "
-                f"{'infinitely many' if math.isinf(x) else f'{x:,.0f}'} synthetic images; "
-                f"choose less than 1/{k} = {1 / k:.3f}"
+                f"S (1 - {each:g} x {k} x {r:g}) = {k} x {r:g} x {n:,} - {p:,} gives S = "
+                f"{'infinitely many' if math.isinf(added) else f'{added:,.0f}'} synthetic positives; "
+                f"choose less than 1/{each * k:g} = {1 / (each * k):.3f}"
             )
-        x = (k * r * n - p) / room
+        added = (k * r * n - p) / room
         most = max(active, key=active.__getitem__)
-        if active[most] < r * (n + max(x, 0)):
-            return {f: max(0, round(r * (n + x) - p)) if f in active else 0 for f, p in positives.items()}
+        share = r * (n + max(each * added, 0))
+        if active[most] < share:
+            whole = r * (n + each * added)
+            return {f: max(0, round(whole - p)) if f in active else 0 for f, p in positives.items()}
         del active[most]  # one at a time: the others then need more images, which may dilute the next one
     return dict.fromkeys(positives, 0)
 
 
-def wanted(train: pd.DataFrame, findings: list[str], target_prevalence: float) -> dict[str, tuple[int, int]]:
-    """Finding (slug) -> (positives, synthetic images that balance it), for the real training rows.
+def wanted(
+    train: pd.DataFrame, findings: list[str], target_prevalence: float, dose: float = 0.0, negatives: float = 0.0
+) -> dict[str, tuple[int, int, int]]:
+    """Finding (slug) -> (positives, synthetic positives, synthetic negatives), for the real training rows.
 
-    Raises ValueError where no finding needs an image.
+    dose: synthetic positives as a multiple of the real ones; 0: as many as reach target_prevalence. negatives: a
+    multiple of the synthetic positives. Raises ValueError where no finding needs an image.
     """
     positives = {name: round(prevalence(train, name) * len(train)) for name in findings}
-    added = solve(positives, len(train), target_prevalence)
+    if dose:
+        added = {name: round(dose * count) for name, count in positives.items()}
+    else:
+        added = solve(positives, len(train), target_prevalence, negatives)
     if not any(added.values()):
         raise ValueError(
-            f"every finding already has a prevalence of {target_prevalence:g}; "
-            f"raise balance.target_prevalence: {positives} of {len(train):,}"
+            f"no finding needs an image: {positives} positives of {len(train):,}; "
+            f"raise balance.{'dose' if dose else 'target_prevalence'} = {dose or target_prevalence:g}"
         )
-    return {name: (positives[name], added[name]) for name in findings}
+    return {name: (positives[name], added[name], round(negatives * added[name])) for name in findings}
 
 
 def sources(findings: list[str], n: int, real: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -80,19 +94,33 @@ def sources(findings: list[str], n: int, real: pd.DataFrame, rng: np.random.Gene
     return positives.iloc[rng.integers(len(positives), size=n)]
 
 
-def check(labels: str, view: str, mode: str, gan_view: str, generator: str) -> None:
-    """Raises ValueError for labels that the generator's images can't have, and for a classifier.view (view) that the
-    images don't have. mode and gan_view: the generator's gan.mode and gan.view.
+def negatives(name: str, n: int, real: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """n random real training rows, with repeats, that are certainly negative for the finding (slug)."""
+    absent = real[real[f"truth.{name}"] == 0]
+    if absent.empty:
+        raise ValueError(f"{name}: no negative training image; set balance.negatives to 0")
+    return absent.iloc[rng.integers(len(absent), size=n)]
+
+
+def check(labels: str, negatives: float, view: str, sampler: Sampler) -> None:
+    """Raises ValueError for labels or negatives that the generator's images can't have, and for a classifier.view
+    (view) that they don't have.
     """
-    if mode == "pooled" and labels == "masked":
+    generator, gan_view = sampler.folder.name, sampler.meta.view
+    if negatives and not sampler.whole:
+        raise ValueError(
+            f"balance.negatives = {negatives:g}, but {sampler.meta.kind} {generator} draws positives alone: set "
+            "balance.negatives to 0, or balance.kind to a generator of all training images (diffusion)"
+        )
+    if not sampler.certain and labels == "masked":
         raise ValueError(
             f"balance.labels = masked, but the pooled generator {generator} makes X-rays of no known finding: "
             "set balance.labels to sampled or one_hot (the paper's reading), or gan.mode to conditional"
         )
     if view not in ("all", gan_view):
         raise ValueError(
-            f"classifier.view = {view}, but the generator {generator} was trained on gan.view = {gan_view}: set "
-            f"gan.view to {view}, or classifier.view to all"
+            f"classifier.view = {view}, but the generator {generator} was trained on {gan_view} X-rays: set "
+            f"its view to {view}, or classifier.view to all"
         )
 
 
@@ -120,6 +148,8 @@ def synthetic_rows(
     drawn: pd.DataFrame | None = None,
     *,
     made_for_finding: bool = True,
+    present: bool = True,
+    first: int = 0,
 ) -> pd.DataFrame:
     """Label rows for n synthetic images of one finding (a slug), as in the label table, with synthetic = True.
 
@@ -128,7 +158,7 @@ def synthetic_rows(
     sampled - targets and weights of `drawn`, n real training rows. made_for_finding: whether the image is made to show
     the finding; a pooled generator's is not, and its sampled labels stay as drawn. Where uncertain is a class of its
     own (columns uncertain.<slug>), only sampled labels may be of it. projection: the view that the generator was
-    trained on, which may be 'all'.
+    trained on, which may be 'all'. present: whether the images show the finding. first: number of the first image.
     """
     assert labels in LABELLINGS, labels
     target = np.zeros((n, len(SLUGS)), np.float32)
@@ -141,8 +171,8 @@ def synthetic_rows(
         uncertain = drawn[third].to_numpy(np.float32, copy=True)
     if made_for_finding or labels != "sampled":
         k = SLUGS.index(finding)
-        target[:, k] = weight[:, k] = 1
-    name = [f"synthetic/{finding}/{i:06d}" for i in range(n)]
+        target[:, k], weight[:, k] = present, 1
+    name = [f"synthetic/{finding}/{i:06d}" for i in range(first, first + n)]
     head = pd.DataFrame({"image_id": name, "patient_id": name, "split": "train", "projection": projection})
     blocks = [head.astype(object)]
     for kind, values in (("target", target), ("weight", weight), ("truth", np.full_like(target, np.nan))):
@@ -160,15 +190,18 @@ def prevalence(table: pd.DataFrame, finding: str) -> float:
 
 
 def plan(
-    train: pd.DataFrame, enriched: pd.DataFrame, counts: dict[str, tuple[int, int]], gans: dict[str, dict[str, int]]
+    train: pd.DataFrame,
+    enriched: pd.DataFrame,
+    counts: dict[str, tuple[int, int, int]],
+    gans: dict[str, dict[str, int]],
 ) -> dict:
     """The counts of plan.json. train and enriched: the training rows in the classifier's view before and after; counts:
     of `wanted`; gans: finding -> gan_images and gan_epochs of its generator.
     """
     findings = {}
-    for name, (positives, generated) in counts.items():
+    for name, (positives, generated, without) in counts.items():
         before, after = (round(prevalence(table, name), 6) for table in (train, enriched))
-        findings[name] = {"positives": positives, "generated": generated}
+        findings[name] = {"positives": positives, "generated": generated, "negatives": without}
         findings[name] |= {"prevalence_before": before, "prevalence_after": after, **gans[name]}
-    added = sum(generated for _, generated in counts.values())
+    added = sum(generated + without for _, generated, without in counts.values())
     return {"train_images": len(train), "synthetic_images": added, "findings": findings}

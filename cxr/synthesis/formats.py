@@ -11,7 +11,8 @@ class FindingPlan(Format):
     """What balancing adds for one finding."""
 
     positives: int = Field(description="real training images with the finding")
-    generated: int = Field(description="generated images")
+    generated: int = Field(description="generated images with the finding")
+    negatives: int = Field(description="generated images without it")
     prevalence_before: float = Field(description="share of training images with the finding, 0 to 1")
     prevalence_after: float = Field(description="the same with the generated images, 0 to 1")
     gan_images: int = Field(description="images that the generator was trained on")
@@ -22,6 +23,8 @@ class Plan(Format):
     """What balancing adds to the training images."""
 
     target_prevalence: float = Field(description="share of images with each finding to reach, 0 to 1")
+    kind: str = Field(description="kind of the generator")
+    dose: float = Field(description="generated positives as a multiple of the real ones; 0: as target_prevalence asks")
     labels: str = Field(description="the other labels of a generated image: masked, one_hot or sampled")
     train_images: int = Field(description="real training images")
     synthetic_images: int = Field(description="generated images")

@@ -3,87 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cxr.core.files import Progress, read_json
+from cxr.core.files import Progress
 from cxr.core.resize import resize
-from cxr.gan import generators, nets
-from cxr.gan.formats import Generator
 from cxr.synthesis import balance
-from cxr.training.weights import load_into
+from cxr.synthesis.samplers import Sampler
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-
-def read(folder: Path) -> Generator:
-    """A generator's generator.json. Raises ValueError, with the file and the cure, when it can't be read."""
-    return read_json(folder / "generator.json", f"gan@{folder.name}-{folder.parent.name}", Generator)
+BLOCK = 1024  # images that are drawn at a time: each block has its own key
 
 
-def generator(folder: Path, meta: Generator, trained: bool = True) -> nets.Generator:
-    """The net of a generator's folder; trained: False for its initial weights.
+class Wanted(NamedTuple):
+    """Numbers of images of one finding: with it, and from a generator of all training images also without it."""
 
-    Raises ValueError where the weights belong to another net.
+    positives: int
+    negatives: int = 0
+
+
+class Real(NamedTuple):
+    """What labels and conditions are drawn from. train: the real training rows of the label table; records: of the same
+    images, by image_id, which a generator of all training images needs.
     """
-    labels = len(generators.members(folder.name)) if meta.mode == "conditional" else 0
-    net = (meta.size, meta.z_dim, meta.width, meta.channels, meta.seed)
-    g, _ = nets.build(*net, labels=labels, gain=meta.gain)
-    if trained:
-        load_into(g, folder / "generator.safetensors")
-    return g
+
+    train: pd.DataFrame
+    records: pd.DataFrame | None = None
 
 
 def synthesise(
-    fabric: Fabric, folder: Path, name: str, n: int, labels: str, train: pd.DataFrame, seed: int, trained: bool = True
+    sampler: Sampler, name: str, wanted: Wanted, labels: str, real: Real, seed: int
 ) -> tuple[Iterator[np.ndarray], pd.DataFrame]:
-    """(iterator over n images of a finding, uint8 S x S, their label rows).
+    """(iterator over the images of a finding, uint8 S x S, positives first; their label rows).
 
-    folder: of the generator; labels: of balance.LABELLINGS; train: the real training rows that label vectors are drawn
-    from; trained: as in `generator`.
+    name: slug of the finding; labels: of balance.LABELLINGS.
     """
-    meta, members = read(folder), generators.members(folder.name)
-    conditional, pooled = (meta.mode == kind for kind in ("conditional", "pooled"))
-    drawn = y = None
-    if conditional or labels == "sampled":
-        rng = np.random.default_rng([seed, *name.encode()])
-        drawn = balance.sources(members if pooled else [name], n, train, rng)
-    if conditional:
-        y = generators.vectors(drawn, members)
-    g = fabric.setup(generator(folder, meta, trained))
-    key = (seed, 4) if len(members) == 1 else (seed, 4, members.index(name))  # no X-ray twice
+    rng = np.random.default_rng([seed, *name.encode()])
+    drawn = []
+    if sampler.conditional or labels == "sampled":
+        drawn = [balance.sources([name] if sampler.certain else sampler.findings, wanted.positives, real.train, rng)]
+        if wanted.negatives:
+            drawn.append(balance.negatives(name, wanted.negatives, real.train, rng))
+    encoded = _conditions(sampler, pd.concat(drawn), real) if sampler.conditional else None
+    key = (seed, 4) if len(sampler.findings) == 1 else (seed, 4, sampler.findings.index(name))  # no X-ray twice
+    total = sum(wanted)
 
     def images() -> Iterator[np.ndarray]:
-        for start in range(0, n, 1024):
-            part = None if y is None else y[start : start + 1024]
-            many = min(1024, n - start)
-            yield from nets.generate(g, many, meta.z_dim, *key, start, device=fabric.device, labels=part)
+        for start in range(0, total, BLOCK):
+            part = None if encoded is None else encoded[start : start + BLOCK]
+            yield from sampler.sample(min(BLOCK, total - start), part, *key, start)
 
-    return images(), balance.synthetic_rows(name, n, labels, train, meta.view, drawn, made_for_finding=not pooled)
+    rows = balance.synthetic_rows(
+        name, wanted.positives, labels, real.train, sampler.meta.view, drawn[0] if drawn else None,
+        made_for_finding=sampler.certain,
+    )  # fmt: skip
+    if wanted.negatives:
+        without = balance.synthetic_rows(
+            name, wanted.negatives, labels, real.train, sampler.meta.view, drawn[1], present=False,
+            first=wanted.positives,
+        )  # fmt: skip
+        rows = pd.concat([rows, without], ignore_index=True)
+    return images(), rows
+
+
+def _conditions(sampler: Sampler, drawn: pd.DataFrame, real: Real) -> np.ndarray:
+    if not sampler.whole:
+        return sampler.encode(drawn)
+    assert real.records is not None
+    return sampler.encode(real.records.loc[drawn["image_id"]])
 
 
 def enrich(
-    fabric: Fabric,
+    samplers: Mapping[str, Sampler],
     rows: pd.DataFrame,
-    train: pd.DataFrame,
-    folders: Mapping[str, Path],
-    counts: Mapping[str, int],
+    real: Real,
+    counts: Mapping[str, Wanted],
     labels: str,
     size: int,
     seed: int,
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """(rows with the synthetic rows after them, the synthetic images at `size`, in the same order).
 
-    folders: finding -> folder of its generator; counts: finding -> number of images; the others as in `synthesise`.
+    samplers: finding -> that of its X-rays; counts: finding -> number of images; the others as in `synthesise`.
     """
     blocks, images = [rows], []
-    with Progress("balance", sum(counts.values())) as progress:
-        for name, n in counts.items():
-            generated, generated_rows = synthesise(fabric, folders[name], name, n, labels, train, seed)
+    with Progress("balance", sum(map(sum, counts.values()))) as progress:
+        for name, wanted in counts.items():
+            generated, generated_rows = synthesise(samplers[name], name, wanted, labels, real, seed)
             blocks.append(generated_rows)
             for image in generated:
                 images.append(resize(image, size))

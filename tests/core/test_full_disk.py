@@ -109,7 +109,7 @@ def inputs(tmp_path_factory):
     for name in ("download", "resize", "split", "label", "gan"):
         assert run(*stages(root, root)[name]) == (0, "")
     judged = {"generator_sha256": sha256(root / "gan/pneumonia/generator.safetensors"), "generated": 12}
-    write_json(root / "fidelity/pneumonia/fidelity.json", example(Fidelity, **judged))
+    write_json(root / "fidelity/gan/pneumonia/fidelity.json", example(Fidelity, **judged))
     return root
 
 
@@ -135,8 +135,8 @@ def stages(root, out) -> dict:
         "gan": command(gan.run, generator="pneumonia", **reads, **made, **tiny | {"size": 32}, state=out / "state"),
         "model": command(gan.run, generator="pneumonia", **reads, **made, **tiny | {"size": 32}, state=root / "state"),
         "balance": command(
-            balance.run, findings="pneumonia", generators="pneumonia", table=table, gans=root / "gan", split=splits,
-            out=out / "balanced",
+            balance.run, findings="pneumonia", samplers="pneumonia", table=table, gans=root / "gan",
+            records=records, split=splits, out=out / "balanced",
             fidelity=root / "fidelity", size=32, target_prevalence=0.6,
         ),
     }  # fmt: skip

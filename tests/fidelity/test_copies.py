@@ -131,10 +131,10 @@ def cohort(tmp_path_factory):
     return folder
 
 
-JUDGE = "--generator pneumonia --records records.parquet --stores stores --split . --gan gan/pneumonia "
-JUDGE += "--classifier u_zeroes --report fidelity/pneumonia --replicates 40 --permutations 39"
-BALANCE = "--findings pneumonia --generators pneumonia --table table.parquet --gans gan --split . "
-BALANCE += "--fidelity fidelity --out out --size 32 --target_prevalence 0.3"
+JUDGE = "--generator gan/pneumonia --records records.parquet --stores stores --split . "
+JUDGE += "--classifier u_zeroes --report fidelity/gan/pneumonia --replicates 40 --permutations 39"
+BALANCE = "--findings pneumonia --samplers pneumonia --table table.parquet --gans gan --split . "
+BALANCE += "--records records.parquet --fidelity fidelity --out out --size 32 --target_prevalence 0.3"
 
 
 @pytest.fixture
@@ -165,12 +165,12 @@ def generator_that_gives(images, noise: float = 0.0):
 def test_a_generator_that_replays_training_images_is_caught_and_refused(stage, tmp_path, monkeypatch):
     monkeypatch.setattr(nets, "generate", generator_that_gives(chests(TRAIN, 0), noise=5))
     assert stage(fidelity.run, JUDGE) == (0, [])
-    found = json.loads((tmp_path / "fidelity/pneumonia/fidelity.json").read_text())
+    found = json.loads((tmp_path / "fidelity/gan/pneumonia/fidelity.json").read_text())
     assert found["memorisation"]["duplicates"] == 1
     assert found["memorisation"]["spaces"]["pixels"]["membership_low"] > 0.9
     code, errors = stage(balance.run, BALANCE)
     assert code == 1 and len(errors) == 1 and not (tmp_path / "out").exists()
-    assert "pneumonia: 100.0% of 30 generated X-rays replay training images (fidelity/pneumonia)" in errors[0]
+    assert "pneumonia: 100.0% of 30 generated X-rays replay training images (fidelity/gan/pneumonia)" in errors[0]
     assert "balance.max_duplicates = 0.05: train its GAN for fewer gan.epochs" in errors[0]
     assert stage(balance.run, BALANCE + " --max_duplicates 1")[0] == 0
 
@@ -178,7 +178,7 @@ def test_a_generator_that_replays_training_images_is_caught_and_refused(stage, t
 def test_an_honest_generator_passes(stage, tmp_path, monkeypatch):
     monkeypatch.setattr(nets, "generate", generator_that_gives(chests(TRAIN, 2)))
     assert stage(fidelity.run, JUDGE) == (0, [])
-    found = json.loads((tmp_path / "fidelity/pneumonia/fidelity.json").read_text())
+    found = json.loads((tmp_path / "fidelity/gan/pneumonia/fidelity.json").read_text())
     told = found["memorisation"]
     assert told["duplicates"] == 0 and told["duplicates_high"] == pytest.approx(0.1135, abs=1e-4)  # Wilson, 0 of 30
     assert found["real"] == found["generated"] == TRAIN and found["half"] == TRAIN // 2 and found["scales"] == 1
@@ -191,7 +191,7 @@ def test_an_honest_generator_passes(stage, tmp_path, monkeypatch):
 def test_the_worst_pairs_are_shown_generated_above_real(stage, tmp_path, monkeypatch):
     monkeypatch.setattr(nets, "generate", generator_that_gives(chests(TRAIN, 0)))
     stage(fidelity.run, JUDGE)
-    picture = np.asarray(Image.open(tmp_path / "fidelity/pneumonia/worst_pairs.png"))
+    picture = np.asarray(Image.open(tmp_path / "fidelity/gan/pneumonia/worst_pairs.png"))
     assert picture.shape == (2 * SIZE, judge.PAIRS * SIZE)
     assert (picture[:SIZE] == picture[SIZE:]).all() and picture.std() > 10
 
@@ -200,7 +200,7 @@ def test_the_same_bytes_again(stage, tmp_path):
     written = []
     for _ in range(2):
         assert stage(fidelity.run, JUDGE) == (0, [])
-        written.append({p.name: p.read_bytes() for p in (tmp_path / "fidelity/pneumonia").iterdir()})
+        written.append({p.name: p.read_bytes() for p in (tmp_path / "fidelity/gan/pneumonia").iterdir()})
     assert written[0] == written[1] and set(written[0]) == {"fidelity.json", "halves.csv", "worst_pairs.png"}
 
 
@@ -209,7 +209,7 @@ def test_held_out_images_are_a_reference_and_nothing_else(stage, tmp_path):
     before, after = [], []
     for found in (before, after):
         assert stage(fidelity.run, JUDGE) == (0, [])
-        found.append(json.loads((tmp_path / "fidelity/pneumonia/fidelity.json").read_text()))
+        found.append(json.loads((tmp_path / "fidelity/gan/pneumonia/fidelity.json").read_text()))
         head = pd.read_parquet("records.parquet")[["image_id"]]
         images = np.load(f"stores/{SIZE}/images.npy")
         images[TRAIN : TRAIN + HELD_OUT] //= 2
@@ -226,7 +226,7 @@ def other_generator(folder):
 
 def edited(**changes):
     def change(folder):
-        file = folder / "fidelity/pneumonia/fidelity.json"
+        file = folder / "fidelity/gan/pneumonia/fidelity.json"
         found = json.loads(file.read_text())
         found["memorisation"] |= changes
         file.write_text(json.dumps(found))
@@ -297,6 +297,6 @@ def test_no_held_out_image_is_said_and_lets_balance_go_on(stage, tmp_path):
     records.loc[TRAIN : TRAIN + HELD_OUT - 1, "Pneumonia"] = 0.0
     write_table("records.parquet", records)
     assert stage(fidelity.run, JUDGE) == (0, [])
-    found = json.loads((tmp_path / "fidelity/pneumonia/fidelity.json").read_text())
+    found = json.loads((tmp_path / "fidelity/gan/pneumonia/fidelity.json").read_text())
     assert found["memorisation"]["duplicates"] is None and found["held_out"] == 0 and found["quality"]
     assert stage(balance.run, BALANCE)[0] == 0

@@ -47,7 +47,7 @@ def test_members_and_folders(tmp_path):
         (lambda: generators.check("edema", "conditional"), "or set gan.mode to per_finding"),
         (
             lambda: generators.generator_of("edema", ["pneumonia"]),
-            "edema, of which gan_runs.generators has no generator",
+            "edema, of which balanced_by.samplers has no generator",
         ),
         (lambda: generators.generator_of("edema", ["edema", PAIR]), "has edema and pneumonia+edema: it needs one"),
     ],
@@ -63,7 +63,7 @@ def test_each_presets_generators_serve_its_findings_and_the_paper_keeps_the_last
         for name in preset["gan_runs"]["generators"]:
             generators.check(name, preset["gan"]["mode"])
         assert all(
-            generators.generator_of(name, preset["gan_runs"]["generators"]) for name in preset["rare"]["findings"]
+            generators.generator_of(name, preset["balanced_by"]["samplers"]) for name in preset["rare"]["findings"]
         ), path
     paper = yaml.safe_load((ROOT / "presets/paper.yaml").read_text(encoding="utf-8"))["gan"]
     assert (paper["select"], paper["average"], paper["diffaugment"]) == ("last", 0, "none")
@@ -165,13 +165,14 @@ def train(name: str, more: str) -> str:
 
 def judge(name: str) -> str:
     few = "--replicates 20 --permutations 39"
-    return f"--generator {name} {DATA} --gan gan/{name} --classifier u_zeroes --report fidelity/{name} {few}"
+    return f"--generator gan/{name} {DATA} --classifier u_zeroes --report fidelity/gan/{name} {few}"
 
 
 def fill(names: list[str], more: str = "") -> str:
-    words = "--table table.parquet --gans gan --split . --fidelity fidelity --out out --size 32 "
+    words = "--table table.parquet --records records.parquet --gans gan --split . --out out --size 32 "
+    words += "--fidelity fidelity "
     words += "--findings pneumonia --findings edema --target_prevalence 0.49 --max_duplicates 1 "
-    return words + " ".join(f"--generators {name}" for name in names) + " " + more
+    return words + " ".join(f"--samplers {name}" for name in names) + " " + more
 
 
 def read(path):
@@ -188,7 +189,7 @@ def test_one_net_serves_several_findings(stage, here, mode):
     history = pd.read_csv(here / "report" / PAIR / "history.csv")
     assert history["kid"].idxmin() + 1 == kept["epoch"] and history[["kid", "diversity"]].notna().all(axis=None)
     assert stage(fidelity.run, judge(PAIR)) == (0, [])
-    found = {name: read(here / "fidelity" / PAIR / name / "fidelity.json") for name in ("pneumonia", "edema")}
+    found = {name: read(here / "fidelity/gan" / PAIR / name / "fidelity.json") for name in ("pneumonia", "edema")}
     assert {name: f["real"] for name, f in found.items()} == {"pneumonia": 30, "edema": 46}
     assert stage(balance.run, fill([PAIR], "--labels sampled")) == (0, [])
     made = pd.read_parquet(here / "out/table.parquet").query("synthetic")
@@ -222,7 +223,7 @@ def test_a_pooled_generators_xrays_have_no_finding_of_their_own(stage):
 
 def test_balance_names_a_finding_without_a_generator(stage):
     code, errors = stage(balance.run, fill(["pneumonia"]))
-    assert code == 1 and len(errors) == 1 and "edema, of which gan_runs.generators has no generator" in errors[0]
+    assert code == 1 and len(errors) == 1 and "edema, of which balanced_by.samplers has no generator" in errors[0]
 
 
 @pytest.mark.parametrize(
@@ -292,4 +293,4 @@ def test_fidelity_looks_for_copies_of_what_the_generator_was_trained_on(stage, h
 
         monkeypatch.setattr(nets, "generate", replay)
         assert stage(fidelity.run, judge("edema")) == (0, [])
-        assert read(here / "fidelity/edema/fidelity.json")["memorisation"]["duplicates"] == share
+        assert read(here / "fidelity/gan/edema/fidelity.json")["memorisation"]["duplicates"] == share

@@ -212,7 +212,7 @@ def _generator(folder: Path, rng: np.random.Generator) -> None:
 
 def _plan(path: Path, rare: list[str]) -> None:
     parts = {"positives": 90, "generated": 160, "prevalence_before": 0.05, "prevalence_after": 0.1}
-    parts |= {"gan_images": 80, "gan_epochs": 40}
+    parts |= {"negatives": 0, "gan_images": 80, "gan_epochs": 40}
     plan = {"target_prevalence": 0.1, "labels": "masked", "train_images": 900, "synthetic_images": 480}
     write_json(path, example(Plan, **plan, findings={name: parts for name in rare}))
 

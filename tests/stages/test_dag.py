@@ -217,7 +217,7 @@ def changed(folder: Path, **settings):
 
 def test_another_rare_finding_trains_one_gan_more(repository):
     names = ["pneumonia", "lung_lesion", "consolidation"]
-    with changed(repository, rare__findings=names, gan_runs__generators=names):
+    with changed(repository, rare__findings=names, gan_runs__generators=names, balanced_by__samplers=names):
         lock = (repository / "dvc.lock").read_bytes()
         again = {"split@chexpert", "label@u_zeroes"}  # both look at the rare findings, and write the same bytes
         assert ran(dvc(repository, "repro", "label@u_zeroes")) == again
@@ -237,7 +237,7 @@ def test_another_rare_finding_trains_one_gan_more(repository):
         ({"arms__policies": ["u_zeroes", "u_maybe"]}, "label@u_maybe", "unknown policy 'u_maybe': choose from"),
         ({"gan_runs__generators": ["pneumonia", "dragon"]}, "gan@dragon-0", "unknown finding 'dragon': choose from"),
         ({"gan__mode": "pooled"}, "gan@pneumonia-0", "gan.mode = pooled, but gan_runs.generators has pneumonia alone"),
-        ({"rare__findings": ["edema"]}, "balance@0", "edema, of which gan_runs.generators has no generator"),
+        ({"rare__findings": ["edema"]}, "balance@0", "edema, of which balanced_by.samplers has no generator"),
         ({"balance__target_prevalence": 0.6}, "balance@0", "can't be reached for 2 findings at once"),
         ({"balance__max_duplicates": 2}, "balance@0", "'--max-duplicates'"),
         ({"balance__labels": "guess"}, "balance@0", "'guess' is not one of"),

@@ -183,10 +183,10 @@ def test_a_soft_target_counts_as_its_part_in_the_balance():
         ({"final_policy": "u_ones"}, "final.policy = u_ones has no baseline to compare with: add it to arms.policies"),
         (
             {"findings": "fracture"},
-            "rare.findings has fracture, of which gan_runs.generators has no generator: it needs one",
+            "rare.findings has fracture, of which balanced_by.samplers has no generator: it needs one",
         ),
         (
-            {"generators": "pneumonia+edema", "findings": "gout"},
+            {"samplers": "pneumonia+edema", "findings": "gout"},
             "unknown finding 'gout': choose from no_finding, enlarged_cardiomediastinum,",
         ),
     ],

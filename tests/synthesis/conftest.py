@@ -45,7 +45,7 @@ def made(tmp_path_factory):
     plan = {
         "target_prevalence": 0.2,
         "labels": "masked",
-        "findings": {name: example(FindingPlan, generated=k) for name, k in RARE.items()},
+        "findings": {name: example(FindingPlan, generated=k, negatives=0) for name, k in RARE.items()},
     }
     (at / "balanced/plan.json").write_text(json.dumps(example(Plan, **plan)))
     for name in RARE:

@@ -13,7 +13,8 @@ RARE = {"pneumonia": 6, "lung_lesion": 3}  # generated images of each finding
 def make(at, name, gan_size=16):
     stage.run(
         arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at,
-        out=at / "arms" / name, size=32, gan_size=gan_size, generators=list(RARE), gan_view="frontal", view="all",
+        out=at / "arms" / name, size=32, gan_size=gan_size, samplers=list(RARE),
+        records=at / "records.parquet", gan_view="frontal", view="all",
         seed=0,
     )  # fmt: skip
 

@@ -141,7 +141,7 @@ def test_oversampling_repeats_none_before_every_one_was_used(made):
     counts = again["image_id"].value_counts()
     assert counts.max() - counts.min() <= 1
     with pytest.raises(ValueError, match="no certain positive"):
-        arms.repeat_positives("fracture", 1, real.assign(**{"truth.fracture": 0.0}), 0)
+        arms.repeat_rows("fracture", 1, 1, real.assign(**{"truth.fracture": 0.0}), 0)
 
 
 def test_pretraining_shows_the_generated_images_first_and_never_again():

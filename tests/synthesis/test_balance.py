@@ -36,7 +36,7 @@ def test_chexperts_own_numbers(target, total):
 
 def test_the_papers_half_and_half_is_refused_with_the_arithmetic():
     with pytest.raises(
-        ValueError, match=r"can't be reached for 3 findings.*X = -610,226 synthetic images; choose less than 1/3"
+        ValueError, match=r"can't be reached for 3 findings.*S = -610,226 synthetic positives; choose less than 1/3"
     ):
         balance.solve(CHEXPERT, 223414, 0.5)
 
@@ -127,9 +127,9 @@ def gans(tmp_path):
     (tmp_path / "gan" / "pneumonia").mkdir(parents=True)
     weights.save(tmp_path / "gan" / "pneumonia" / "generator.safetensors", generator.state_dict(), meta)
     judged = {"generator_sha256": sha256(tmp_path / "gan/pneumonia/generator.safetensors"), "generated": 4}
-    write_json(tmp_path / "fidelity/pneumonia/fidelity.json", example(Fidelity, **judged))
+    write_json(tmp_path / "fidelity/gan/pneumonia/fidelity.json", example(Fidelity, **judged))
     options = {"findings": "pneumonia", "table": "table.parquet", "gans": "gan", "split": "."}
-    options |= {"fidelity": "fidelity", "generators": "pneumonia"}
+    options |= {"fidelity": "fidelity", "samplers": "pneumonia", "records": "none.parquet"}
     words = [word for key, name in options.items() for word in (f"--{key}", name)]
     return [*words, "--out", "out", "--size", "32", "--target_prevalence", "0.3"]
 
@@ -149,7 +149,7 @@ def another_net(folder):
     file = folder / "gan/pneumonia/generator.safetensors"
     weights.write(file, net.state_dict())
     judged = example(Fidelity, generator_sha256=sha256(file))
-    write_json(folder / "fidelity/pneumonia/fidelity.json", judged)
+    write_json(folder / "fidelity/gan/pneumonia/fidelity.json", judged)
 
 
 def another_split(folder):
@@ -194,7 +194,7 @@ def test_a_classifier_that_would_see_no_generated_image_is_refused(gans, tmp_pat
     table.assign(projection="lateral").to_parquet(tmp_path / "table.parquet")
     with pytest.raises(SystemExit) as stop:
         main(stage.run, [*gans, "--view", "lateral"])
-    message = "classifier.view = lateral, but the generator pneumonia was trained on gan.view = frontal"
+    message = "classifier.view = lateral, but the generator pneumonia was trained on frontal X-rays"
     assert stop.value.code == 1 and message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -231,3 +231,33 @@ def test_balance_writes_a_store_that_the_final_training_can_open(gans, tmp_path,
 def test_a_generator_is_no_classifier(gans, tmp_path):
     with pytest.raises(ValueError, match=r"generator\.safetensors: weights of another architecture; .*give the file"):
         classifier.build(str(tmp_path / "gan/pneumonia/generator.safetensors"), 0)
+
+
+def test_negatives_are_as_many_as_asked_and_the_target_is_met_with_them():
+    positives, n, r = {"pneumonia": 60, "edema": 90}, 1000, 0.15
+    added = balance.solve(positives, n, r, negatives=1.0)
+    total = n + 2 * sum(added.values())
+    assert [(positives[name] + added[name]) / total for name in positives] == pytest.approx([r, r], abs=0.002)
+    counts = balance.wanted(real_table(), ["pneumonia"], 0.5, dose=2.0, negatives=0.5)
+    had, with_it, without = counts["pneumonia"]
+    assert had > 0 and with_it == 2 * had and without == round(0.5 * with_it)
+
+
+def test_a_negative_carries_its_own_labels_and_none_of_the_finding():
+    table, rng = real_table(), np.random.default_rng(0)
+    drawn = balance.negatives("pneumonia", 9, table, rng)
+    assert (drawn["truth.pneumonia"] == 0).all()
+    rows = balance.synthetic_rows("pneumonia", 9, "sampled", table, "frontal", drawn, present=False, first=4)
+    assert (rows["target.pneumonia"] == 0).all() and (rows["weight.pneumonia"] == 1).all()
+    assert rows["target.edema"].tolist() == drawn["target.edema"].tolist()
+    assert rows["image_id"].iloc[0] == "synthetic/pneumonia/000004" and rows["image_id"].is_unique
+    masked = balance.synthetic_rows("pneumonia", 2, "masked", table, "frontal", present=False)
+    assert (masked["target.pneumonia"] == 0).all() and (masked["weight.edema"] == 0).all()
+
+
+def test_a_dcgan_draws_no_negatives(gans, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(stage.run, [*gans, "--negatives", "1"])
+    message = "balance.negatives = 1, but dcgan pneumonia draws positives alone"
+    assert stop.value.code == 1 and message in capsys.readouterr().err

@@ -22,7 +22,8 @@ def judged(made, tmp_path):
         weights = weights or sha256(gans / "generator.safetensors")
         memorisation = example(Memorisation, duplicates=duplicates)
         numbers = example(Fidelity, memorisation=memorisation, generator_sha256=weights)
-        (tmp_path / "fidelity.json").write_text(json.dumps(numbers))
+        (tmp_path / "gans/pneumonia").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "gans/pneumonia/fidelity.json").write_text(json.dumps(numbers))
         return {"generator": gans, "fidelity": tmp_path}
 
     return write
@@ -62,7 +63,7 @@ def test_a_generator_that_was_not_judged_is_refused(judged, tmp_path, duplicates
     given = judged(duplicates, weights)
     with pytest.raises(ValueError, match=message):
         stage.run(**given, out=tmp_path / "out", n=1)
-    (tmp_path / "fidelity.json").unlink()
+    (tmp_path / "gans/pneumonia/fidelity.json").unlink()
     with pytest.raises(ValueError, match="was never judged"):
         stage.run(**given, out=tmp_path / "out", n=1)
 
@@ -73,5 +74,5 @@ def test_a_folder_with_files_is_left_alone(judged, tmp_path):
     with pytest.raises(ValueError, match="is not empty; give a new folder"):
         stage.run(**judged(0.0), out=tmp_path / "out", n=1)
     with pytest.raises(ValueError, match="makes X-rays of pneumonia: choose one"):
-        stage.run(**judged(0.0), out=tmp_path / "new", n=1, finding="edema")
+        stage.run(**judged(0.0), out=tmp_path / "new", n=1, finding=["edema"])
     assert (tmp_path / "out/mine.txt").read_text() == "x"

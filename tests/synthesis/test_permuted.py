@@ -31,7 +31,7 @@ def test_permuted_findings_follow_the_seed_and_say_nothing_of_the_image(made):
     _, real, whole = made
     many = [balance.synthetic_rows(name, 100 * k, "masked", real, "frontal") for name, k in RARE.items()]
     enriched = pd.concat([real, *many], ignore_index=True)
-    plan = {name: 100 * k for name, k in RARE.items()}
+    plan = {name: (100 * k, 0) for name, k in RARE.items()}
     at = [
         arms.permuted_rows(arms.Inputs(enriched, plan, "masked", None, None, None, "all", "frontal", 32, 16, seed))
         for seed in (0, 0, 1)

@@ -5,11 +5,13 @@ real, and the nearest training X-rays.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 
 from cxr.core.files import read_json
 from cxr.core.findings import finding
-from cxr.fidelity.formats import LEVEL, Fidelity, Memorisation, Spread, TwoSample
+from cxr.fidelity.formats import EVERY, LEVEL, Fidelity, Memorisation, Spread, TwoSample
 from cxr.gan import generators
 from cxr.report.inputs import Artefacts, image
 from cxr.report.page import Estimate, Table, xray
@@ -32,16 +34,14 @@ def fidelity(run: Artefacts) -> dict:
     findings.
     """
     answers, tests, quality, memory, pairs, features = [], [], [], [], [], set()
-    for key in run.findings:
-        name, stage = finding(key), f"fidelity@{generators.generator_of(key, run.generators)}-{run.seeds[0]}"
-        folder = generators.folder(run.fidelity, key, run.generators)
+    for name, folder, stage, of_all in _judgements(run):
         judged = read_json(folder / "fidelity.json", stage, Fidelity)
         features.add(judged.features)
         kid = judged.quality.get("kid")
         answers.append({"name": name, **judged.model_dump(include=set(COUNTS)), "apart": apart(judged.two_sample)})
         answers[-1] |= {"kid": _spread(kid and kid.generated), "real_kid": _spread(kid and kid.floor)}
         tests += [{"finding": name, **row} for row in answers[-1]["apart"]["spaces"]]
-        answers[-1] |= {"duplicates": _duplicates(judged.memorisation)}
+        answers[-1] |= {"duplicates": _duplicates(judged.memorisation), "of_all": of_all}
         quality += [_measure(name, key, judged) for key in MEASURES]
         counts = {"generated": judged.generated, "held_out": judged.held_out}
         for space, row in judged.memorisation.spaces.items():
@@ -57,6 +57,22 @@ def fidelity(run: Artefacts) -> dict:
         "quality": Table("fidelity", quality) if quality else None,
         "memory": Table("memorisation", memory) if memory else None,
     }
+
+
+def _judgements(run: Artefacts) -> Iterator[tuple[str, Path, str, bool]]:
+    """(name, folder, stage, whether of the generator of all training images) of each finding's judgement: of the DCGAN
+    of the first seed, where one serves it, and of the first diffusion model.
+    """
+    seed = run.seeds[0]
+    for key in run.findings if run.generators else ():
+        generator = generators.generator_of(key, run.generators)
+        folder = generators.folder(run.fidelity, key, run.generators)
+        yield finding(key), folder, f"fidelity@{generator}-{seed}", False
+    for seed in run.diffusion_seeds[:1]:
+        folder, stage = run.fidelity.parent / str(seed) / "diffusion", f"fidelity_of_all@{seed}"
+        for key in run.findings:
+            yield f"{finding(key)}, diffusion", folder / key, stage, True
+        yield "All X-rays, diffusion", folder / EVERY, stage, True
 
 
 def _duplicates(memorised: Memorisation) -> Estimate:

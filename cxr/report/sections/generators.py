@@ -26,7 +26,7 @@ STRIP = 6  # grids in the strip over epochs
 def gan(run: Artefacts) -> dict:
     """Figures 6 and 7 of the paper, and the plan of the balancing. pair: of the first generator, as images."""
     entries, histories, epochs, pair = [], {}, {}, None
-    for generator in dict.fromkeys(generators.generator_of(name, run.generators) for name in run.findings):
+    for generator in dict.fromkeys(generators.generator_of(n, run.generators) for n in run.findings if run.generators):
         stage, folder = f"gan@{generator}-{run.seeds[0]}", run.gan / generator
         members = list(map(finding, generators.members(generator)))
         name = ", ".join(members)

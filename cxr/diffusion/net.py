@@ -1,0 +1,144 @@
+"""The denoiser of Karras et al. 2022 around the UNet of diffusers, and its deterministic sampler.
+
+The net F sees the noisy image x = x_0 + sigma n, its noise level and the condition. The denoiser is (their eq. 7)
+    D(x; sigma, y) = c_skip x + c_out F(c_in x; c_noise, y),
+    c_skip = s^2 / (sigma^2 + s^2), c_out = sigma s / sqrt(sigma^2 + s^2), c_in = 1 / sqrt(sigma^2 + s^2),
+    c_noise = ln(sigma) / 4,  with s the standard deviation of the images.
+F works on squares of patch x patch pixels as channels: the finest maps, which cost the most, have S / patch a side.
+F is also given by how much a training image was rotated and shifted, and 0 in sampling, so that the augmentation does
+not show in what it makes (their appendix F.2).
+
+Shapes: N batch, S size, K condition.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cxr.diffusion.settings import Settings
+from cxr.training.machine import generator, seeded
+
+GROUPS = 8  # of the group normalisations
+ATTENDED = 8  # maps of this many pixels a side, and smaller ones, have attention
+MOVED = 10.0  # times which a geometry's difference from the identity is an input of about 1
+BLOCK = 64  # images that are sampled at a time: image i is the same however many are asked for
+
+
+def library() -> ModuleType:
+    """The library diffusers, which is an extra. Raises ValueError, with the cure, where it is missing."""
+    try:
+        return importlib.import_module("diffusers")
+    except ImportError as error:
+        raise ValueError(
+            f"the diffusion model needs the library diffusers ({error}): `pip install 'cxr[diffusion]'`"
+        ) from None
+
+
+class Denoiser(nn.Module):
+    """Noisy images N x 1 x S x S, sigma N, y N x K or None -> F's output, N x 1 x S x S.
+
+    spread: s, the standard deviation of the training images in [-1, 1].
+    """
+
+    def __init__(self, settings: Settings, conditions: int, spread: float) -> None:
+        super().__init__()
+        s = settings
+        side = s.size // s.patch
+        if side % 2 ** (s.levels - 1):
+            raise ValueError(
+                f"diffusion.levels = {s.levels}: maps of {side} pixels can't be halved {s.levels - 1} times; "
+                "choose fewer levels, or a smaller diffusion.patch"
+            )
+        self.patch, self.spread, embedded = s.patch, spread, 4 * s.width
+        attended = [side / 2**level <= ATTENDED for level in range(s.levels)]
+        self.unet = library().UNet2DModel(
+            sample_size=side,
+            in_channels=s.patch**2,
+            out_channels=s.patch**2,
+            layers_per_block=s.blocks,
+            block_out_channels=[s.width * min(2, 2**level) for level in range(s.levels)],
+            down_block_types=["AttnDownBlock2D" if here else "DownBlock2D" for here in attended],
+            up_block_types=["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attended)],
+            class_embed_type="identity",
+            resnet_time_scale_shift="scale_shift",
+            norm_num_groups=GROUPS,
+            attention_head_dim=s.width,
+        )
+        inputs = conditions + 1 + 6
+        self.condition = nn.Sequential(nn.Linear(inputs, embedded), nn.SiLU(), nn.Linear(embedded, embedded))
+        nn.init.zeros_(self.unet.conv_out.weight)  # F starts at 0, as in Karras et al.
+        nn.init.zeros_(self.unet.conv_out.bias)
+
+    def forward(
+        self, x: torch.Tensor, sigma: torch.Tensor, y: torch.Tensor, given: torch.Tensor, geometry: torch.Tensor | None
+    ) -> torch.Tensor:
+        """x: N x 1 x S x S, scaled by c_in. given: bool N, whether the net sees the condition. geometry: the training
+        images' augmentation, N x 2 x 3 as in cxr/training/batches.py; None: none.
+        """
+        seen = given.to(y.dtype)[:, None]
+        moved = y.new_zeros(len(y), 6)
+        if geometry is not None:
+            moved = MOVED * (geometry - torch.eye(2, 3, device=y.device)).flatten(1)
+        label = self.condition(torch.cat([y * seen, seen, moved], 1))
+        maps = F.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last)
+        (out,) = self.unet(maps, sigma.log() / 4, class_labels=label, return_dict=False)
+        return F.pixel_shuffle(out, self.patch)
+
+
+def build(settings: Settings, conditions: int, spread: float) -> Denoiser:
+    """The denoiser with its initial weights, which depend on the seed alone."""
+    with seeded(settings.seed, 0):
+        net = Denoiser(settings, conditions, spread)
+    return net.to(memory_format=torch.channels_last)
+
+
+def scales(sigma: torch.Tensor, spread: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(c_skip, c_out, c_in) at noise levels sigma, N x 1 x 1 x 1 each."""
+    sigma = sigma.view(-1, 1, 1, 1)
+    total = sigma**2 + spread**2
+    return spread**2 / total, sigma * spread / total.sqrt(), 1 / total.sqrt()
+
+
+@torch.no_grad()
+def sample(
+    net: nn.Module, conditions: np.ndarray, settings: Settings, spread: float, *key: int, device: torch.device | str
+) -> np.ndarray:
+    """An X-ray for each condition, N x K -> uint8 N x S x S; its noise depends on the key and its place alone.
+
+    DPM-Solver++ of second order (Lu et al. 2022) over the noise levels of Karras et al., deterministic. With guidance w
+    the net's output is F(no condition) + w (F(condition) - F(no condition)) (Ho and Salimans 2022).
+    """
+    net.eval()
+    made = []
+    for start in range(0, len(conditions), BLOCK):
+        noise = torch.randn(BLOCK, 1, settings.size, settings.size, generator=generator(*key, start))
+        y = torch.as_tensor(conditions[start : start + BLOCK], dtype=torch.float32)
+        x = solve(net, noise[: len(y)].to(device), y.to(device), settings, spread)
+        made.append(((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)[:, 0].cpu().numpy())
+    return np.concatenate(made) if made else np.zeros((0, settings.size, settings.size), np.uint8)
+
+
+def solve(net: nn.Module, noise: torch.Tensor, y: torch.Tensor, settings: Settings, spread: float) -> torch.Tensor:
+    """Standard normal noise N x 1 x S x S -> images in about [-1, 1]."""
+    scheduler = library().EDMDPMSolverMultistepScheduler(sigma_data=spread)
+    scheduler.set_timesteps(settings.sampler_steps)
+    x = noise * scheduler.init_noise_sigma
+    yes, no = (
+        torch.ones(len(x), dtype=torch.bool, device=x.device),
+        torch.zeros(len(x), dtype=torch.bool, device=x.device),
+    )
+    for t, level in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+        sigma = level.to(x).expand(len(x))
+        scaled = scheduler.scale_model_input(x, t)
+        out = net(scaled, sigma, y, yes, None).float()
+        if settings.guidance != 1:
+            without = net(scaled, sigma, y, no, None).float()
+            out = without + settings.guidance * (out - without)
+        x = scheduler.step(out, t, x, return_dict=False)[0]
+    return x
