@@ -21,6 +21,7 @@ def run(
     gans: Annotated[Path, Option(help="folder of one seed's generators")],
     samplers: Samplers,
     records: Records,
+    manifest: Annotated[Path, Option(help="CheXpert's manifest.json, which says whether it is a phantom")],
     stores: Stores,
     split: SplitFolder,
     out: Annotated[Path, Option(help="folder for table.parquet, arm.json and, where there are any, images/")],
@@ -28,6 +29,7 @@ def run(
     gan_size: Annotated[int, Option(help="the GAN's image size")],
     gan_view: Annotated[View, Option(help="views that the GAN was trained on")],
     view: Annotated[View, Option(help="the classifier's view")] = "all",
+    policy: Annotated[str, Option(help="label policy of the final classifier")] = "u_zeroes",
     seed: Annotated[int, Option(min=0, help="the seed of balance")] = 0,
     repeat: Repeat = 0,
 ) -> None:
@@ -39,7 +41,8 @@ def run(
     from cxr.core.guard import guard, read_split
     from cxr.core.records import load
     from cxr.core.store import write_store
-    from cxr.synthesis import arms
+    from cxr.data.formats import Manifest
+    from cxr.synthesis import arms, oracle
     from cxr.synthesis.balance import prevalence
     from cxr.synthesis.formats import Plan
     from cxr.synthesis.generate import Real, Wanted, synthesise
@@ -50,6 +53,7 @@ def run(
     stage = f"balance@{balanced.name}"
     enriched = read_table(balanced / "table.parquet", stage, [*COLUMNS, "synthetic"])
     plan = read_json(balanced / "plan.json", stage, Plan)
+    source = read_json(manifest, "download@chexpert", Manifest)
     splits, split_info = read_split(split, "chexpert")
 
     def untrained(name: str, part: Wanted):
@@ -57,10 +61,21 @@ def run(
         real = Real(inputs.train, load(records, "chexpert").set_index("image_id") if sampler.whole else None)
         return synthesise(sampler, name, part, plan.labels, real, seed)[0]
 
+    def new_patients():
+        if source.recipe is None or gan_view != "frontal":
+            raise ValueError(
+                "study.arms has oracle, which draws new frontal phantoms: take it out, or set data.chexpert to phantom "
+                "and gan.view to frontal"
+            )
+        theirs = source.recipe.seed + oracle.APART * (1 + seed)
+        rows, studies = oracle.draw(generated, policy, theirs)
+        return rows, oracle.films(studies, size, theirs)
+
     generated = {name: Wanted(part.generated, part.negatives) for name, part in plan.findings.items()}
     inputs = arms.Inputs(
         enriched, generated, plan.labels, balanced, stores / str(gan_size), untrained,
         view=view, gan_view=gan_view, size=size, gan_size=gan_size, seed=seed,
+        oracle=new_patients,
     )  # fmt: skip
     train = inputs.train
     guard(train, splits, by=split_info.by, what=str(balanced / "table.parquet"))

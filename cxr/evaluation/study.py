@@ -21,6 +21,7 @@ from cxr.evaluation.names import DIFFERENCE, frame
 from cxr.synthesis.arms import ARMS, check_arm
 
 BASELINE, GAN = "baseline", "gan"  # the arms that every study has: the baseline and final classifiers
+ORACLE = "oracle"  # the arm that no generator can beat
 MEANS = ("rare", "macro")
 Models = Mapping[tuple[str, int], pd.DataFrame]  # (arm, seed) -> predictions
 
@@ -85,7 +86,8 @@ def judge_study(
     findings: names of the rare ones; endpoint: what the primary claim is about. finding: each of `findings`, 'rare' for
     their mean, 'macro' for the mean of all; findings: number of findings that a mean is over. detectable is for one
     test, before Holm. study_differences: each arm less the baseline, with p_holm over all arms and rare findings, over
-    all arms' means of the rare findings, and over all arms' macro means; and the GAN arm less each control.
+    all arms' means of the rare findings, and over all arms' macro means; and the GAN arm and the oracle less each
+    control.
     """
     arms, seeds = list(dict.fromkeys(arm for arm, _ in models)), list(dict.fromkeys(seed for _, seed in models))
     any_model = models[arms[0], seeds[0]]
@@ -103,7 +105,8 @@ def judge_study(
             rows.append(row | {"sd": repeated.spread(scores.area[a, :, k])})
     controls = [arm for arm in arms if ARMS[arm].control]
     pairs = [(arm, BASELINE) for arm in arms if arm != BASELINE] if BASELINE in arms else []
-    pairs += [(GAN, control) for control in controls if GAN in arms and (GAN, control) not in pairs]
+    for arm in (GAN, ORACLE):
+        pairs += [(arm, control) for control in controls if arm in arms and (arm, control) not in pairs]
     differences = []
     for arm, control in pairs:
         for k, name in enumerate(counts):

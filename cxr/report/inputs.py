@@ -10,6 +10,7 @@ from PIL import Image
 
 from cxr.adgm.variants import Run
 from cxr.core.files import read_table, unreadable
+from cxr.core.findings import finding
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ class Artefacts:
     def thresholds(self) -> list[float]:
         """The probabilities at which evaluate gives the net benefit."""
         return sorted(set(self._evaluate("thresholds", [0.05, 0.1, 0.2, 0.3])))
+
+    @property
+    def endpoint(self) -> str:
+        """What the study's primary claim is about: rare, macro or the name of a finding."""
+        chosen = self._evaluate("endpoint", "rare")
+        return chosen if chosen in ("rare", "macro") else finding(chosen)
 
     @property
     def study_scores(self) -> str:

@@ -27,7 +27,8 @@ class Inputs:
     enriched: the table that `balance` wrote, real rows first; generated: finding (slug) -> (positives, negatives)
     added; labels: of LABELLINGS in cxr/synthesis/balance.py; balanced: folder of `balance`; gan_store: folder of the
     real images at the GAN's size; untrained: (finding, numbers) -> images of its generator with the initial weights;
-    view and size: the classifier's; seed: of `balance`.
+    view and size: the classifier's; seed: of `balance`; oracle: gives label rows and images of new patients, in the
+    order of the generated images' rows.
     """
 
     enriched: pd.DataFrame
@@ -41,6 +42,7 @@ class Inputs:
     size: int
     gan_size: int
     seed: int
+    oracle: Callable[[], tuple[pd.DataFrame, Iterable[np.ndarray]]] | None = None
 
     @cached_property
     def real(self) -> pd.DataFrame:
@@ -55,6 +57,11 @@ class Inputs:
     def train(self) -> pd.DataFrame:
         """The real rows that the classifier trains on."""
         return in_view(self.real[self.real["split"] == "train"], self.view)
+
+    @cached_property
+    def new_patients(self) -> tuple[pd.DataFrame, Iterable[np.ndarray]]:
+        assert self.oracle is not None
+        return self.oracle()
 
     @cached_property
     def repeated(self) -> pd.DataFrame:
@@ -129,6 +136,15 @@ def pretraining_rows(inputs: Inputs) -> pd.DataFrame:
     return pd.concat([inputs.real, inputs.extra.assign(**weights)], ignore_index=True)
 
 
+def oracle_rows(inputs: Inputs) -> pd.DataFrame:
+    """The real rows, and those of new patients under the generated images' ids."""
+    return pd.concat([inputs.real, relabelled(inputs.extra, inputs.new_patients[0])], ignore_index=True)
+
+
+def oracle_images(inputs: Inputs) -> Iterator[np.ndarray]:
+    return iter(inputs.new_patients[1])
+
+
 def generated_images(inputs: Inputs) -> Iterator[np.ndarray]:
     store = open_store(inputs.balanced / "images")
     return (store.images[row] for row in store.rows(inputs.extra["image_id"]))
@@ -201,6 +217,10 @@ ARMS = {
     "blurred": Arm(
         "blurred", "real positives brought to the GAN\u2019s size and back: its loss of resolution alone",
         rows=blurred_rows, images=blurred_images,
+    ),
+    "oracle": Arm(
+        "oracle", "as many X-rays of new phantom patients, with their own labels: the most that a generator could add",
+        control=False, rows=oracle_rows, images=oracle_images,
     ),
     # As the authors of RoentGen-v2 do (arXiv 2508.16783).
     "pretrained": Arm(

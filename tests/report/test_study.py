@@ -177,3 +177,24 @@ def test_the_picture_has_a_panel_a_finding_and_a_thin_line_over_each_thick_one()
     assert thin == pytest.approx([0.08, 0.35]) and thick == pytest.approx([0.1, 0.3])
     assert [t.get_text() for t in second.texts] == ["n/a"]
     assert svg(drawn) == svg(draw_controls(rows, names))
+
+
+@pytest.mark.parametrize(
+    ("oracle", "sentence"),
+    [
+        (4.0, "There is room for a generator to help: this is at least twice the"),
+        (1.0, "This study could not show that a generator helps: even real X-rays of new patients add less than"),
+    ],
+)
+def test_the_oracle_says_whether_a_generator_could_help(made, bare, tmp_path, oracle, sentence):
+    signals = {"baseline": 0.6, "oversampling": 1.0, "gan": 1.4, "oracle": oracle}
+    result = section(judged(made, tmp_path, signals))
+    assert sentence in answers(Page(page.render(bare | {"study": result})).text)
+    assert result["headroom"]["control"] == arms.ARMS["oversampling"].title and "oracle" not in result["controls"]
+    table = pd.read_csv(tmp_path / "study_differences.csv").query("finding == 'rare'").set_index(["arm", "control"])
+    closed = table.loc[("gan", "oversampling"), "difference"] / table.loc[("oracle", "oversampling"), "difference"]
+    assert result["headroom"]["closed"] == (pytest.approx(closed) if oracle > 1 else None)
+
+
+def test_without_an_oracle_there_is_no_word_of_it(run):
+    assert section(run)["headroom"] is None

@@ -10,6 +10,7 @@ import torch
 from cxr.core.files import sha256
 from cxr.core.findings import COLUMNS, SLUGS
 from cxr.core.store import write_store
+from cxr.data.formats import Manifest
 from cxr.gan import nets
 from cxr.gan.formats import Generator
 from cxr.synthesis import arms, balance
@@ -59,6 +60,8 @@ def made(tmp_path_factory):
     head[["image_id", "patient_id", "split"]].to_parquet(at / "split.parquet")
     about = {"by": "patient", "sha256": sha256(at / "split.parquet")}
     (at / "split.json").write_text(json.dumps(about))
+    recipe = {"patients": 40, "seed": 5}
+    (at / "manifest.json").write_text(json.dumps(example(Manifest, kind="phantom", recipe=recipe)))
     for name in arms.ARMS:
         make(at, name)
     return at, real, whole

@@ -14,7 +14,7 @@ def make(at, name, gan_size=16):
     stage.run(
         arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at,
         out=at / "arms" / name, size=32, gan_size=gan_size, samplers=list(RARE),
-        records=at / "records.parquet", gan_view="frontal", view="all",
+        records=at / "records.parquet", manifest=at / "manifest.json", gan_view="frontal", view="all",
         seed=0,
     )  # fmt: skip
 

@@ -95,6 +95,16 @@ def _study_folder(split: str, number: int, study: int) -> str:
     return f"CheXpert-v1.0-small/{split}/patient{number:05d}/study{study}"
 
 
+def frontal_film(seed: int, person: Patient, s: int, anatomy: Anatomy | None = None) -> bytes:
+    """The frontal film of a patient's study number s, from 1, as a JPEG. anatomy: the patient's, if it is at hand."""
+    number, study = person.number, person.studies[s - 1]
+    anatomy = anatomy or Anatomy.sample((seed, number, 5), person.male, person.age)
+    rng = np.random.default_rng((seed, number, 6, s))
+    size = (320, 390) if rng.random() < (0.85 if study.view == "AP" else 0.5) else (390, 320)
+    image, _ = render_frontal(anatomy, study.signs, study.view, (seed, number, 7, s), size)
+    return _jpeg(image, 85)
+
+
 def _chexpert_patient(seed: int, number: int) -> list[tuple[str, bytes]]:
     """(path in the archive, JPEG) of all films of a patient."""
     valid = number >= FIRST_VALID
@@ -102,11 +112,8 @@ def _chexpert_patient(seed: int, number: int) -> list[tuple[str, bytes]]:
     anatomy = Anatomy.sample((seed, number, 5), person.male, person.age)
     films = []
     for s, study in enumerate(person.studies, 1):
-        rng = np.random.default_rng((seed, number, 6, s))
         folder = _study_folder("valid" if valid else "train", number, s)
-        size = (320, 390) if rng.random() < (0.85 if study.view == "AP" else 0.5) else (390, 320)
-        image, _ = render_frontal(anatomy, study.signs, study.view, (seed, number, 7, s), size)
-        films.append((f"{folder}/view1_frontal.jpg", _jpeg(image, 85)))
+        films.append((f"{folder}/view1_frontal.jpg", frontal_film(seed, person, s, anatomy)))
         if study.lateral:
             image = render_lateral(anatomy, study.signs, (seed, number, 8, s), (390, 320))
             films.append((f"{folder}/view2_lateral.jpg", _jpeg(image, 85)))

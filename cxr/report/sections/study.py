@@ -29,7 +29,7 @@ def study(run: Artefacts) -> dict:
 
     What this run does not have is None or empty: without control arms there is no study.
     """
-    empty = {"answers": [], "arms": [], "seeds": 0, "controls": [], "forest": None}
+    empty = {"answers": [], "arms": [], "seeds": 0, "controls": [], "forest": None, "headroom": None}
     empty |= dict.fromkeys(("table", "against_baseline", "against_controls"))
     if not run.arms:
         return empty
@@ -45,6 +45,7 @@ def study(run: Artefacts) -> dict:
         "seeds": len(run.seeds),
         "controls": [arm_name(arm) for arm in controls],
         "answers": [answer(row, run.alpha) for row in claims],
+        "headroom": headroom(areas, pairs, controls, run.endpoint) if "oracle" in run.arms else None,
         "table": _areas(areas, arms, names),
         "forest": _forest(pairs, controls, ["rare", *names[:-2]]),
         "against_controls": _differences(pairs, "study_controls", [("gan", control) for control in controls], names),
@@ -74,6 +75,25 @@ def answer(row: Mapping, alpha: float) -> dict:
     numbers = pick(row, "primary", "controls", "detectable", "p_every", "p_holm", "positives", "n", "seeds")
     head = {"name": _row_name(row), "control": arm_name(row["control"]), "change": change, "verdict": verdict}
     return head | numbers | {"possible": not row["detectable"] >= 1}  # an AUC cannot differ by 1 or more
+
+
+def headroom(areas: Rows, pairs: Rows, controls: list[str], endpoint: str) -> dict:
+    """The oracle less the control with the highest AUC, for the study's endpoint: room for a generator to help.
+
+    enough: whether it is at least twice what the test detects, None without a number; closed: the GAN arm's share of
+    it, None where the oracle is not clear of that control.
+    """
+    best = max(controls, key=lambda control: np.nan_to_num(areas[control, endpoint]["auc"], nan=-1.0))
+    row, gan = pairs["oracle", best, endpoint], pairs["gan", best, endpoint]
+    ends = TOTALS if row["seeds"] > 1 else BOUNDS
+    measured = math.isfinite(row["difference"]) and math.isfinite(row["detectable"])
+    return {
+        "control": arm_name(best),
+        "change": change_of(row, _no_number(row), ends),
+        "detectable": row["detectable"],
+        "enough": bool(row["difference"] >= 2 * row["detectable"]) if measured else None,
+        "closed": gan["difference"] / row["difference"] if row[ends[0]] > 0 else None,
+    }
 
 
 def _row_name(row: Mapping) -> str:
