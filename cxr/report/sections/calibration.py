@@ -63,10 +63,9 @@ def calibration(run: Artefacts, models: dict[str, str]) -> dict:
 
 
 def _forms(one: dict, row: dict) -> list[dict]:
-    """What one mean says of each form. beyond: whether the error is above the range of perfect probabilities."""
+    """What one mean says of each form."""
     return [
-        {"name": title, "beyond": one[f"ece_{form}"] > one[f"perfect_{form}_high"]}
-        | {key: row[f"{key}_{form}"] for key in ("ece", "perfect", "slope", "intercept")}
+        {"name": title} | {key: row[f"{key}_{form}"] for key in ("ece", "perfect", "slope", "intercept")}
         for form, title in FORMS.items()
         if math.isfinite(one[f"ece_{form}"])
     ]

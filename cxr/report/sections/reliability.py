@@ -13,7 +13,7 @@ from cxr.report.figures.forest import forest
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table, plot
 from cxr.report.sections.calibration import calibration, no_number, operating, part
-from cxr.report.sections.common import areas, auc_of, change_of, from_interval, pick, row_name
+from cxr.report.sections.common import Verdict, areas, auc_of, change_of, from_interval, pick, row_name
 from cxr.report.sections.common import no_number as no_auc
 from cxr.report.sections.within_views import METADATA, area_of, floor_rows
 
@@ -83,21 +83,23 @@ def _subgroups(run: Artefacts, groups: Rows) -> dict:
     return {
         "groups": len(gaps),
         "away": sum(gap["low"] > 0 or gap["high"] < 0 for gap in gaps),
-        "worst": _worst(worst, run.alpha) if gaps else None,
+        "worst": _worst(worst, run.alpha, run.verdict_p) if gaps else None,
         "gap_plot": plot(forest(points, "difference in mean AUC, group \u2212 others")) if gaps else None,
         "subgroups": Table("subgroups", means),
         "rare": Table("subgroups_rare", rare, empty=("finding", "group", "n")),
     }
 
 
-def _worst(row: dict, alpha: float) -> dict:
-    """The lowest gap beside the lowest that is expected under no gap. lower: whether it is lower than chance gives."""
+def _worst(row: dict, alpha: float, strict: float) -> dict:
+    """The lowest gap beside the lowest that is expected under no gap. verdict: LOSS where it is below chance.
+    alpha, strict: as of `verdict`.
+    """
     name, gap = f"{row['attribute']}: {row['group']}", Estimate(row["gap"], row["gap_low"], row["gap_high"])
     return {
         "name": name,
         "gap": gap,
         **pick(row, "expected", "expected_low", "p"),
-        "lower": row["p"] < alpha,
+        "verdict": Verdict.LOSS if row["p"] <= strict else Verdict.UNSURE if row["p"] < alpha else Verdict.NONE,
         "once": round(1 / alpha),
     }
 
