@@ -19,9 +19,20 @@ LONGEST = (
 ROOT = Path(__file__).resolve().parents[1]
 
 
+TOGETHER = ("report",)  # folders whose tests share what takes long to make
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+    """The longest tests first, and the tests of one file, or of one folder of TOGETHER, in one process."""
+    place = {name: number for number, name in enumerate((*TOGETHER, *LONGEST))}
+
+    def group(item: pytest.Item) -> str:
+        folder = item.path.parent.name
+        return folder if folder in TOGETHER else item.nodeid.partition("::")[0]
+
+    items.sort(key=lambda item: place.get(group(item), place.get(item.path.stem, len(place))))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
 @pytest.fixture(scope="session")

@@ -196,6 +196,7 @@ def test_holm_by_hand():
     assert metrics.holm(np.array([0.6, 0.7])) == pytest.approx([1, 1])
 
 
+@pytest.mark.slow  # the import
 def test_holm_is_statsmodels():
     rng = np.random.default_rng(0)
     for n in range(1, 21):

@@ -37,6 +37,7 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
     assert "Fracture (3, 177)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_single_policy_asks_no_label_question(folder, tmp_path):
     out = stage(folder, tmp_path, policies=["u_zeroes"])
     assert not {"best_of.csv", "policies.csv"} & {p.name for p in (out / "evaluate").iterdir()}

@@ -33,6 +33,7 @@ def faults(first: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone is asked")
+@pytest.mark.slow
 def test_a_step_uses_the_pages_of_the_one_before():
     assert faults("") > 20_000, "the large tensors are mapped anew in each step"
     assert faults("device()") < 2_000
