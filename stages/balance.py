@@ -6,7 +6,7 @@ models/gan/0 --out data/balanced/0 ...
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
@@ -14,6 +14,9 @@ from cxr.core.views import View
 
 from .cli import main
 from .options import Precision, Records, Repeat, Samplers, Seed, SplitFolder
+
+if TYPE_CHECKING:
+    from cxr.synthesis.samplers import Sampler
 
 
 def run(
@@ -51,16 +54,15 @@ def run(
     repeat: Repeat = 0,
 ) -> None:
     """Plan, generate and write the enriched training table."""
-    from cxr.core.files import atomic, read_json, read_table, sha256, write_json, write_table
+    from cxr.core.files import atomic, read_table, write_json, write_table
     from cxr.core.findings import COLUMNS, finding, in_view, slug
     from cxr.core.guard import guard, read_split
     from cxr.core.records import load
     from cxr.core.store import write_store
-    from cxr.fidelity.formats import Fidelity
     from cxr.synthesis import balance
     from cxr.synthesis.formats import Plan
     from cxr.synthesis.generate import Real, Wanted, enrich
-    from cxr.synthesis.samplers import folder_of, judge_of, judged_in, open_sampler, stage_of
+    from cxr.synthesis.samplers import folder_of, open_sampler
     from cxr.training.machine import fabric
 
     findings = [slug(finding(name)) for name in findings]
@@ -73,16 +75,8 @@ def run(
     opened = {folder: open_sampler(folder, machine.setup) for folder in dict.fromkeys(folders.values())}
     serving = {name: opened[folder] for name, folder in folders.items()}
     for name, sampler in serving.items():
-        folder, path = sampler.folder, judged_in(fidelity, sampler.folder, name) / "fidelity.json"
-        if sampler.meta.split_sha256 != split_info.sha256:
-            cure = f"run {stage_of(folder)} again"
-            raise ValueError(f"{folder}: was trained on another split, so held-out patients may be in it; {cure}")
         balance.check(labels, negatives, view, sampler)
-        judged, weights = read_json(path, judge_of(folder), Fidelity), folder / "generator.safetensors"
-        if judged.generator_sha256 != sha256(weights):
-            cure = f"`dvc repro -f {judge_of(folder)}` judges this one"
-            raise ValueError(f"{path}: judges another generator than {weights}; {cure}")
-        balance.check_copies(name, judged.memorisation.duplicates, judged.generated, path.parent, max_duplicates)
+        _check_judged(name, sampler, fidelity, split_info.sha256, max_duplicates)
 
     counts = balance.wanted(train, findings, target_prevalence, dose, negatives)
     asked = {name: Wanted(generated, without) for name, (_, generated, without) in counts.items()}
@@ -104,6 +98,24 @@ def run(
     for name, part in plan.findings.items():
         change = f"{part.prevalence_before:.1%} -> {part.prevalence_after:.1%}"
         print(f"balance: {name}: {part.positives:,} real + {part.generated:,} generated, {change}")
+
+
+def _check_judged(name: str, sampler: "Sampler", fidelity: Path, split_sha256: str, max_duplicates: float) -> None:
+    """Raises ValueError for a generator of another split, one that was not judged, and one that copies."""
+    from cxr.core.files import read_json, sha256
+    from cxr.fidelity.formats import Fidelity
+    from cxr.synthesis.balance import check_copies
+    from cxr.synthesis.samplers import judge_of, judged_in, stage_of
+
+    folder, path = sampler.folder, judged_in(fidelity, sampler.folder, name) / "fidelity.json"
+    if sampler.meta.split_sha256 != split_sha256:
+        cure = f"run {stage_of(folder)} again"
+        raise ValueError(f"{folder}: was trained on another split, so held-out patients may be in it; {cure}")
+    judged, weights = read_json(path, judge_of(folder), Fidelity), folder / "generator.safetensors"
+    if judged.generator_sha256 != sha256(weights):
+        cure = f"`dvc repro -f {judge_of(folder)}` judges this one"
+        raise ValueError(f"{path}: judges another generator than {weights}; {cure}")
+    check_copies(name, judged.memorisation.duplicates, judged.generated, path.parent, max_duplicates)
 
 
 if __name__ == "__main__":

@@ -57,13 +57,11 @@ def run(
     from cxr.adgm.variants import runs
     from cxr.cohort.formats import RsnaKey
     from cxr.cohort.policies import all_policies
-    from cxr.core.files import atomic, write_json, write_table
     from cxr.core.findings import finding, slug
     from cxr.core.guard import read_split
     from cxr.core.records import load
     from cxr.evaluation import run as steps
     from cxr.evaluation.classifiers import Settings
-    from cxr.evaluation.formats import Metrics
     from cxr.evaluation.predictions import read_runs
     from cxr.evaluation.readers import read as read_readers
     from cxr.evaluation.study import check
@@ -73,13 +71,14 @@ def run(
         raise ValueError(f"no baseline under final_policy {final_policy!r} to compare with: add it to policies")
     check(arms, seeds, endpoint, [slug(name) for name in findings])
     models, trainings = _read_trainings(predictions, policies, final_policy, arms, seeds)
+    classifiers = {name: models[name] for name in (*policies, "final")}
     adgms = read_runs(predictions / "adgm", runs(variants, classes, labels, draws))
     sources = {p: (label_tables / f"{p}.parquet", instances_of(p, seeds[0])[0]) for p in policies}
     sources["final"] = balanced / str(seeds[0]) / "table.parquet", f"balance@{seeds[0]}"
     train = _training_rows(sources, view)
     settings = Settings(
-        replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power,
-        study_scores, tuple(thresholds),
+        replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power, study_scores,
+        tuple(thresholds),
     )  # fmt: skip
     people = steps.Records(records, load(records, "chexpert"))
     calls = readers and read_readers(readers)
@@ -87,19 +86,28 @@ def run(
         rsna = steps.Records(rsna_records, load(rsna_records, "rsna"))
         split, info = read_split(rsna_split, "rsna", RsnaKey)
     mix, policy_result = steps.policies({p: models[p] for p in policies}, final_policy, settings)
-    classifiers = {name: models[name] for name in (*policies, "final")}
-    judged = steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings, calls)
-    results = [judged, policy_result]
+    results = [
+        steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings, calls),
+        policy_result,
+    ]
     if arms:
         results.append(steps.study(trainings, findings, settings, endpoint))
     if adgms:
         results.append(steps.adgm(adgms, rsna, split, settings, info.patient_key))
+    _write(results, out, metrics)
+    _print_few(results[0].tables["auc"])
+
+
+def _write(results: list, out: Path, metrics: Path) -> None:
+    from cxr.core.files import atomic, write_json, write_table
+    from cxr.evaluation.formats import Metrics
+
     with atomic(out) as folder, atomic(metrics) as file:
         folder.mkdir()
-        for name, table in ((name, table) for result in results for name, table in result.tables.items()):
-            write_table(folder / f"{name}.csv", table)
+        for result in results:
+            for name, table in result.tables.items():
+                write_table(folder / f"{name}.csv", table)
         write_json(file, Metrics(**{key: value for result in results for key, value in result.metrics.items()}))
-    _print_few(results[0].tables["auc"])
 
 
 def _read_trainings(

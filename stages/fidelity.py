@@ -5,6 +5,7 @@ data/stores/chexpert --split data/splits/chexpert --classifier models/baseline/0
 reports/fidelity/gan/0/lung_lesion
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,12 +48,10 @@ def run(
     import pandas as pd
     from PIL import Image
 
-    from cxr.classifier.formats import Model
-    from cxr.core.files import atomic, read_json, sha256, write_json, write_table
+    from cxr.core.files import atomic, sha256, write_json, write_table
     from cxr.core.guard import guard, read_split
     from cxr.core.records import load
     from cxr.core.store import open_store
-    from cxr.fidelity.features import classifier_features, inception_features
     from cxr.fidelity.formats import Fidelity
     from cxr.fidelity.judge import judge_findings, parts, real_rows
     from cxr.fidelity.measures import MEASURES, scales
@@ -64,23 +63,13 @@ def run(
     sampler = open_sampler(generator, lambda net: net.to(machine))
     meta, findings = sampler.meta, findings if sampler.whole else sampler.findings
     splits, split_info = read_split(split, "chexpert")
-    trained = [(generator, meta, stage_of(generator))]
-    if features == "classifier":
-        trainer = instances_of(classifier.name, classifier.parent.name)[1]
-        model = read_json(classifier / "model.json", trainer, Model)
-        trained.append((classifier, model, trainer))
-    for folder, made_with, stage in trained:
-        if made_with.split_sha256 != split_info.sha256:
-            raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
+    _check_split(generator, meta.split_sha256, split_info.sha256, stage_of(generator))
+    embed = _features(features, classifier, split_info.sha256, machine)
     train, held_out = real_rows(load(records, "chexpert"), findings, meta.view, splits, sampler.whole)
     guard(train, splits, by=split_info.by, what=f"fidelity of {generator}")
     trained_on = ~kept_back(train["patient_id"], 0.0 if sampler.whole else meta.holdout, meta.seed)
     store = open_store(stores / str(meta.size))
     real = {p: store.images[store.rows(t["image_id"])] for p, t in (("train", train), ("held_out", held_out))}
-    if features == "classifier":
-        embed = classifier_features(classifier, model, machine)
-    else:
-        embed = inception_features(machine)
 
     def images(rows, *key):
         return sampler.sample(len(rows), sampler.encode(rows), *key)
@@ -101,6 +90,25 @@ def run(
             Image.fromarray(judged.picture).save(place / "worst_pairs.png")
             apart, copies = numbers.two_sample.told_apart, numbers.memorisation.duplicates
             print(summary(numbers.finding, numbers.generated, apart, copies))
+
+
+def _features(features: str, classifier: Path, split_sha256: str, machine) -> Callable:
+    """Images uint8 N x S x S -> N x D."""
+    from cxr.classifier.formats import Model
+    from cxr.core.files import read_json
+    from cxr.fidelity.features import classifier_features, inception_features
+
+    if features == "inception":
+        return inception_features(machine)
+    trainer = instances_of(classifier.name, classifier.parent.name)[1]
+    model = read_json(classifier / "model.json", trainer, Model)
+    _check_split(classifier, model.split_sha256, split_sha256, trainer)
+    return classifier_features(classifier, model, machine)
+
+
+def _check_split(folder: Path, trained_on: str, split_sha256: str, stage: str) -> None:
+    if trained_on != split_sha256:
+        raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
 
 
 def summary(finding: str, generated: int, apart: bool | None, duplicates: float | None) -> str:

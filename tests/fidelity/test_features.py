@@ -103,9 +103,9 @@ def test_a_machine_without_torchvision_is_told_so(monkeypatch):
 def test_the_stage_judges_in_inceptions_features_without_the_classifier(stage, tmp_path, untrained):  # noqa: F811
     (tmp_path / "u_zeroes/model.json").unlink()
     assert stage(fidelity.run, f"{JUDGE} --features inception")[0] == 0
-    found = json.loads((tmp_path / "fidelity/pneumonia/fidelity.json").read_text())
+    found = json.loads((tmp_path / "fidelity/gan/pneumonia/fidelity.json").read_text())
     assert found["features"] == "inception" and set(found["memorisation"]["spaces"]) == {"features", "pixels"}
-    halves = pd.read_csv(tmp_path / "fidelity/pneumonia/halves.csv")  # 15 images of a half, 2,048 features
+    halves = pd.read_csv(tmp_path / "fidelity/gan/pneumonia/halves.csv")  # 15 images of a half, 2,048 features
     assert len(halves) == 80 and np.isfinite(halves[["fid", "kid"]].to_numpy()).all() and (halves["fid"] >= 0).all()
 
 
