@@ -98,7 +98,7 @@ Models = Mapping[str, Sequence[pd.DataFrame]]  # name -> one table of prediction
 
 def judge(models: Models, baseline: str, settings: Settings, floor: str | None = None) -> dict[str, pd.DataFrame]:
     """The tables auc, compare and roc (cxr/evaluation/names.py) of models on the same images, and with `floor` the
-    table floor, which is of first trainings.
+    tables floor, which is of first trainings, and above_metadata, the macro AUC of all trainings less the baseline's.
 
     baseline: the model that 'final' is compared with; floor: the metadata baseline that both are compared with. auc is
     of test and validation patients, the others of test patients. missing: replicates that lacked a class and count in
@@ -135,6 +135,13 @@ def judge(models: Models, baseline: str, settings: Settings, floor: str | None =
             pair = first[floor], first[model], areas[floor, "test"][0], areas[model, "test"][0]
             above += [renamed(row, names) | {"model": model} for row in _compare(*pair, patients, settings)]
         tables["floor"] = frame("floor", above)
+        means = []
+        for model in (baseline, "final"):
+            trainings = areas[model, "test"]
+            *_, macro = differences(final[test], areas[floor, "test"][:1] * len(trainings), trainings, settings)
+            means.append(macro | {"model": model})
+        metrics.add_holm(means)
+        tables["above_metadata"] = frame("above_metadata", means)
     return tables
 
 

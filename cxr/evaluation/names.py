@@ -57,6 +57,7 @@ TABLES = {
             "patients", "missing", "findings"),
     "compare": ("finding", "positives", "baseline", "final", "trainings", *DIFFERENCE, "p_holm"),
     "floor": ("finding", "positives", "floor", "auc", *COMPARED, "z", "p", "p_holm", "model"),
+    "above_metadata": ("model", "finding", "trainings", *DIFFERENCE, "p_holm"),
     "roc": ("model", "finding", "fpr", "tpr"),
     "calibration": (*VALIDATED, "trained_share", "true_share", *ERRORS, "findings"),
     "operating": (*VALIDATED, "threshold", *RATES, "findings"),

@@ -13,7 +13,17 @@ from cxr.report.figures.forest import forest
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table, plot
 from cxr.report.sections.calibration import calibration, no_number, operating, part
-from cxr.report.sections.common import Verdict, areas, auc_of, change_of, from_interval, pick, row_name
+from cxr.report.sections.common import (
+    BOUNDS,
+    TOTALS,
+    Verdict,
+    areas,
+    auc_of,
+    change_of,
+    pick,
+    row_name,
+    verdict,
+)
 from cxr.report.sections.common import no_number as no_auc
 from cxr.report.sections.within_views import METADATA, area_of, floor_rows
 
@@ -42,11 +52,12 @@ def _metadata(run: Artefacts, models: dict[str, str], groups: Rows) -> dict:
                 one = groups.get((model, name, "view", view))
                 row[f"{key}_{view}"] = one and part(one, "auc", no_number(one, one["auc"]))
         rows.append(row)
-    answers = []
+    answers, above = [], run.rows("above_metadata", "model")
     for model, title in models.items():
-        pair, area = pairs[model, "macro"], by[model, "macro"]
+        pair, area = above[model], by[model, "macro"]
         answer = {"name": title, "auc": auc_of(area), "metadata": auc_of(by[metadata, "macro"])}
-        answer |= {"change": change_of(pair), "verdict": from_interval(pair["low"], pair["high"])}
+        ends = TOTALS if pair["trainings"] > 1 else BOUNDS
+        answer |= {"change": change_of(pair, ends=ends), "verdict": verdict(pair, run.alpha, run.verdict_p)}
         answers.append(answer | pick(area, "n", "patients", "findings"))
     adgm = all((run.variants, run.classes, run.labels, run.draws))
     return {
