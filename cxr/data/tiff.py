@@ -29,8 +29,10 @@ def is_tiff(start: bytes) -> bool:
 
 
 def decode(data: bytes) -> Picture:
-    """Decode the bytes of a TIFF. Raises ValueError for several pages, over MAX_PIXELS, and a form that is refused; what
-    Pillow raises for a damaged file.
+    """Decode the bytes of a TIFF.
+
+    Raises ValueError for several pages, more than MAX_PIXELS, and a form that is refused; for a damaged file what
+    Pillow raises.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they may quote what they warn of

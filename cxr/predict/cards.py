@@ -1,7 +1,7 @@
-"""predictions.html: a card for each X-ray, with its probabilities beside those of the test images.
+"""predictions.html: a card for each X-ray, with its probabilities beside those of the test images, and heat maps.
 
 The picture is decoded once more for the card, and for no more images than there are cards. A picture whose header says
-that text is burned into it is left out.
+that text is burned into it is left out, and its heat maps with it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from PIL import Image
 
 from cxr.core.files import atomic
 from cxr.core.findings import FINDINGS, SLUGS
+from cxr.data.picture import Picture
+from cxr.explain.maps import Method
+from cxr.predict import heat
 from cxr.predict.formats import LEVELS
 from cxr.predict.header import read
 from cxr.predict.model import Predictor
@@ -40,11 +43,15 @@ class Bar(NamedTuple):
 
 
 class Card(NamedTuple):
-    """One X-ray. picture: None where it can't be shown; row: of predictions.csv."""
+    """One X-ray. picture: None where it can't be shown; row: of predictions.csv; heats: of what is positive; more:
+    number of positive findings without a heat map because the card has enough of them.
+    """
 
     row: dict
     picture: page.Picture | None
     bars: list[Bar]
+    heats: list[heat.Heat]
+    more: int
 
 
 def population(models: Sequence[Predictor]) -> np.ndarray:
@@ -72,8 +79,8 @@ def bars(row: dict, quantiles: np.ndarray) -> list[Bar]:
     return sorted(result, key=lambda bar: -bar.above)
 
 
-def picture(source: Source, number: int) -> page.Picture | None:
-    """The picture of a file of the source, or None where there is none, or text is burned into it."""
+def picture(source: Source, number: int, at_least: int) -> Picture | None:
+    """A file of the source; None where it can't be decoded, or text is burned into it. at_least: pixels of a side."""
     from cxr.data.decode import decode
 
     name = source.names[number]
@@ -81,9 +88,19 @@ def picture(source: Source, number: int) -> page.Picture | None:
         data = source.tree.read(name)
         if read(io.BytesIO(data), b"").burned:
             return None
-        return page.xray(Image.fromarray(decode(data, name, LONGEST).pixels), LONGEST)
+        return decode(data, name, at_least)
     except (ValueError, OSError):
         return None
+
+
+def card(row: dict, source: Source, quantiles: np.ndarray, explainer: heat.Explainer | None) -> Card:
+    """The card of a row as published."""
+    sizes = [model.size for model in explainer.models] if explainer else []
+    xray, found = picture(source, row["number"], max(LONGEST, *sizes)), bars(row, quantiles)
+    positive = [(FINDINGS.index(bar.name), bar.name) for bar in found if bar.positive == "yes"]
+    heats = heat.heats(explainer, xray, positive) if explainer and xray else []
+    small = page.xray(Image.fromarray(xray.pixels), LONGEST) if xray else None
+    return Card(row, small, found, heats, len(positive) - len(heats) if heats else 0)
 
 
 def write_page(
@@ -94,10 +111,14 @@ def write_page(
     counts,
     worth: pd.DataFrame,
     most: int,
+    method: Method | None,
 ) -> None:
-    """Write the page. rows: as published; counts: of the run; worth: findings.csv; most: cards."""
+    """Write the page. rows: as published; counts: of the run; worth: findings.csv; most: cards; method: of the heat
+    maps, or None for none.
+    """
     quantiles = population(models)
-    shown = [Card(row, picture(source, row["number"]), bars(row, quantiles)) for row in itertools.islice(rows, most)]
+    explainer, no_heat = heat.explainer(models, method if most else None)
+    shown = [card(row, source, quantiles, explainer) for row in itertools.islice(rows, most)]
     first = models[0].calibration
     table = [
         {
@@ -115,6 +136,8 @@ def write_page(
         "calibration": first,
         "worth": page.Table("findings", table),
         "skipped": source.skipped,
+        "heat": explainer,
+        "no_heat": no_heat,
     }
     with atomic(file) as temporary:
         temporary.write_text(page.render(context, "predict/page.html.j2"), encoding="utf-8")

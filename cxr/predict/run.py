@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cxr.core.files import Progress, write_table
+from cxr.explain.maps import Method
 from cxr.predict import tables
 from cxr.predict.cards import write_page
 from cxr.predict.decoding import Decoded, decoded
@@ -18,13 +19,21 @@ from cxr.predict.verdict import Asked, Studies, row
 
 
 def predict(
-    models: Sequence[Predictor], source: Source, out: Path, *, pseudonyms: bool, cards: int, processes: int
+    models: Sequence[Predictor],
+    source: Source,
+    out: Path,
+    *,
+    pseudonyms: bool,
+    cards: int,
+    processes: int,
+    heat_maps: Method | None = None,
 ) -> tables.Counts:
     """Predict every file of the source and write predictions.csv, predictions.parquet, findings.csv and
     predictions.html into `out`.
 
-    pseudonyms: files are called by their number, from 1, in every output. cards: most X-rays on the page. A run that
-    was interrupted continues. Raises ValueError where `out` holds a part of another run.
+    pseudonyms: files are called by their number, from 1, in every output. cards: most X-rays on the page. heat_maps:
+    how those of what is positive are made, or None for none. A run that was interrupted continues. Raises ValueError
+    where `out` holds a part of another run.
     """
     asked = Asked(
         tuple(model.name for model in models),
@@ -56,7 +65,7 @@ def predict(
     counts = tables.write(out, rows(), asked.names)
     worth = tables.findings(models)
     write_table(out / "findings.csv", worth)
-    write_page(out / "predictions.html", rows(), models, source, counts, worth, cards)
+    write_page(out / "predictions.html", rows(), models, source, counts, worth, cards, heat_maps)
     part.remove()
     return counts
 
