@@ -18,7 +18,7 @@ STAGES = (
     "download", "explore", "audit", "resize", "split", "label", "classifier", "relabel", "gan", "diffusion", "fidelity",
     "balance", "calibrate", "arm", "adgm", "evaluate", "report",
 )  # fmt: skip
-TOOLS = ("predict", "generate", "repro", "checkpoints")
+TOOLS = ("predict", "export", "generate", "repro", "checkpoints")
 
 
 class Commands(TyperGroup):

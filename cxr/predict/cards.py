@@ -28,6 +28,7 @@ from cxr.predict.source import Source
 from cxr.report import page
 
 LONGEST = 320  # pixels of a picture's longer side
+NONE = "No Finding"  # an absence has no place
 
 
 class Bar(NamedTuple):
@@ -96,8 +97,8 @@ def picture(source: Source, number: int, at_least: int) -> Picture | None:
 def card(row: dict, source: Source, quantiles: np.ndarray, explainer: heat.Explainer | None) -> Card:
     """The card of a row as published."""
     sizes = [model.size for model in explainer.models] if explainer else []
-    xray, found = picture(source, row["number"], max(LONGEST, *sizes)), bars(row, quantiles)
-    positive = [(FINDINGS.index(bar.name), bar.name) for bar in found if bar.positive == "yes"]
+    xray, found = picture(source, row["number"], max([LONGEST, *sizes])), bars(row, quantiles)
+    positive = [(FINDINGS.index(bar.name), bar.name) for bar in found if bar.positive == "yes" and bar.name != NONE]
     heats = heat.heats(explainer, xray, positive) if explainer and xray else []
     small = page.xray(Image.fromarray(xray.pixels), LONGEST) if xray else None
     return Card(row, small, found, heats, len(positive) - len(heats) if heats else 0)
