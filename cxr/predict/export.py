@@ -102,10 +102,18 @@ def write(predictor: Predictor, file: Path) -> None:
             dynamic_shapes={"image": {0: torch.export.Dim("images", min=1)}}, dynamo=True, verbose=False,
         )  # fmt: skip
     proto = program.model_proto
+    _forget_sources(proto.graph)
     for key, value in metadata(predictor).items():
         proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto)
     onnx.save(proto, str(file))
+
+
+def _forget_sources(graph) -> None:
+    """Remove what the exporter notes of each node and array: lines of source files, with the paths of this machine."""
+    for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
 
 
 def run(file: Path, images: np.ndarray) -> dict[str, np.ndarray]:
