@@ -26,6 +26,9 @@ def run(
         Literal["grad_cam", "integrated_gradients", "none"],
         Option(help="of what is positive, on the page: grad_cam is fast, integrated_gradients finer"),
     ] = "grad_cam",
+    dicom: Annotated[
+        bool, Option(help="also a DICOM Secondary Capture of each predicted DICOM file, which names the patient")
+    ] = False,
     precision: Precision = "auto",
     processes: Annotated[
         int | None, Option(min=1, envvar="CXR_PROCESSES", help="decoding processes; default one per core")
@@ -48,13 +51,15 @@ def run(
     models = [Predictor(folder, machine, name) for folder, name in zip(folders, names, strict=True)]
     counts = predict(
         models, opened, out, pseudonyms=pseudonyms, cards=cards, processes=processes or usable_cores(),
-        heat_maps=None if heat_maps == "none" else heat_maps,
+        heat_maps=None if heat_maps == "none" else heat_maps, dicom=dicom,
     )  # fmt: skip
     refused = ", ".join(f"{reason}: {n:,}" for reason, n in counts.refused.items())
     print(
         f"predict: {counts.accepted:,} of {counts.images:,} files predicted"
         + (f"; refused: {refused}" if refused else "")
     )
+    if dicom:
+        print(f"predict: {counts.captures:,} Secondary Captures in {out / 'dicom'}, {counts.without:,} images without")
     if counts.refused:
         raise typer.Exit(3 if counts.accepted else 1)
 

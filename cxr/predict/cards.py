@@ -19,7 +19,6 @@ from PIL import Image
 from cxr.core.files import atomic
 from cxr.core.findings import FINDINGS, SLUGS
 from cxr.data.picture import Picture
-from cxr.explain.maps import Method
 from cxr.predict import heat
 from cxr.predict.formats import LEVELS
 from cxr.predict.header import read
@@ -94,14 +93,18 @@ def picture(source: Source, number: int, at_least: int) -> Picture | None:
         return None
 
 
+def positive(found: Sequence[Bar]) -> list[tuple[int, str]]:
+    """Place and name of the findings with a yes that have a place in the body, in the order of the bars."""
+    return [(FINDINGS.index(bar.name), bar.name) for bar in found if bar.positive == "yes" and bar.name != NONE]
+
+
 def card(row: dict, source: Source, quantiles: np.ndarray, explainer: heat.Explainer | None) -> Card:
     """The card of a row as published."""
     sizes = [model.size for model in explainer.models] if explainer else []
     xray, found = picture(source, row["number"], max([LONGEST, *sizes])), bars(row, quantiles)
-    positive = [(FINDINGS.index(bar.name), bar.name) for bar in found if bar.positive == "yes" and bar.name != NONE]
-    heats = heat.heats(explainer, xray, positive) if explainer and xray else []
+    heats = heat.heats(explainer, xray, positive(found)) if explainer and xray else []
     small = page.xray(Image.fromarray(xray.pixels), LONGEST) if xray else None
-    return Card(row, small, found, heats, len(positive) - len(heats) if heats else 0)
+    return Card(row, small, found, heats, len(positive(found)) - len(heats) if heats else 0)
 
 
 def write_page(
@@ -112,13 +115,13 @@ def write_page(
     counts,
     worth: pd.DataFrame,
     most: int,
-    method: Method | None,
+    explained: tuple[heat.Explainer | None, str | None],
 ) -> None:
-    """Write the page. rows: as published; counts: of the run; worth: findings.csv; most: cards; method: of the heat
-    maps, or None for none.
+    """Write the page. rows: as published; counts: of the run; worth: findings.csv; most: cards; explained: what
+    makes heat maps, and why it can't.
     """
     quantiles = population(models)
-    explainer, no_heat = heat.explainer(models, method if most else None)
+    explainer, no_heat = explained
     shown = [card(row, source, quantiles, explainer) for row in itertools.islice(rows, most)]
     first = models[0].calibration
     table = [

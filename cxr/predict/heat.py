@@ -9,27 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
 from cxr.core.resize import resize
 from cxr.data.picture import Picture
 from cxr.explain.maps import Method, feature_maps, heat_maps, scaled
+from cxr.explain.overlay import coloured, enlarged
 from cxr.predict.model import Predictor
 from cxr.report import page
 
 MOST = 4  # maps on a card; those of the most conspicuous findings
 LONGEST = 200  # pixels of a map's longer side on the page
-OPAQUE = 0.65  # of the colour where a map is largest; nothing where it is 0
-COLOURS = "inferno"  # its brightness rises with the value, for any colour vision
 
 
 class Heat(NamedTuple):
-    """A finding's heat map. picture: None where nothing speaks for the finding."""
+    """A finding's heat map. image: None where nothing speaks for the finding."""
 
     name: str
-    picture: page.Picture | None
+    image: Image.Image | None
+
+    @property
+    def picture(self) -> page.Picture | None:
+        """The map for a page."""
+        return page.xray(self.image, LONGEST) if self.image else None
 
 
 class Explainer(NamedTuple):
@@ -45,7 +48,7 @@ class Explainer(NamedTuple):
         for model in self.models:
             image = resize(xray.pixels, model.size, xray.filled)
             maps = scaled(heat_maps(model.net, image[None], findings, self.method))
-            total = total + np.stack([_enlarged(one, (size, size)) for one in maps])
+            total = total + np.stack([enlarged(one, (size, size)) for one in maps])
         return scaled(total)
 
 
@@ -62,30 +65,28 @@ def explainer(models: Sequence[Predictor], method: Method | None) -> tuple[Expla
     return Explainer(models, method, cells), None
 
 
-def heats(explainer: Explainer, xray: Picture, findings: Sequence[tuple[int, str]]) -> list[Heat]:
-    """The heat maps of an X-ray. findings: place and name of each, the most conspicuous first; MOST of them count."""
+def heats(
+    explainer: Explainer, xray: Picture, findings: Sequence[tuple[int, str]], longest: int = LONGEST
+) -> list[Heat]:
+    """The heat maps of an X-ray. findings: place and name of each, the most conspicuous first; MOST of them count.
+    longest: pixels of a map's longer side, at most.
+    """
     findings = findings[:MOST]
     if not findings:
         return []
     maps = explainer.maps(xray, [place for place, _ in findings])
-    pictures = [overlay(xray, one) if one.any() else None for one in maps]
-    return [Heat(name, picture) for (_, name), picture in zip(findings, pictures, strict=True)]
+    images = [overlay(xray, one, longest) if one.any() else None for one in maps]
+    return [Heat(name, image) for (_, name), image in zip(findings, images, strict=True)]
 
 
-def overlay(xray: Picture, heat: np.ndarray) -> page.Picture:
-    """An X-ray in gray with a map (S x S, 0 to 1) of the squashed image over it, in the X-ray's own proportions."""
+def gray(xray: Picture, longest: int) -> Image.Image:
+    """An X-ray in its own proportions, no larger than it is."""
     width, height = xray.filled
-    scale = min(1.0, LONGEST / max(width, height))
+    scale = min(1.0, longest / max(width, height))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    gray = Image.fromarray(xray.pixels).resize(size, Image.Resampling.BILINEAR, (0, 0, width, height))
-    value = _enlarged(heat, size)[..., None]
-    colour = matplotlib.colormaps[COLOURS](value[..., 0])[..., :3] * 255
-    opacity = OPAQUE * value
-    mixed = (1 - opacity) * np.asarray(gray, np.float32)[..., None] + opacity * colour
-    return page.xray(Image.fromarray(mixed.round().astype(np.uint8)), LONGEST)
+    return Image.fromarray(xray.pixels).resize(size, Image.Resampling.BILINEAR, (0, 0, width, height))
 
 
-def _enlarged(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map at another size (width, height), between 0 and 1."""
-    large = Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(large), 0, 1)
+def overlay(xray: Picture, heat: np.ndarray, longest: int = LONGEST) -> Image.Image:
+    """An X-ray in gray with a map (S x S, 0 to 1) of the squashed image over it, in the X-ray's own proportions."""
+    return Image.fromarray(coloured(np.asarray(gray(xray, longest)), heat))

@@ -9,7 +9,7 @@ import numpy as np
 
 from cxr.core.files import Progress, write_table
 from cxr.explain.maps import Method
-from cxr.predict import tables
+from cxr.predict import capture, heat, tables
 from cxr.predict.cards import write_page
 from cxr.predict.decoding import Decoded, decoded
 from cxr.predict.model import BATCH, Predictor
@@ -27,14 +27,20 @@ def predict(
     cards: int,
     processes: int,
     heat_maps: Method | None = None,
+    dicom: bool = False,
 ) -> tables.Counts:
     """Predict every file of the source and write predictions.csv, predictions.parquet, findings.csv and
     predictions.html into `out`.
 
     pseudonyms: files are called by their number, from 1, in every output. cards: most X-rays on the page. heat_maps:
-    how those of what is positive are made, or None for none. A run that was interrupted continues. Raises ValueError
-    where `out` holds a part of another run.
+    how those of what is positive are made, or None for none. dicom: write Secondary Captures into `out`/dicom too.
+    A run that was interrupted continues. Raises ValueError where `out` holds a part of another run, and for pseudonyms
+    with dicom.
     """
+    if dicom and pseudonyms:
+        raise ValueError("--dicom names the patient, which --pseudonyms shall not: leave one of them out")
+    if dicom:
+        capture.check_installed()
     asked = Asked(
         tuple(model.name for model in models),
         tuple(model.view for model in models),
@@ -65,7 +71,11 @@ def predict(
     counts = tables.write(out, rows(), asked.names)
     worth = tables.findings(models)
     write_table(out / "findings.csv", worth)
-    write_page(out / "predictions.html", rows(), models, source, counts, worth, cards, heat_maps)
+    explained = heat.explainer(models, heat_maps)
+    write_page(out / "predictions.html", rows(), models, source, counts, worth, cards, explained)
+    if dicom:
+        written, without = capture.write(out / "dicom", rows(), models, source, explained[0])
+        counts = counts._replace(captures=written, without=without)
     part.remove()
     return counts
 

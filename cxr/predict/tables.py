@@ -19,10 +19,14 @@ BLOCK = 2000  # rows held in memory
 
 
 class Counts(NamedTuple):
-    """refused: number of images by the first words of their reason."""
+    """refused: number of images by the first words of their reason; captures: Secondary Captures written; without:
+    predicted images that got none.
+    """
 
     images: int
     refused: dict[str, int]
+    captures: int = 0
+    without: int = 0
 
     @property
     def accepted(self) -> int:

@@ -1,7 +1,5 @@
 """The heat maps on predict's cards: which findings have one, where its colour lies, and when there is none."""
 
-import base64
-import io
 import re
 
 import numpy as np
@@ -110,8 +108,7 @@ def test_a_network_without_feature_maps_says_so():
 
 
 def pixels(shown) -> np.ndarray:
-    data = base64.b64decode(shown.uri.partition(",")[2])
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    return np.asarray(shown).astype(int)
 
 
 def test_the_colour_lies_where_the_map_is_and_nothing_else_is_coloured():
