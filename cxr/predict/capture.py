@@ -46,7 +46,7 @@ def write(
     """Write <folder>/image-<number>.dcm for each predicted DICOM file of the rows (as published).
 
     Returns how many were written, and how many predicted files got none: those that are no DICOM, have text burned
-    into them, or name no study. Raises ValueError where highdicom is missing.
+    into them, name no study, or have a header that can't be copied. Raises ValueError where highdicom is missing.
     """
     check_installed()
     quantiles, identity = cards.population(models), "".join(model.identity for model in models)
@@ -65,6 +65,9 @@ def write(
         found = cards.bars(row, quantiles)
         heats = heat.heats(explainer, xray, cards.positive(found), TILE) if explainer else []
         capture = captured(header, sheet(xray, found, heats, notes), identity, row["number"])
+        if capture is None:
+            without += 1
+            continue
         with atomic(folder / f"image-{row['number'] + 1:06d}.dcm") as temporary:
             capture.save_as(temporary, enforce_file_format=True)
         written += 1
@@ -133,8 +136,15 @@ def uid(*parts: str) -> str:
     return f"2.25.{number}"
 
 
-def captured(header: Dataset, pixels: np.ndarray, identity: str, number: int) -> Dataset:
-    """The Secondary Capture of a picture, in the study of `header`."""
+def captured(header: Dataset, pixels: np.ndarray, identity: str, number: int) -> Dataset | None:
+    """The Secondary Capture of a picture, in the study of `header`; None where its elements can't be copied."""
+    try:
+        return _captured(header, pixels, identity, number)
+    except Exception:  # highdicom and pydicom raise nearly every type on elements that break the standard
+        return None
+
+
+def _captured(header: Dataset, pixels: np.ndarray, identity: str, number: int) -> Dataset:
     import highdicom
 
     study, instance = str(header.StudyInstanceUID), str(header.SOPInstanceUID)

@@ -95,6 +95,16 @@ def test_pseudonyms_and_a_missing_package_are_refused_before_any_work(made, run,
     assert not (tmp_path / "x").exists()
 
 
+def test_a_header_that_can_not_be_copied_gives_none_and_a_poor_one_gives_one():
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    poor = pydicom.Dataset()
+    poor.StudyInstanceUID, poor.SOPInstanceUID = STUDY, "1.2.77.1"
+    capture_ = capture.captured(poor, pixels, "model", 0)
+    assert capture_.StudyInstanceUID == STUDY and not capture_.PatientID
+    del poor.StudyInstanceUID
+    assert capture.captured(poor, pixels, "model", 0) is None
+
+
 def test_uids_depend_on_every_part():
     assert capture.uid("a", "b") == capture.uid("a", "b") != capture.uid("ab", "") != capture.uid("a", "c")
     assert len(capture.uid("a" * 500)) <= 64
