@@ -113,3 +113,17 @@ def test_a_dicom_with_a_tiff_header_in_its_preamble_is_a_dicom():
     data = bytearray(dicom(GRAY))
     data[:8] = written(GRAY)[:8]
     np.testing.assert_array_equal(decode(bytes(data), "x", 16).pixels, GRAY)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_no_message_and_no_warning_quotes_what_the_file_says(compression, recwarn, capfd):
+    whole = written(smooth(64, 64), description="DOE^PLANTED", software="PLANTED", compression=compression)
+    assert b"PLANTED" in whole
+    for end in range(8, len(whole), 97):
+        broken = bytearray(whole[:end])
+        broken[end // 2] ^= 0xFF
+        try:
+            decode(bytes(broken), "x.tif", 16)
+        except ValueError as error:
+            assert "PLANTED" not in str(error)
+    assert not recwarn.list and "PLANTED" not in "".join(capfd.readouterr())
