@@ -27,7 +27,7 @@ def run(
         Option(help="of what is positive, on the page: grad_cam is fast, integrated_gradients finer"),
     ] = "grad_cam",
     dicom: Annotated[
-        bool, Option(help="also a DICOM Secondary Capture of each predicted DICOM file, which names the patient")
+        bool, Option(help="also DICOM Secondary Captures and Structured Reports, which name the patient")
     ] = False,
     precision: Precision = "auto",
     processes: Annotated[
@@ -58,8 +58,11 @@ def run(
         f"predict: {counts.accepted:,} of {counts.images:,} files predicted"
         + (f"; refused: {refused}" if refused else "")
     )
-    if dicom:
-        print(f"predict: {counts.captures:,} Secondary Captures in {out / 'dicom'}, {counts.without:,} images without")
+    if done := counts.dicom:
+        print(
+            f"predict: {done.captures:,} Secondary Captures and {done.reports:,} Structured Reports; "
+            f"{done.without:,} images have none"
+        )
     if counts.refused:
         raise typer.Exit(3 if counts.accepted else 1)
 

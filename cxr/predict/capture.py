@@ -1,4 +1,4 @@
-"""DICOM Secondary Captures for a PACS: of each predicted DICOM file one picture in colour, in the patient's own study.
+"""DICOM for a PACS: of each predicted DICOM file a Secondary Capture in colour, of each study a Structured Report.
 
 The picture shows the X-ray, its heat maps, and the findings with their probabilities. These files alone carry what a
 PACS files by: name, identifiers and dates of patient and study, copied from the source by highdicom. Their UIDs are
@@ -7,10 +7,9 @@ made of the source's and the models', so the same run gives the same UIDs, and a
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,11 @@ from cxr import __version__
 from cxr.core.files import atomic
 from cxr.data.picture import Picture
 from cxr.data.sources.dicom_file import START, is_dicom
-from cxr.predict import cards, heat
+from cxr.predict import cards, heat, structured
 from cxr.predict.model import Predictor
 from cxr.predict.source import Source
+from cxr.predict.structured import uid
+from cxr.predict.tables import Written
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -33,45 +34,64 @@ SERIES_NUMBER = 9901  # beyond those of a modality
 SCREEN = "Research only. Not a medical device. Not for diagnosis."
 PLACE = "Colour shows where the network's score rests. It is no evidence of where a finding lies."
 SIMULATED = "The model was trained on simulated patients. What it says of a real one means nothing."
-MISSING = "--dicom needs highdicom: pip install 'cxr[secondary]'"
+# Elements of type 2: a file without them breaks the standard, and highdicom asks for them.
+EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+    "ReferringPhysicianName",
+)  # fmt: skip
+MISSING = "--dicom needs highdicom: pip install 'cxr[pacs]'"
 
 
 def write(
     folder: Path,
-    rows: Iterable[dict],
+    rows: Callable[[], Iterable[dict]],
     models: Sequence[Predictor],
     source: Source,
     explainer: heat.Explainer | None,
-) -> tuple[int, int]:
-    """Write <folder>/image-<number>.dcm for each predicted DICOM file of the rows (as published).
+) -> Written:
+    """Write <folder>/image-<number>.dcm for each predicted DICOM file, study-<number>.dcm for each of their studies.
 
-    Returns how many were written, and how many predicted files got none: those that are no DICOM, have text burned
-    into them, name no study, or have a header that can't be copied. Raises ValueError where highdicom is missing.
+    rows: gives the rows as published, in order, each time. Memory holds the headers of studies whose last image is
+    still to come. Raises ValueError where highdicom is missing.
     """
     check_installed()
     quantiles, identity = cards.population(models), "".join(model.identity for model in models)
     simulated = any(model.calibration.data == "phantom" for model in models)
     notes = [SCREEN, *[PLACE] * bool(explainer), *[SIMULATED] * simulated]
-    written = without = 0
+    observer = uid(identity, "models"), ", ".join(model.name for model in models)
+    last = {row["study"]: row["number"] for row in rows() if not row["reason"]}
+    open_studies: dict[int, list[structured.Reported]] = {}
+    captures = reports = without = 0
     folder.mkdir(parents=True, exist_ok=True)
-    for row in rows:
-        if row["reason"]:
-            continue
-        header = _header(source, row["number"])
-        xray = cards.picture(source, row["number"], max([SIDE, *(model.size for model in models)])) if header else None
-        if xray is None:
-            without += 1
-            continue
-        found = cards.bars(row, quantiles)
-        heats = heat.heats(explainer, xray, cards.positive(found), TILE) if explainer else []
-        capture = captured(header, sheet(xray, found, heats, notes), identity, row["number"])
-        if capture is None:
-            without += 1
-            continue
-        with atomic(folder / f"image-{row['number'] + 1:06d}.dcm") as temporary:
-            capture.save_as(temporary, enforce_file_format=True)
-        written += 1
-    return written, without
+    for row in (row for row in rows() if not row["reason"]):
+        header, found = _header(source, row["number"]), cards.bars(row, quantiles)
+        capture = None
+        if header:
+            open_studies.setdefault(row["study"], []).append(structured.Reported(header, found))
+            capture = _capture(row, source, models, found, explainer, notes, header, identity)
+        if capture:
+            _save(folder / f"image-{row['number'] + 1:06d}.dcm", capture)
+        captures, without = captures + bool(capture), without + (not capture)
+        if row["number"] == last[row["study"]] and (images := open_studies.pop(row["study"], None)):
+            study = str(images[0].header.StudyInstanceUID)
+            uids = uid(study, identity, "reports"), uid(study, identity, "report")
+            if report := structured.report(images, uids, observer, SERIES_NUMBER + 1):
+                _save(folder / f"study-{row['study']:06d}.dcm", report)
+                reports += 1
+    return Written(captures, reports, without)
+
+
+def _capture(row, source, models, found, explainer, notes, header, identity) -> Dataset | None:
+    xray = cards.picture(source, row["number"], max([SIDE, *(model.size for model in models)]))
+    if xray is None:
+        return None
+    heats = heat.heats(explainer, xray, cards.positive(found), TILE) if explainer else []
+    return captured(header, sheet(xray, found, heats, notes), identity, row["number"])
+
+
+def _save(path: Path, made: Dataset) -> None:
+    with atomic(path) as temporary:
+        made.save_as(temporary, enforce_file_format=True)
 
 
 def check_installed() -> None:
@@ -93,6 +113,9 @@ def _header(source: Source, number: int) -> Dataset | None:
         with pydicom.config.disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they may quote what they warn of
             header = pydicom.dcmread(io.BytesIO(data), force=True, stop_before_pixels=True)
+            for keyword in EMPTY:
+                if keyword not in header:
+                    setattr(header, keyword, None)
             return header if header.get("StudyInstanceUID") and header.get("SOPInstanceUID") else None
     except Exception:  # pydicom raises nearly every type; such a file gets no capture
         return None
@@ -128,12 +151,6 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
     square = Image.new("RGB", (side, side))
     square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
     return square
-
-
-def uid(*parts: str) -> str:
-    """A UID under 2.25 (PS3.5 B.2) that depends on these parts alone."""
-    number = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:16], "big")
-    return f"2.25.{number}"
 
 
 def captured(header: Dataset, pixels: np.ndarray, identity: str, number: int) -> Dataset | None:

@@ -33,9 +33,9 @@ def predict(
     predictions.html into `out`.
 
     pseudonyms: files are called by their number, from 1, in every output. cards: most X-rays on the page. heat_maps:
-    how those of what is positive are made, or None for none. dicom: write Secondary Captures into `out`/dicom too.
-    A run that was interrupted continues. Raises ValueError where `out` holds a part of another run, and for pseudonyms
-    with dicom.
+    how those of what is positive are made, or None for none. dicom: write Secondary Captures and Structured Reports
+    into `out`/dicom. A run that was interrupted continues. Raises ValueError where `out` holds a part of another run,
+    and for pseudonyms with dicom.
     """
     if dicom and pseudonyms:
         raise ValueError("--dicom names the patient, which --pseudonyms shall not: leave one of them out")
@@ -74,8 +74,7 @@ def predict(
     explained = heat.explainer(models, heat_maps)
     write_page(out / "predictions.html", rows(), models, source, counts, worth, cards, explained)
     if dicom:
-        written, without = capture.write(out / "dicom", rows(), models, source, explained[0])
-        counts = counts._replace(captures=written, without=without)
+        counts = counts._replace(dicom=capture.write(out / "dicom", rows, models, source, explained[0]))
     part.remove()
     return counts
 

@@ -119,11 +119,13 @@ def test_a_dicom_with_a_tiff_header_in_its_preamble_is_a_dicom():
 def test_no_message_and_no_warning_quotes_what_the_file_says(compression, recwarn, capfd):
     whole = written(smooth(64, 64), description="DOE^PLANTED", software="PLANTED", compression=compression)
     assert b"PLANTED" in whole
+    messages = []
     for end in range(8, len(whole), 97):
         broken = bytearray(whole[:end])
         broken[end // 2] ^= 0xFF
         try:
             decode(bytes(broken), "x.tif", 16)
         except ValueError as error:
-            assert "PLANTED" not in str(error)
+            messages.append(str(error))
+    assert messages and not any("PLANTED" in message for message in messages)
     assert not recwarn.list and "PLANTED" not in "".join(capfd.readouterr())

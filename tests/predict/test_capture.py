@@ -3,11 +3,13 @@
 import sys
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from PIL import Image
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from cxr.core.findings import FINDINGS, SLUGS
 from cxr.data.picture import whole
 from cxr.predict import capture, cards, heat
 from tests.data.pictures import dicom
@@ -20,7 +22,7 @@ STUDY = "1.2.840.99999.77.5"
 
 def fill(folder):
     folder.mkdir()
-    tags = PLANTED | {"StudyInstanceUID": STUDY, "ViewPosition": "AP"}
+    tags = PLANTED | {"StudyInstanceUID": STUDY, "ViewPosition": "AP", "SeriesInstanceUID": "1.2.76"}
     for k, name in enumerate(("a.dcm", "b.dcm")):
         (folder / name).write_bytes(dicom(picture(45 + k, False), **tags | {"SOPInstanceUID": f"1.2.77.{k}"}))
     burned = {"BurnedInAnnotation": "YES", "StudyInstanceUID": "1.9"}
@@ -42,8 +44,8 @@ def run(made, tmp_path_factory):
 
 def test_each_dicom_with_a_study_has_one_in_its_study(run):
     files = sorted((run[1] / "dicom").iterdir())
-    assert [file.name for file in files] == ["image-000001.dcm", "image-000002.dcm"]
-    made = [pydicom.dcmread(file) for file in files]
+    assert [file.name for file in files] == ["image-000001.dcm", "image-000002.dcm", "study-000001.dcm"]
+    made = [pydicom.dcmread(file) for file in files[:2]]
     for k, one in enumerate(made):
         assert one.SOPClassUID == SecondaryCaptureImageStorage and one.StudyInstanceUID == STUDY
         assert one.PatientID == PLANTED["PatientID"] and one.PatientName == PLANTED["PatientName"]
@@ -68,17 +70,55 @@ def test_its_picture_shows_the_x_ray_and_the_findings(run):
     assert pixels[capture.SIDE :].max() > 200  # words
 
 
+def values(report) -> list[dict]:
+    """Of each image of a Structured Report: code of the concept -> number, or meaning of the answer."""
+    (whole,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeMeaning == "Imaging Measurements"]
+    images = []
+    for group in whole.ContentSequence:
+        images.append({})
+        for item in group.ContentSequence:
+            name = item.ConceptNameCodeSequence[0].CodeMeaning
+            if item.ValueType == "NUM":
+                images[-1][name] = float(item.MeasuredValueSequence[0].NumericValue)
+            elif item.ValueType == "CODE":
+                images[-1][name] = item.ConceptCodeSequence[0].CodeMeaning.lower()
+            elif item.ValueType == "IMAGE":
+                images[-1]["image"] = item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    return images
+
+
+def test_a_study_has_one_report_with_the_tables_numbers(run):
+    report, table = pydicom.dcmread(run[1] / "dicom/study-000001.dcm"), pd.read_csv(run[1] / "predictions.csv")
+    assert report.StudyInstanceUID == STUDY and report.PatientID == PLANTED["PatientID"]
+    assert report.VerificationFlag == "UNVERIFIED" and report.CompletionFlag == "PARTIAL"
+    images = values(report)
+    assert [image["image"] for image in images] == ["1.2.77.0", "1.2.77.1"]
+    known = 0
+    for image, row in zip(images, table.to_dict("records"), strict=False):
+        for slug, name in zip(SLUGS, FINDINGS, strict=True):
+            probability, called = row[f"probability.{slug}"], row[f"positive.{slug}"]
+            assert np.isnan(probability) == (f"Probability of {name}" not in image)
+            if not np.isnan(probability):
+                assert image[f"Probability of {name}"] == pytest.approx(probability, abs=1e-5)
+                assert image[name] == called
+                known += 1
+    assert known > 20
+    referenced = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert {i.ReferencedSOPInstanceUID for s in referenced for i in s.ReferencedSOPSequence} == {"1.2.77.0", "1.2.77.1"}
+
+
 def test_a_second_run_gives_the_same_uids(run, made, tmp_path):
     predicted(made, run[0], tmp_path / "again", dicom=True)
-    for name in ("image-000001.dcm", "image-000002.dcm"):
+    for name in ("image-000001.dcm", "image-000002.dcm", "study-000001.dcm"):
         one, other = (pydicom.dcmread(out / "dicom" / name) for out in (run[1], tmp_path / "again"))
-        assert one.SOPInstanceUID == other.SOPInstanceUID and (one.pixel_array == other.pixel_array).all()
+        assert one.SOPInstanceUID == other.SOPInstanceUID and one.SeriesInstanceUID == other.SeriesInstanceUID
+        assert "PixelData" not in one or (one.pixel_array == other.pixel_array).all()
 
 
 def test_nothing_else_names_the_patient(run):
     secrets = [*SECRETS, STUDY.encode()]
     named = {file for file, _ in leaked(run[1], secrets)}
-    assert named == {"image-000001.dcm", "image-000002.dcm"}
+    assert named == {"image-000001.dcm", "image-000002.dcm", "study-000001.dcm"}
 
 
 def test_without_the_option_there_are_none(made, run, tmp_path):
@@ -90,7 +130,7 @@ def test_pseudonyms_and_a_missing_package_are_refused_before_any_work(made, run,
     with pytest.raises(ValueError, match="--dicom names the patient, which --pseudonyms shall not"):
         predicted(made, run[0], tmp_path / "x", dicom=True, pseudonyms=True)
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(ValueError, match=r"pip install 'cxr\[secondary\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'cxr\[pacs\]'"):
         predicted(made, run[0], tmp_path / "x", dicom=True)
     assert not (tmp_path / "x").exists()
 
