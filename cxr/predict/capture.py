@@ -35,10 +35,10 @@ SCREEN = "Research only. Not a medical device. Not for diagnosis."
 PLACE = "Colour shows where the network's score rests. It is no evidence of where a finding lies."
 SIMULATED = "The model was trained on simulated patients. What it says of a real one means nothing."
 # Elements of type 2: a file without them breaks the standard, and highdicom asks for them.
-EMPTY = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
-    "ReferringPhysicianName",
-)  # fmt: skip
+EMPTY = tuple(
+    "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime "
+    "ReferringPhysicianName".split()
+)
 MISSING = "--dicom needs highdicom: pip install 'cxr[pacs]'"
 
 
