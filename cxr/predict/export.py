@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from cxr.classifier.net import probability
-from cxr.evaluation.calibration import TINY
+from cxr.evaluation import calibration
 from cxr.evaluation.operating import Fitted
 from cxr.predict.model import Predictor
 
@@ -35,10 +35,10 @@ MISSING = "onnx, onnxscript and onnxruntime are needed: pip install 'cxr[onnx]'"
 
 def line(fitted: Fitted) -> tuple[float, float]:
     """(slope, intercept) from a score's logit to the calibrated probability's, which is linear in it; NaN without."""
-    low, high = fitted.probability(np.array([0.25, 0.75]))["calibrated"]
-    with np.errstate(invalid="ignore"):
-        a, b = (np.log(p) - np.log1p(-p) for p in (low, high))
-    return float((b - a) / (2 * np.log(3))), float((a + b) / 2)
+    if fitted.scaling is None:
+        return np.nan, np.nan
+    scaled = calibration.apply(fitted.scaling, calibration.shift(np.zeros(1), fitted.trained, fitted.valid))
+    return fitted.scaling.slope, float(calibration.shift(scaled, fitted.valid, fitted.true)[0])
 
 
 class Whole(nn.Module):
@@ -64,7 +64,7 @@ class Whole(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         features = self.body(image)
         score = probability(functional.linear(features, self.head.weight, self.head.bias))
-        clipped = score.double().clamp(TINY, 1 - TINY)
+        clipped = score.double().clamp(calibration.TINY, 1 - calibration.TINY)
         logit = torch.log(clipped) - torch.log1p(-clipped)
         calibrated = torch.sigmoid(self.slope * logit + self.intercept).float()
         moved = (features.double()[:, None] - self.means) @ self.whitening
@@ -74,15 +74,15 @@ class Whole(nn.Module):
 
 def metadata(predictor: Predictor) -> dict[str, str]:
     """What a program needs beside the arrays, as strings."""
-    meta, calibration = predictor.meta, predictor.calibration
-    thresholds = {slug: calibration.findings[slug].threshold for slug in meta.findings}
+    meta, known = predictor.meta, predictor.calibration
+    thresholds = {slug: known.findings[slug].threshold for slug in meta.findings}
     return {
         "findings": json.dumps(list(meta.findings)),
         "thresholds": json.dumps(thresholds),
         "size": str(meta.size),
         "view": meta.view,
-        "data": calibration.data,
-        "weights_sha256": calibration.weights_sha256,
+        "data": known.data,
+        "weights_sha256": known.weights_sha256,
         "note": "research only: no medical device",
     }
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import torch
 
 from cxr.core.findings import SLUGS
 from cxr.core.store import open_store
@@ -33,6 +34,18 @@ def images(made):
     return np.array(open_store(made / "stores" / "32").images)
 
 
+def test_the_network_that_is_exported_says_what_the_predictor_says(predictor, images):
+    with torch.no_grad():
+        x = torch.from_numpy(images[:20])[:, None].float() / 255
+        score, probability, ratio = (part.numpy() for part in export.Whole(predictor).eval()(x))
+    judged = predictor.judge(images[:20])
+    np.testing.assert_allclose(score, judged.scores, atol=1e-6)
+    np.testing.assert_allclose(probability, judged.probability, atol=1e-5)
+    np.testing.assert_allclose(ratio, judged.ratio, rtol=1e-5)
+    assert predictor.net.head.in_features > 1  # which stays as it was
+
+
+@pytest.mark.slow
 def test_scores_are_those_of_the_pipeline(made, file):
     own = pd.read_parquet(made / "predictions.parquet")
     store = open_store(made / "stores" / "32")
@@ -41,6 +54,7 @@ def test_scores_are_those_of_the_pipeline(made, file):
     assert len(own) == 45 and np.abs(given["score"] - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_probability_and_ratio_are_the_predictors_for_any_number_of_images(file, predictor, images):
     for n in (1, 3, 90):
         judged, given = predictor.judge(images[:n]), export.run(file, images[:n])
@@ -50,6 +64,7 @@ def test_probability_and_ratio_are_the_predictors_for_any_number_of_images(file,
     assert np.isnan(given["probability"]).any() and not np.isnan(given["probability"]).all()
 
 
+@pytest.mark.slow
 def test_metadata_give_the_operating_points(file, predictor, images):
     props = {p.key: p.value for p in onnx.load(file).metadata_props}
     assert json.loads(props["findings"]) == list(SLUGS) and props["size"] == "32" and props["data"] == "phantom"
@@ -61,12 +76,14 @@ def test_metadata_give_the_operating_points(file, predictor, images):
     assert known.any() and (same | near)[:, known].all()
 
 
+@pytest.mark.slow
 def test_the_file_holds_no_path_and_nothing_beside_it(file, made):
     data = file.read_bytes()
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     assert str(made).encode() not in data and b"site-packages" not in data and b"/home" not in data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field, factor", [("slope", 1.01), ("intercept", 1.05)])
 def test_a_file_with_other_numbers_is_refused(file, predictor, field, factor, monkeypatch):
     changed = []
