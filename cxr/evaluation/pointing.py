@@ -29,13 +29,14 @@ def table(
     sums = metrics.bootstrap_sums(np.column_stack([scores[columns].to_numpy(np.float64), np.ones(len(scores))]), draws)
     means = dict(zip(columns, sums[:-1] / sums[-1], strict=True))
     value = scores[columns].mean()
-    rows = []
+    rows: list[dict] = []
     for name in (*methods, *floors):
         for measure in MEASURES:
-            best = max(floors, key=lambda floor, measure=measure: value[f"{floor}.{measure}"])
+            levels = [float(value[f"{floor}.{measure}"]) for floor in floors]
+            best = floors[int(np.argmax(levels))]
             own, floor = f"{name}.{measure}", f"{best}.{measure}"
-            head = {"method": name, "measure": measure, "images": len(scores), "patients": len(draws.counts)}
-            row = head | metrics.with_interval("value", float(value[own]), means[own], confidence) | {"floor": best}
+            row: dict = {"method": name, "measure": measure, "images": len(scores), "patients": len(draws.counts)}
+            row |= metrics.with_interval("value", float(value[own]), means[own], confidence) | {"floor": best}
             gain = (value[own] - value[floor], means[own] - means[floor]) if name in methods else (np.nan, np.array([]))
             row |= metrics.with_interval("gain", float(gain[0]), gain[1], confidence)
             rows.append(row | {"beats": bool(row["gain_low"] > 0)})
