@@ -22,3 +22,14 @@ def coloured(gray: np.ndarray, heat: np.ndarray) -> np.ndarray:
     colour = matplotlib.colormaps[COLOURS](value)[..., :3] * 255
     opacity = OPAQUE * value[..., None]
     return ((1 - opacity) * gray.astype(np.float32)[..., None] + opacity * colour).round().astype(np.uint8)
+
+
+def outlined(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """uint8 H x W x 3 with the border of the masked pixels (bool H x W) in yellow."""
+    inner = mask.copy()
+    inner[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    inner[[0, -1]] = False
+    inner[:, [0, -1]] = False
+    result = np.repeat(gray[..., None], 3, axis=2)
+    result[mask & ~inner] = (255, 210, 0)
+    return result

@@ -140,6 +140,7 @@ def write_page(
         "calibration": first,
         "worth": page.Table("findings", table),
         "skipped": source.skipped,
+        "names": dict(zip(SLUGS, FINDINGS, strict=True)),
         "heat": explainer,
         "no_heat": no_heat,
     }

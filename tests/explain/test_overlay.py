@@ -1,4 +1,4 @@
-"""Colour over an X-ray, by hand."""
+"""Colour over an X-ray and the outline of boxes, by hand."""
 
 import numpy as np
 
@@ -19,3 +19,14 @@ def test_brightness_rises_with_the_map():
     ramp = np.linspace(0, 1, 64, dtype=np.float32)[None]
     light = overlay.coloured(black, ramp).astype(int).sum(axis=2)[0]
     assert (np.diff(light) >= 0).all() and light[-1] > 300
+
+
+def test_only_the_border_of_a_box_is_drawn():
+    mask = np.zeros((8, 8), bool)
+    mask[1:6, 2:7] = True
+    drawn = (overlay.outlined(np.full((8, 8), 50, np.uint8), mask) != 50).any(axis=2)
+    expected = mask.copy()
+    expected[2:5, 3:6] = False
+    np.testing.assert_array_equal(drawn, expected)
+    whole = (overlay.outlined(np.full((4, 4), 50, np.uint8), np.ones((4, 4), bool)) != 50).any(axis=2)
+    assert whole.sum() == 12 and not whole[1:3, 1:3].any()
