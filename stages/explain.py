@@ -41,7 +41,7 @@ def run(
     from cxr.data.sources.address import check_unchanged, open_source
     from cxr.evaluation import pointing
     from cxr.explain import boxed, worth
-    from cxr.explain.formats import Explained, Measured, Worth
+    from cxr.explain.formats import Explained
     from cxr.training.machine import device
 
     name = official(finding)
@@ -58,14 +58,6 @@ def run(
     net = open_trained(model, meta).to(device())
     scores, similar = worth.scores(net, FINDINGS.index(name), test, train)
     result = pointing.table(scores, worth.methods_of(scores), worth.FLOORS, replicates, confidence, seed)
-    rows = {(row["method"], row["measure"]): row for row in result.to_dict("records")}
-
-    def measured(method: str, measure: str) -> Measured:
-        row = rows[method, measure]
-        floor = rows[row["floor"], measure]["value"]
-        own = {"value": row["value"], "low": row["value_low"], "high": row["value_high"], "floor": floor}
-        return Measured(**own, gain_low=row["gain_low"], gain_high=row["gain_high"], beats=row["beats"])
-
     explained = Explained(
         data=made.kind,
         dataset=dataset,
@@ -75,14 +67,7 @@ def run(
         floor_images=len(train.rows),
         confidence=confidence,
         weights_sha256=sha256(model / "model.safetensors"),
-        methods={
-            method: Worth(
-                hit=measured(method, "hit"),
-                iou=measured(method, "iou"),
-                random=None if similar[method] != similar[method] else similar[method],
-            )
-            for method in worth.methods_of(scores)
-        },
+        methods=worth.measured(result, similar),
     )
     with atomic(out) as folder:
         folder.mkdir()

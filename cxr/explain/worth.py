@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from torch import nn
 
 from cxr.explain import boxes, maps, overlay, sanity
 from cxr.explain.boxed import Boxed
+from cxr.explain.formats import Measured, Worth
 from cxr.explain.maps import METHODS
 
 FLOORS = ("mean_box", "mean_box_of_view")
@@ -62,6 +63,24 @@ def _has_maps(net: nn.Module, size: int) -> bool:
     except ValueError:
         return False
     return True
+
+
+def measured(table: pd.DataFrame, similar: Mapping[str, float]) -> dict[str, Worth]:
+    """Method -> what its maps are worth. table: of cxr/evaluation/pointing.py; similar: as of `scores`."""
+    rows = {(row["method"], row["measure"]): row for row in table.to_dict("records")}
+
+    def measure(method: str, name: str) -> Measured:
+        row = rows[method, name]
+        own = {"value": row["value"], "low": row["value_low"], "high": row["value_high"]}
+        floor = rows[row["floor"], name]["value"]
+        return Measured(**own, floor=floor, gain_low=row["gain_low"], gain_high=row["gain_high"], beats=row["beats"])
+
+    return {
+        method: Worth(
+            hit=measure(method, "hit"), iou=measure(method, "iou"), random=None if np.isnan(value) else float(value)
+        )
+        for method, value in similar.items()
+    }
 
 
 def methods_of(table: pd.DataFrame) -> Sequence[str]:
