@@ -16,9 +16,9 @@ from .cli import app_of, execute
 # In the order of the pipeline.
 STAGES = (
     "download", "explore", "audit", "resize", "split", "label", "classifier", "relabel", "gan", "diffusion", "fidelity",
-    "balance", "calibrate", "arm", "adgm", "evaluate", "report",
+    "balance", "explain", "calibrate", "arm", "adgm", "evaluate", "report",
 )  # fmt: skip
-TOOLS = ("predict", "generate", "repro", "checkpoints")
+TOOLS = ("predict", "export", "generate", "repro", "checkpoints")
 
 
 class Commands(TyperGroup):

@@ -23,6 +23,7 @@ def run(
     manifest: Annotated[Path, Option(help="the data set's manifest.json")],
     instance: Annotated[str, Option(help="the training's name in dvc.yaml, for messages")],
     out: Annotated[Path, Option(help="folder to write, which the command predict reads")],
+    explained: Annotated[Path | None, Option(help="explain.json of the stage explain, for the cards")] = None,
     replicates: Annotated[int, Option(min=1, max=100_000, help="replicates of the bootstrap over patients")] = 1000,
     confidence: Annotated[float, Option(min=0.5, max=0.999, help="confidence of every interval")] = 0.95,
     min_positives: Annotated[int, Option(min=2, help="fewest positives, and fewest negatives, for a number")] = 10,
@@ -44,6 +45,7 @@ def run(
     from cxr.data.formats import Manifest
     from cxr.evaluation.classifiers import Settings
     from cxr.evaluation.predictions import read_classifier
+    from cxr.explain.formats import Explained
     from cxr.predict import calibrate
     from cxr.predict.formats import Calibration
     from cxr.predict.model import read_net
@@ -54,6 +56,9 @@ def run(
     for file, made_under in ((model, meta.split_sha256), (predictions, scored["split_sha256"].iloc[0])):
         if made_under != info.sha256:
             raise ValueError(f"{file}: was made under another split; `dvc repro -f {instance}` makes it again")
+    maps = read_json(explained, "explain", Explained) if explained else None
+    if maps and maps.weights_sha256 != sha256(model / "model.safetensors"):
+        raise ValueError(f"{explained}: is of other weights; `dvc repro explain` makes it again")
     labels, enriched = read_table(label_table, columns=COLUMNS), read_table(table, instance, COLUMNS)
     rows = {part: labels[labels["split"] == part] for part in ("train", "valid", "test")}
     trained = calibrate.Trained.of(enriched, labels, meta.view)
@@ -77,6 +82,7 @@ def run(
         weights_sha256=sha256(model / "model.safetensors"),
         findings=findings,
         outliers=numbers,
+        explained=maps,
     )
     with atomic(out) as folder:
         calibrate.write(folder, model, meta, calibration, gaussians)

@@ -4,7 +4,7 @@ cxr predict models/predictor my_xrays/ --out predictions/
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -22,6 +22,13 @@ def run(
     ] = (),
     pseudonyms: Annotated[bool, Option(help="number the files in every output in place of their names")] = False,
     cards: Annotated[int, Option(min=0, help="most X-rays on the page; the first of the list")] = 100,
+    heat_maps: Annotated[
+        Literal["grad_cam", "integrated_gradients", "none"],
+        Option(help="of what is positive, on the page: grad_cam is fast, integrated_gradients finer"),
+    ] = "grad_cam",
+    dicom: Annotated[
+        bool, Option(help="also DICOM Secondary Captures and Structured Reports, which name the patient")
+    ] = False,
     precision: Precision = "auto",
     processes: Annotated[
         int | None, Option(min=1, envvar="CXR_PROCESSES", help="decoding processes; default one per core")
@@ -42,12 +49,20 @@ def run(
     if len(set(names)) < len(names):
         names = [f"{name}-{k}" for k, name in enumerate(names, 1)]
     models = [Predictor(folder, machine, name) for folder, name in zip(folders, names, strict=True)]
-    counts = predict(models, opened, out, pseudonyms=pseudonyms, cards=cards, processes=processes or usable_cores())
+    counts = predict(
+        models, opened, out, pseudonyms=pseudonyms, cards=cards, processes=processes or usable_cores(),
+        heat_maps=None if heat_maps == "none" else heat_maps, dicom=dicom,
+    )  # fmt: skip
     refused = ", ".join(f"{reason}: {n:,}" for reason, n in counts.refused.items())
     print(
         f"predict: {counts.accepted:,} of {counts.images:,} files predicted"
         + (f"; refused: {refused}" if refused else "")
     )
+    if done := counts.dicom:
+        print(
+            f"predict: {done.captures:,} Secondary Captures and {done.reports:,} Structured Reports; "
+            f"{done.without:,} images have none"
+        )
     if counts.refused:
         raise typer.Exit(3 if counts.accepted else 1)
 

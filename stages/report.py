@@ -28,6 +28,7 @@ def run(
     predictions: Annotated[Path, Option(help="folder of the classifiers' predictions")],
     store: Annotated[Path, Option(help="CheXpert's store of the classifiers' size")],
     evaluate: Annotated[Path, Option(help="folder of evaluate's tables")],
+    explain: Annotated[Path, Option(help="folder of explain's results")],
     params: Annotated[Path, Option(help="parameters of the run; the page lists them")],
     out: Annotated[Path, Option(help="the page")],
     tables: Annotated[Path, Option(help="folder of the page's tables as CSV")],
@@ -78,7 +79,7 @@ def run(
         Artefacts(
             explore=explore, audit=audit, chexpert=chexpert, rsna=rsna, splits=splits, stores=stores, history=history,
             gan=gan / first, fidelity=fidelity / first, balanced=balanced / first / "plan.json",
-            adgm=adgm, models=models, evaluate=evaluate,
+            adgm=adgm, models=models, evaluate=evaluate, explain=explain,
             predictions=predictions, store=store, error_images=error_images, verdict_p=verdict_p,
             samplers=list(samplers), diffusion_seeds=list(diffusion_seeds),
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),

@@ -1,8 +1,8 @@
-"""Decoding: a JPEG, PNG or DICOM file -> an 8-bit gray image with bright bone.
+"""Decoding: a JPEG, PNG, TIFF or DICOM file -> an 8-bit gray image with bright bone.
 
 A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the wanted size allows it (PIL's Image.draft), also inside a
-DICOM where that is exact. cxr/data/dicom.py and grayscale.py hold what is DICOM's. 8-bit values stay as they are; a
-16-bit PNG is stretched (cxr/data/picture.py). A photograph is turned as its EXIF orientation says.
+DICOM where that is exact. cxr/data/dicom.py and grayscale.py hold what is DICOM's, tiff.py what is TIFF's. 8-bit values
+stay as they are; a 16-bit PNG is stretched (cxr/data/picture.py). A photograph is turned as its EXIF orientation says.
 
 Resizing squashes an image to a square, as both papers' code and Irvin et al. 2019 (CheXpert) do.
 """
@@ -14,7 +14,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from cxr.data import dicom
+from cxr.data import dicom, tiff
 from cxr.data.picture import Picture, check_contrast, open_picture, reduce, stretch, whole
 from cxr.data.sources.dicom_file import is_dicom
 
@@ -31,7 +31,6 @@ TURNS = {
 # How other files that lie where an image should be begin, what they are, and the cure.
 CONVERT = "convert it to PNG without loss"
 OTHERS = (
-    (rb"II[*+]\0|MM\0[*+]", "TIFF", CONVERT),
     (rb"BM.{4}\0\0\0\0", "BMP", CONVERT),
     (rb"RIFF.{4}WEBP", "WebP", CONVERT),
     (rb"GIF8", "GIF", CONVERT),
@@ -62,6 +61,8 @@ def decode(data: bytes, name: str, at_least: int) -> Picture:
             picture = _jpeg_or_png(data, at_least)
         elif is_dicom(data):
             picture = dicom.decode(data, at_least)
+        elif tiff.is_tiff(data):
+            picture = tiff.decode(data)
         else:
             raise ValueError(_other(data))
     except ValueError:
@@ -77,8 +78,8 @@ def _other(data: bytes) -> str:
     """Why a file that is no image of ours is refused, with the cure where its format is known."""
     for start, form, cure in OTHERS:
         if re.match(start, data[:512], re.DOTALL | re.IGNORECASE):
-            return f"neither JPEG, PNG nor DICOM, but {form}: {cure}"
-    return "neither JPEG, PNG nor DICOM"
+            return f"neither JPEG, PNG, TIFF nor DICOM, but {form}: {cure}"
+    return "neither JPEG, PNG, TIFF nor DICOM"
 
 
 def _jpeg_or_png(data: bytes, at_least: int) -> Picture:

@@ -1,7 +1,7 @@
-"""predictions.html: a card for each X-ray, with its probabilities beside those of the test images.
+"""predictions.html: a card for each X-ray, with its probabilities beside those of the test images, and heat maps.
 
 The picture is decoded once more for the card, and for no more images than there are cards. A picture whose header says
-that text is burned into it is left out.
+that text is burned into it is left out, and its heat maps with it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from PIL import Image
 
 from cxr.core.files import atomic
 from cxr.core.findings import FINDINGS, SLUGS
+from cxr.data.picture import Picture
+from cxr.predict import heat
 from cxr.predict.formats import LEVELS
 from cxr.predict.header import read
 from cxr.predict.model import Predictor
@@ -25,6 +27,7 @@ from cxr.predict.source import Source
 from cxr.report import page
 
 LONGEST = 320  # pixels of a picture's longer side
+NONE = "No Finding"  # an absence has no place
 
 
 class Bar(NamedTuple):
@@ -40,11 +43,15 @@ class Bar(NamedTuple):
 
 
 class Card(NamedTuple):
-    """One X-ray. picture: None where it can't be shown; row: of predictions.csv."""
+    """One X-ray. picture: None where it can't be shown; row: of predictions.csv; heats: of what is positive; more:
+    number of positive findings without a heat map because the card has enough of them.
+    """
 
     row: dict
     picture: page.Picture | None
     bars: list[Bar]
+    heats: list[heat.Heat]
+    more: int
 
 
 def population(models: Sequence[Predictor]) -> np.ndarray:
@@ -72,8 +79,8 @@ def bars(row: dict, quantiles: np.ndarray) -> list[Bar]:
     return sorted(result, key=lambda bar: -bar.above)
 
 
-def picture(source: Source, number: int) -> page.Picture | None:
-    """The picture of a file of the source, or None where there is none, or text is burned into it."""
+def picture(source: Source, number: int, at_least: int) -> Picture | None:
+    """A file of the source; None where it can't be decoded, or text is burned into it. at_least: pixels of a side."""
     from cxr.data.decode import decode
 
     name = source.names[number]
@@ -81,9 +88,23 @@ def picture(source: Source, number: int) -> page.Picture | None:
         data = source.tree.read(name)
         if read(io.BytesIO(data), b"").burned:
             return None
-        return page.xray(Image.fromarray(decode(data, name, LONGEST).pixels), LONGEST)
+        return decode(data, name, at_least)
     except (ValueError, OSError):
         return None
+
+
+def positive(found: Sequence[Bar]) -> list[tuple[int, str]]:
+    """Place and name of the findings with a yes that have a place in the body, in the order of the bars."""
+    return [(FINDINGS.index(bar.name), bar.name) for bar in found if bar.positive == "yes" and bar.name != NONE]
+
+
+def card(row: dict, source: Source, quantiles: np.ndarray, explainer: heat.Explainer | None) -> Card:
+    """The card of a row as published."""
+    sizes = [model.size for model in explainer.models] if explainer else []
+    xray, found = picture(source, row["number"], max([LONGEST, *sizes])), bars(row, quantiles)
+    heats = heat.heats(explainer, xray, positive(found)) if explainer and xray else []
+    small = page.xray(Image.fromarray(xray.pixels), LONGEST) if xray else None
+    return Card(row, small, found, heats, len(positive(found)) - len(heats) if heats else 0)
 
 
 def write_page(
@@ -94,10 +115,14 @@ def write_page(
     counts,
     worth: pd.DataFrame,
     most: int,
+    explained: tuple[heat.Explainer | None, str | None],
 ) -> None:
-    """Write the page. rows: as published; counts: of the run; worth: findings.csv; most: cards."""
+    """Write the page. rows: as published; counts: of the run; worth: findings.csv; most: cards; explained: what
+    makes heat maps, and why it can't.
+    """
     quantiles = population(models)
-    shown = [Card(row, picture(source, row["number"]), bars(row, quantiles)) for row in itertools.islice(rows, most)]
+    explainer, no_heat = explained
+    shown = [card(row, source, quantiles, explainer) for row in itertools.islice(rows, most)]
     first = models[0].calibration
     table = [
         {
@@ -115,6 +140,9 @@ def write_page(
         "calibration": first,
         "worth": page.Table("findings", table),
         "skipped": source.skipped,
+        "names": dict(zip(SLUGS, FINDINGS, strict=True)),
+        "heat": explainer,
+        "no_heat": no_heat,
     }
     with atomic(file) as temporary:
         temporary.write_text(page.render(context, "predict/page.html.j2"), encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cxr.core.formats import Format
+from cxr.explain.formats import Explained
 
 LEVELS = 20  # a population is shown by its quantiles at 0, 1 / LEVELS, ..., 1
 
@@ -70,3 +71,6 @@ class Calibration(Format):
     weights_sha256: str = Field(description="SHA-256 of model.safetensors")
     findings: dict[str, Finding] = Field(description="slug of the finding: its calibration")
     outliers: Outliers = Field(description="which images are refused as out of distribution")
+    explained: Explained | None = Field(
+        default=None, description="what its heat maps are worth on boxes of radiologists; null: not compared"
+    )

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from cxr.core.files import Progress, write_table
-from cxr.predict import tables
+from cxr.explain.maps import Method
+from cxr.predict import capture, heat, tables
 from cxr.predict.cards import write_page
 from cxr.predict.decoding import Decoded, decoded
 from cxr.predict.model import BATCH, Predictor
@@ -18,14 +19,28 @@ from cxr.predict.verdict import Asked, Studies, row
 
 
 def predict(
-    models: Sequence[Predictor], source: Source, out: Path, *, pseudonyms: bool, cards: int, processes: int
+    models: Sequence[Predictor],
+    source: Source,
+    out: Path,
+    *,
+    pseudonyms: bool,
+    cards: int,
+    processes: int,
+    heat_maps: Method | None = None,
+    dicom: bool = False,
 ) -> tables.Counts:
     """Predict every file of the source and write predictions.csv, predictions.parquet, findings.csv and
     predictions.html into `out`.
 
-    pseudonyms: files are called by their number, from 1, in every output. cards: most X-rays on the page. A run that
-    was interrupted continues. Raises ValueError where `out` holds a part of another run.
+    pseudonyms: files are called by their number, from 1, in every output. cards: most X-rays on the page. heat_maps:
+    how those of what is positive are made, or None for none. dicom: write Secondary Captures and Structured Reports
+    into `out`/dicom. A run that was interrupted continues. Raises ValueError where `out` holds a part of another run,
+    and for pseudonyms with dicom.
     """
+    if dicom and pseudonyms:
+        raise ValueError("--dicom names the patient, which --pseudonyms shall not: leave one of them out")
+    if dicom:
+        capture.check_installed()
     asked = Asked(
         tuple(model.name for model in models),
         tuple(model.view for model in models),
@@ -56,7 +71,10 @@ def predict(
     counts = tables.write(out, rows(), asked.names)
     worth = tables.findings(models)
     write_table(out / "findings.csv", worth)
-    write_page(out / "predictions.html", rows(), models, source, counts, worth, cards)
+    explained = heat.explainer(models, heat_maps)
+    write_page(out / "predictions.html", rows(), models, source, counts, worth, cards, explained)
+    if dicom:
+        counts = counts._replace(dicom=capture.write(out / "dicom", rows, models, source, explained[0]))
     part.remove()
     return counts
 

@@ -18,11 +18,22 @@ from cxr.predict.verdict import SEVERAL, columns
 BLOCK = 2000  # rows held in memory
 
 
+class Written(NamedTuple):
+    """captures, reports: files written; without: predicted images that have no capture: no DICOM, text burned in, no
+    study named, or a header that can't be copied.
+    """
+
+    captures: int
+    reports: int
+    without: int
+
+
 class Counts(NamedTuple):
-    """refused: number of images by the first words of their reason."""
+    """refused: number of images by the first words of their reason; dicom: what was written for a PACS."""
 
     images: int
     refused: dict[str, int]
+    dicom: Written | None = None
 
     @property
     def accepted(self) -> int:

@@ -23,6 +23,7 @@ from cxr.report.sections.classifiers import baseline, final
 from cxr.report.sections.data import data
 from cxr.report.sections.diffusion import diffusion
 from cxr.report.sections.errors import errors
+from cxr.report.sections.explain import explain
 from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.flow import flow
 from cxr.report.sections.generators import gan
@@ -67,6 +68,7 @@ def gather(run: Artefacts) -> dict:
         "scoring": scoring(run),
         "flow": flow(run),
         "errors": errors(run),
+        "explain": explain(run),
         "adgm": adgm(run),
         "audit": audit(run),
         "parameters": parameters(run.params),

@@ -32,6 +32,7 @@ class Artefacts:
     predictions: Path
     store: Path  # of the classifier's size
     evaluate: Path
+    explain: Path
     policies: list[str]
     findings: list[str]
     arms: list[str]

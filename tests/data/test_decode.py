@@ -117,7 +117,6 @@ def test_phones_write_several_jpegs_into_one_file():
 @pytest.mark.parametrize(
     "form, name, cure",
     [
-        ("TIFF", "TIFF", "convert it to PNG"),
         ("BMP", "BMP", "convert it to PNG"),
         ("WEBP", "WebP", "convert it to PNG"),
         ("GIF", "GIF", "convert it to PNG"),
@@ -127,7 +126,7 @@ def test_phones_write_several_jpegs_into_one_file():
 )
 def test_other_formats_are_named_with_the_cure(form, name, cure):
     data = encoded(Image.fromarray(smooth(64, 64)), form)
-    with pytest.raises(ValueError, match=f"^neither JPEG, PNG nor DICOM, but {name}: {cure}"):
+    with pytest.raises(ValueError, match=f"^neither JPEG, PNG, TIFF nor DICOM, but {name}: {cure}"):
         decode(data, "x.jpg", 32)
 
 
@@ -142,7 +141,7 @@ def test_other_formats_are_named_with_the_cure(form, name, cure):
     ],
 )
 def test_what_lies_where_an_image_should_be_is_named(data, name):
-    with pytest.raises(ValueError, match=f"neither JPEG, PNG nor DICOM, but {name}"):
+    with pytest.raises(ValueError, match=f"neither JPEG, PNG, TIFF nor DICOM, but {name}"):
         decode(data, "x.jpg", 32)
 
 
@@ -157,8 +156,8 @@ def test_content_decides_not_the_name():
     "data, message",
     [
         (b"", r"empty file \(0 bytes\)"),
-        (b"GIF89a" + bytes(200), "neither JPEG, PNG nor DICOM"),
-        (b"Path,Sex,Age\n" * 50, "neither JPEG, PNG nor DICOM"),
+        (b"GIF89a" + bytes(200), "neither JPEG, PNG, TIFF nor DICOM"),
+        (b"Path,Sex,Age\n" * 50, "neither JPEG, PNG, TIFF nor DICOM"),
         (encoded(Image.fromarray(smooth(300, 300)), "JPEG")[:4000], "(?i)damaged file .*truncated"),
         (encoded(Image.fromarray(smooth(300, 300)))[:4000], "(?i)damaged file .*truncated"),
         (encoded(Image.fromarray(smooth(300, 300)), "JPEG")[:20], "damaged file"),

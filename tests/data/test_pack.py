@@ -46,7 +46,7 @@ def test_rows_in_are_rows_out_and_rows_rejected(tree, table, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["16", "32", "rejected.csv"]
     assert list(rejected["image_id"]) == ["id3", "id50", "id99"]
     reasons = list(pd.read_csv(tmp_path / "out" / "rejected.csv")["reason"])
-    assert reasons[0] == "empty file (0 bytes)" and reasons[2] == "neither JPEG, PNG nor DICOM"
+    assert reasons[0] == "empty file (0 bytes)" and reasons[2] == "neither JPEG, PNG, TIFF nor DICOM"
     assert "truncated" in reasons[1].lower()
     kept = [i for i in range(100) if i not in (3, 50, 99)]
     for size in (16, 32):

@@ -120,7 +120,7 @@ def test_what_is_no_x_ray_is_refused_with_its_reason(made, tmp_path):
     code, table = predicted(made, files, tmp_path / "out")
     reasons = table.set_index("file")["reason"]
     assert code == 3 and pd.isna(reasons["a.png"]) and len(reasons) == 6
-    assert reasons["b.dcm"] == "unreadable: neither JPEG, PNG nor DICOM"
+    assert reasons["b.dcm"] == "unreadable: neither JPEG, PNG, TIFF nor DICOM"
     assert reasons["c.png"] == "too small: the shorter side has 28 pixels, the model's images 32"
     assert reasons["d.png"].startswith("out of distribution: ")
     assert reasons["e.dcm"] == "body part FOOT, not a chest"

@@ -22,6 +22,7 @@ from cxr.core.store import write_store
 from cxr.data.formats import Manifest
 from cxr.evaluation import classifiers
 from cxr.evaluation import run as steps
+from cxr.explain.formats import Explained
 from cxr.fidelity.formats import Fidelity
 from cxr.papers import DATASETS
 from cxr.report.inputs import Artefacts
@@ -100,12 +101,13 @@ def fabricate(
         _generator(root / "gan/0" / name, rng)
         _fidelity(root / "fidelity/0" / name, rng)
     _plan(root / "balanced/0/plan.json", rare)
+    _explain(root / "explain", rng, kind)
     for one in runs:
         _adgm(root, rng, one)
     params = {"policies": POLICIES, "evaluate": {"confidence": 0.95, "replicates": 60}, "gan": {"x": "<b>&"}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     folders = ("explore", "audit", "chexpert", "rsna", "splits", "stores", "history", "gan", "fidelity", "adgm")
-    options = {name: root / name for name in (*folders, "models", "predictions", "store", "evaluate")}
+    options = {name: root / name for name in (*folders, "models", "predictions", "store", "evaluate", "explain")}
     lists = {"policies": POLICIES, "findings": rare, "generators": rare, "arms": [], "seeds": [0]}
     lists |= {"classes": [2, 3] if labels else [], "labels": labels, "variants": VARIANTS, "draws": [0, 1]}
     return (
@@ -242,6 +244,17 @@ def _fidelity(folder: Path, rng: np.random.Generator) -> None:
     )
     write_json(folder / "fidelity.json", judged)
     xray_grid(rng, 8).crop((0, 0, 256, 64)).save(folder / "worst_pairs.png")
+
+
+def _explain(folder: Path, rng: np.random.Generator, kind: str) -> None:
+    measure = {"value": 0.25, "low": 0.125, "high": 0.375, "floor": 0.5, "gain_low": -0.375, "gain_high": -0.125}
+    worth = {"hit": measure | {"beats": False}, "iou": measure | {"beats": False}, "random": 0.125}
+    methods = {"grad_cam": worth, "integrated_gradients": worth | {"random": None}}
+    counts = {"images": 84, "patients": 48, "floor_images": 160}
+    known = {"data": kind, "dataset": "rsna", "finding": "lung_opacity", "confidence": 0.95, "weights_sha256": "0"}
+    write_json(folder / "explain.json", example(Explained, **known, **counts, methods=methods))
+    if kind == "phantom":
+        xray_grid(rng, 8).convert("RGB").crop((0, 0, 192, 96)).save(folder / "examples.png")
 
 
 def adgm_runs(held_out: pd.DataFrame, rng: np.random.Generator, labels: list[int]) -> dict:

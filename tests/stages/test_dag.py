@@ -194,7 +194,7 @@ def test_gan_epochs_touch_the_gan_and_what_follows(repository):
     output = dvc(repository, "exp", "run", "-S", "gan.epochs=2")
     rare = {f"{stage}@{name}-0" for stage in ("gan", "fidelity") for name in ("pneumonia", "lung_lesion")}
     arms = {"arm@oversampling-0"}  # its table stays as it was: no study@oversampling-0
-    assert ran(output) == rare | arms | {"balance@0", "final@0", "calibrate", "evaluate", "report"}
+    assert ran(output) == rare | arms | {"balance@0", "final@0", "explain", "calibrate", "evaluate", "report"}
     assert "gan.epochs" in dvc(repository, "params", "diff", "HEAD")
     dvc(repository, "metrics", "diff")
 

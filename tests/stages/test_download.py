@@ -131,7 +131,7 @@ REFUSED = {
     "empty": (b"", "empty file (0 bytes)"),
     "blank": (dicom(np.full((32, 32), 9, np.uint8)), "blank: 98 % of the pixels"),
     "beside": (dicom(GRAY, WindowCenter=-900, WindowWidth=9), "its window is 9 wide around -900"),
-    "text": (b"no image" * 40, "neither JPEG, PNG nor DICOM"),
+    "text": (b"no image" * 40, "neither JPEG, PNG, TIFF nor DICOM"),
     "cut": (png("RGB", 5)[:-30], "damaged file"),
     "dot": (dicom(GRAY[:1, :1]), "1 x 1 pixels: too small"),
     "png-bomb": (oversized_png(), "more than 64,000,000 pixels are refused, undecoded"),
