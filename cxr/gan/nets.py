@@ -8,8 +8,11 @@ convolutions 4 x 4, batch norm, LeakyReLU 0.2, one logit (the paper's sigmoid is
 
 Conditional nets (Mirza and Osindero 2014) get a label vector y of K numbers: the generator beside z, the discriminator
 as K constant maps beside the image.
+A projection discriminator (Miyato and Koyama 2018) takes the vector into its last layer instead.
 Spectral normalisation (Miyato et al. 2018) divides each of the discriminator's weights, as a matrix of outputs x rest,
 by its largest singular value. Batch norm, whose gains would undo that bound, then goes, and biases come in its place.
+It also goes beside a penalty on the slope (R1, WGAN-GP): the slope is by one image, and batch norm makes a logit depend
+on all images of the batch.
 Initialisation: convolutions ~ N(0, 0.02), batch-norm gains ~ N(`gain`, 0.02), biases 0; the cited code's gain is 1, the
 paper says N(0, 0.02) for all weights (E23).
 
@@ -60,21 +63,40 @@ class Generator(nn.Sequential):
 
 class Discriminator(nn.Sequential):
     """Images N x C x S x S in [-1, 1] -> logits N x 1 x 1 x 1; positive says real. No batch norm on the first layer
-    (Radford et al.), none at all where `bounded` leaves room for spectral normalisation.
+    (Radford et al.), none at all without `batch_norm`, where biases come in its place.
     """
 
-    def __init__(self, size: int, width: int, channels: int, bounded: bool = False) -> None:
+    def __init__(self, size: int, width: int, channels: int, batch_norm: bool = True) -> None:
         wide = [width * 2**i for i in range(levels(size) + 1)]
         layers: list[nn.Module] = [
-            nn.Conv2d(channels, wide[0], 4, 2, 1, bias=bounded),
+            nn.Conv2d(channels, wide[0], 4, 2, 1, bias=not batch_norm),
             nn.LeakyReLU(0.2, inplace=True),
         ]
         for before, after in zip(wide, wide[1:], strict=False):
-            layers += [nn.Conv2d(before, after, 4, 2, 1, bias=bounded)]
-            layers += [] if bounded else [nn.BatchNorm2d(after)]
+            layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not batch_norm)]
+            layers += [nn.BatchNorm2d(after)] if batch_norm else []
             layers += [nn.LeakyReLU(0.2, inplace=True)]
-        layers += [nn.Conv2d(wide[-1], 1, 4, 1, 0, bias=bounded)]
+        layers += [nn.Conv2d(wide[-1], 1, 4, 1, 0, bias=not batch_norm)]
         super().__init__(*layers)
+
+
+class ProjectionDiscriminator(nn.Module):
+    """Images N x C x S x S and conditions y, N x K -> logits N x 1 x 1 x 1,
+        D(x, y) = psi(phi(x)) + <V y, phi(x)>        (Miyato and Koyama 2018).
+    phi is the DCGAN's discriminator up to its last 4 x 4 maps, psi its last layer. phi(x) holds the maps whole, not
+    their sum as in the authors' net: X-rays lie alike, and a finding has its place. V y is linear in y: with y = 0 the
+    logit is of x alone.
+    """
+
+    def __init__(self, size: int, width: int, channels: int, conditions: int, batch_norm: bool = True) -> None:
+        super().__init__()
+        *phi, self.psi = Discriminator(size, width, channels, batch_norm)
+        self.phi = nn.Sequential(*phi)
+        self.v = nn.Conv2d(self.psi.in_channels, conditions, 4, bias=False)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        features = self.phi(x)
+        return self.psi(features) + (self.v(features) * y[:, :, None, None]).sum(1, keepdim=True)
 
 
 def initialise(net: nn.Module, gain: float) -> None:
@@ -99,20 +121,27 @@ def build(
     seed: int,
     *,
     labels: int = 0,
+    projection: bool = False,
     bounded: bool = False,
+    batch_norm: bool = True,
     gain: float = 1.0,
-) -> tuple[Generator, Discriminator]:
-    """Generator and discriminator. labels: K of conditional nets. bounded: spectral normalisation of the
-    discriminator. gain: mean of the batch-norm gains.
+) -> tuple[Generator, Discriminator | ProjectionDiscriminator]:
+    """Generator and discriminator. labels: K of conditional nets; projection: the discriminator takes them into its
+    last layer. bounded: spectral normalisation of the discriminator; batch_norm: its, where not bounded. gain: mean of
+    the batch-norm gains.
     """
+    batch_norm = batch_norm and not bounded
     with seeded(seed, 0):
         g = Generator(size, z_dim + labels, width, channels)
-        d = Discriminator(size, width, channels + labels, bounded)
+        if projection:
+            d = ProjectionDiscriminator(size, width, channels, labels, batch_norm)
+        else:
+            d = Discriminator(size, width, channels + labels, batch_norm)
         initialise(g, gain)
         initialise(d, gain)
         g, d = (net.to(memory_format=torch.channels_last) for net in (g, d))
         if bounded:
-            for module in d:
+            for module in list(d.modules()):
                 if isinstance(module, nn.Conv2d):
                     spectral_norm(module)
     return g, d

@@ -1,12 +1,9 @@
 """The DCGAN's training, and which of its generators is kept.
 
-Loss: the minimax game of Goodfellow et al. 2014,
-    min_G max_D  E_x[log D(x)] + E_z[log(1 - D(G(z)))].
-G climbs log D(G(z)) instead, the non-saturating form that the cited code trains; with `saturating` it descends
-log(1 - D(G(z))) as paper 1 prints it (E22). With one-sided label smoothing s (Salimans et al. 2016) D climbs
-(1 - s) log D(x) + s log(1 - D(x)) on real images. With DiffAugment (cxr/gan/diffaugment.py) every image that D sees is
-augmented. The paper keeps the last step's generator. Here it may be a running average of the weights
-(cxr/training/average.py), and the one with the least KID among the epochs looked at (cxr/gan/selection.py).
+A step is one of the discriminator D and one of the generator G on the same batch. cxr/gan/losses.py has what they
+descend. With DiffAugment (cxr/gan/diffaugment.py) every image that D sees is augmented. The paper keeps the last step's
+generator. Here it may be a running average of the weights (cxr/training/average.py), and the one with the least KID
+among the epochs looked at (cxr/gan/selection.py).
 
 Shapes: N batch, C channels, S size, Z latent, K labels of a conditional GAN.
 """
@@ -20,14 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cxr.core.picture import grid
-from cxr.gan import diffaugment, selection
+from cxr.gan import diffaugment, losses, selection
 from cxr.gan.formats import GRID
 from cxr.gan.nets import beside_image, beside_noise, build, generate
-from cxr.gan.settings import Settings, augmentations
+from cxr.gan.settings import Shared, augmentations
 from cxr.training import loop
 from cxr.training.average import copy_of, update_average
 from cxr.training.batches import Images, affine, order, warp
@@ -42,9 +38,9 @@ class Trained(NamedTuple):
     """g: the generator kept, of `epoch`. d: the last discriminator. grids: sample grids by epoch. epochs: trained.
     stopped: why the training ended before its last epoch, or None.
 
-    history, one row an epoch: epoch; the means of loss_d = -[log D(x) + log(1 - D(G(z)))], loss_g = -log D(G(z)), or
-    log(1 - D(G(z))) where saturating, d_real = D(x), d_fake = D(G(z)); kid and diversity where the generator was looked
-    at, else NaN.
+    history, one row an epoch: epoch; the means of loss_d, with its penalty, and loss_g; d_real and d_fake, the means of
+    sigmoid(D(x)) and sigmoid(D(G(z))), under the minimax loss the probabilities of being real; kid and diversity where
+    the generator was looked at, else NaN.
     """
 
     g: nn.Module
@@ -56,16 +52,9 @@ class Trained(NamedTuple):
     stopped: str | None
 
 
-def on_real_images(logits: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """-[(1 - s) log D(x) + s log(1 - D(x))], the mean over N logits."""
-    if not smoothing:
-        return -F.logsigmoid(logits).mean()
-    return -((1 - smoothing) * F.logsigmoid(logits) + smoothing * F.logsigmoid(-logits)).mean()
-
-
-def on_generated_images(logits: torch.Tensor, saturating: bool) -> torch.Tensor:
-    """What G descends: -log D(G(z)), or log(1 - D(G(z))), the mean over N logits."""
-    return F.logsigmoid(-logits).mean() if saturating else -F.logsigmoid(logits).mean()
+def sampled_as(n: int, seed: int) -> np.ndarray:
+    """The places among n training images whose labels the images of a look are given: selection.LARGEST."""
+    return order(n, seed, 9).numpy()[np.arange(selection.LARGEST) % n]
 
 
 class GanTraining(loop.Training):
@@ -76,33 +65,33 @@ class GanTraining(loop.Training):
     """
 
     names = ("loss_d", "loss_g", "d_real", "d_fake")
+    projection = False  # whether D takes the labels into its last layer
 
     def __init__(
         self,
         fabric: Fabric,
         images: Images,
-        settings: Settings,
+        settings: Shared,
         steps: int,
         vectors: np.ndarray | None,
         kept_back: Images | None,
     ) -> None:
         s = self.settings = settings
-        self.cure = f"lower gan.lr (now {s.lr:g}), or train fewer epochs (gan.epochs)"
+        self.cure = f"lower {s.section}.lr (now {s.lr:g}), or train fewer epochs ({s.section}.epochs)"
         self.fabric, self.images, self.steps, self.select = fabric, images, steps, kept_back is not None
         self.policy = augmentations(s.diffaugment)
-        labels = 0 if vectors is None else vectors.shape[1]
+        self.loss = losses.choose(s.loss, s.label_smoothing, s.saturating)
         self.g, self.d = build(
-            images.size, s.z_dim, s.width, s.channels, s.seed, labels=labels, bounded=s.spectral_norm, gain=s.gain
-        )
+            images.size, s.z_dim, s.width, s.channels, s.seed, gain=s.gain,
+            labels=0 if vectors is None else vectors.shape[1], projection=self.projection,
+            bounded=s.spectral_norm, batch_norm=s.batch_norm,
+        )  # fmt: skip
         adam = {"lr": s.lr, "betas": (s.beta1, 0.999), "fused": True}
         self.model_g, self.optimiser_g = fabric.setup(self.g, torch.optim.Adam(self.g.parameters(), **adam))
         self.model_d, self.optimiser_d = fabric.setup(self.d, torch.optim.Adam(self.d.parameters(), **adam))
         self.sampler = copy_of(self.g) if s.average else self.g  # the generator that is looked at and kept
         self.y = None if vectors is None else torch.from_numpy(vectors).float()
-        self.sample_labels = vectors
-        if vectors is not None:
-            drawn = order(len(images), s.seed, 9).numpy()[np.arange(selection.LARGEST) % len(images)]
-            self.sample_labels = vectors[drawn]
+        self.sample_labels = None if vectors is None else vectors[sampled_as(len(images), s.seed)]
         self.watch = selection.Watch(images, kept_back, s.seed)
         self.grids: dict[int, torch.Tensor] = {}
         self.best: dict = {"epoch": 0, "kid": math.inf, "weights": {}}
@@ -137,14 +126,15 @@ class GanTraining(loop.Training):
         x, z, y, drawn = self.batch(epoch, step)
         fake = self.model_g(beside_noise(z, y))
 
-        # max_D  log D(x) + log(1 - D(G(z))), with log D = logsigmoid(logit), log(1 - D) = logsigmoid(-logit)
-        on_real, on_fake = self.logits(x, y, drawn[0]), self.logits(fake.detach(), y, drawn[1])
-        loss_d = on_real_images(on_real, s.label_smoothing) - F.logsigmoid(-on_fake).mean()
+        # D tells real from generated images
+        real_seen, fake_seen = self.seen(x, drawn[0]), self.seen(fake.detach(), drawn[1])
+        on_real, on_fake = self.logits(real_seen, y), self.logits(fake_seen, y)
+        loss_d = self.loss.d(on_real, on_fake) + self.penalty(real_seen, fake_seen, y, epoch, step)
         self.descend(loss_d, self.optimiser_d)
 
-        # max_G  log D(G(z)), or min_G  log(1 - D(G(z)))
+        # G makes images that D takes for real
         self.d.requires_grad_(False)  # its gradients are not needed here: a quarter of the step
-        loss_g = on_generated_images(self.logits(fake, y, drawn[2]), s.saturating)
+        loss_g = self.loss.g(self.logits(self.seen(fake, drawn[2]), y))
         self.descend(loss_g, self.optimiser_g)
         self.d.requires_grad_(True)
 
@@ -172,10 +162,28 @@ class GanTraining(loop.Training):
         y = None if self.y is None else self.y[rows[share]].to(device)
         return x, z[share].to(device), y, drawn
 
-    def logits(self, x: torch.Tensor, y: torch.Tensor | None, drawn: dict) -> torch.Tensor:
-        """D's logits, N x 1 x 1 x 1 float32, of images augmented as drawn."""
-        x = diffaugment.apply(x, drawn, self.policy) if self.policy else x
-        return self.model_d(beside_image(x, y)).float()
+    def seen(self, x: torch.Tensor, drawn: dict) -> torch.Tensor:
+        """Images as D sees them, augmented as drawn."""
+        return diffaugment.apply(x, drawn, self.policy) if self.policy else x
+
+    def logits(self, x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+        """D's logits, N x 1 x 1 x 1 float32."""
+        return self.ask(self.model_d, x, y).float()
+
+    def ask(self, d: nn.Module, x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+        return d(beside_image(x, y))
+
+    def penalty(
+        self, x: torch.Tensor, fake: torch.Tensor, y: torch.Tensor | None, epoch: int, step: int
+    ) -> torch.Tensor | float:
+        """What D's loss has on top for its slope: WGAN-GP's penalty at every step, R1 times EVERY at each EVERY-th."""
+        s = self.settings
+        if s.loss == "wgan_gp":
+            stream = generator(s.seed, 10, epoch, step, self.fabric.global_rank)
+            return losses.SLOPE_WEIGHT * losses.slope_from_one(lambda v: self.ask(self.d, v, y), x, fake, stream)
+        if s.r1 and (epoch * self.steps + step) % losses.EVERY == 0:
+            return losses.EVERY * s.r1 / 2 * losses.squared_slope(lambda v: self.ask(self.d, v, y), x)
+        return 0.0
 
     def descend(self, loss: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
         optimiser.zero_grad(set_to_none=True)
@@ -215,14 +223,15 @@ def fit(
     fabric: Fabric,
     images: Images,
     checkpoints: Checkpoints,
-    settings: Settings,
+    settings: Shared,
     *,
     label: str,
     vectors: np.ndarray | None = None,
     kept_back: Images | None = None,
+    kind: type[GanTraining] = GanTraining,
 ) -> Trained:
-    """Train on all of `images`; vectors, kept_back: as in GanTraining. Without images kept back the generator is the
-    last one, and a collapse is only reported. The generator is looked at after the first epoch, every
+    """Train on all of `images`; vectors, kept_back: as in GanTraining. kind: of training. Without images kept back the
+    generator is the last one, and a collapse is only reported. The generator is looked at after the first epoch, every
     `settings.sample_every` ones and the last.
 
     Raises ValueError when a loss is no longer finite, and for fewer than two images.
@@ -231,7 +240,7 @@ def fit(
     if n < 2:
         raise ValueError(f"{label}: {n} training images are too few for a GAN; choose another finding")
     batch = min(settings.batch, n)
-    training = GanTraining(fabric, images, settings, n // batch, vectors, kept_back)
+    training = kind(fabric, images, settings, n // batch, vectors, kept_back)
     history, trained, stopped = loop.run(
         training, checkpoints, label=label, epochs=settings.epochs, steps=n // batch, batch=batch
     )

@@ -1,6 +1,6 @@
 """The DCGAN's training: the loss, which generator is kept, when it stops, and that it repeats and resumes exactly."""
 
-import math
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cxr.core.store import open_store, write_store
-from cxr.gan import nets, selection
+from cxr.gan import losses, nets, selection
 from cxr.gan import train as dcgan_train
-from cxr.gan.settings import Settings
+from cxr.gan.settings import Loss, Settings
 from cxr.training.average import copy_of
 from cxr.training.batches import Images
 from cxr.training.checkpoints import Checkpoints
@@ -60,10 +60,13 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("everything", [False, True])
-def test_a_longer_training_continues_a_shorter_one_exactly(blobs, tmp_path, everything):
-    options = EVERYTHING if everything else {}
-    if everything:
+LOSSES = {"hinge": {"loss": "hinge", "r1": 5.0, "diffaugment": "color"}, "wgan_gp": {"loss": "wgan_gp"}}
+
+
+@pytest.mark.parametrize("chosen", ["plain", "everything", *LOSSES])
+def test_a_longer_training_continues_a_shorter_one_exactly(blobs, tmp_path, chosen):
+    options = {"plain": {}, "everything": EVERYTHING.copy(), **LOSSES}[chosen]
+    if chosen == "everything":
         blobs, options["kept_back"] = parts(blobs)
         options["vectors"] = np.random.default_rng(0).integers(0, 2, (30, 3)).astype(np.float32)
     whole = train(blobs, tmp_path / "a", 5, **options)
@@ -180,26 +183,6 @@ def test_the_average_is_the_loops(blobs, tmp_path, monkeypatch):
     assert not equal(made.g, seen[-1])
 
 
-def test_one_sided_label_smoothing_by_hand():
-    """D(x) = 1/2 and 3/4, s = 0.1: -(0.9 log 1/2 + 0.1 log 1/2) and -(0.9 log 3/4 + 0.1 log 1/4), their mean."""
-    logits = torch.tensor([0.0, math.log(3)])
-    expected = (math.log(2) - 0.9 * math.log(0.75) - 0.1 * math.log(0.25)) / 2
-    assert dcgan_train.on_real_images(logits, 0.1).item() == pytest.approx(expected, rel=1e-6)
-    assert dcgan_train.on_real_images(logits, 0.0).item() == pytest.approx(-(math.log(0.5) + math.log(0.75)) / 2)
-
-
-def test_the_generators_loss_by_hand():
-    """D(G(z)) = 1/2 and 3/4: climbing log D(G(z)), and descending log(1 - D(G(z))) as printed."""
-    logits = torch.tensor([0.0, math.log(3)], requires_grad=True)
-    for saturating, expected, slope in (
-        (False, -(math.log(0.5) + math.log(0.75)) / 2, [-1 / 4, -1 / 8]),  # by a logit: -(1 - D) / N
-        (True, (math.log(0.5) + math.log(0.25)) / 2, [-1 / 4, -3 / 8]),  # -D / N: next to none where D is sure
-    ):
-        loss = dcgan_train.on_generated_images(logits, saturating)
-        assert loss.item() == pytest.approx(expected, rel=1e-6)
-        assert torch.autograd.grad(loss, logits)[0].tolist() == pytest.approx(slope, rel=1e-6)
-
-
 def test_the_saturating_loss_is_what_is_trained_and_recorded(blobs, tmp_path):
     plain, printed = train(blobs, tmp_path / "a", 2), train(blobs, tmp_path / "b", 2, saturating=True)
     assert printed.history["loss_g"].max() < 0 < plain.history["loss_g"].min() and not equal(plain.g, printed.g)
@@ -224,18 +207,41 @@ def test_a_conditional_gan_learns_what_its_label_means(blobs, tmp_path):
     assert light[0].mean() > light[1].mean() + 10
 
 
-@pytest.mark.parametrize("option", [{"diffaugment": "cutout"}, {"label_smoothing": 0.2}, {"spectral_norm": True}])
+OPTIONS = [{"diffaugment": "cutout"}, {"label_smoothing": 0.2}, {"spectral_norm": True}, {"r1": 1.0}]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_each_stabiliser_changes_the_training(blobs, tmp_path, option):
     plain, other = train(blobs, tmp_path / "a", 1), train(blobs, tmp_path / "b", 1, **option)
     assert plain.history["loss_d"][0] != other.history["loss_d"][0]
 
 
-def test_it_learns_that_the_middle_is_bright(blobs, tmp_path):
-    trained = train(blobs, tmp_path, 25)
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_it_learns_that_the_middle_is_bright(blobs, tmp_path, loss):
+    trained = train(blobs, tmp_path, 25, loss=loss)
     history = trained.history
     made = nets.generate(trained.g, 64, 8, 9, device="cpu").astype(float)
     assert made[:, 6:10, 6:10].mean() > made[:, :2, :].mean() + 80
     assert history[["d_real", "d_fake"]].to_numpy().min() >= 0 and history["loss_d"].iloc[0] > 0
+
+
+def test_r1_is_taken_at_every_sixteenth_step_of_the_whole_training(blobs, tmp_path, monkeypatch):
+    """Five steps an epoch: at steps 0 and 16, also where the training stopped between them."""
+    taken, real = [], losses.squared_slope
+    monkeypatch.setattr(losses, "squared_slope", lambda d, x: taken.append(len(x)) or real(d, x))
+    train(blobs, tmp_path, 2, r1=1.0)
+    assert taken == [8]
+    train(blobs, tmp_path, 4, r1=1.0)
+    assert taken == [8, 8]
+
+
+def test_r1_flattens_the_discriminator_at_real_images(blobs, tmp_path):
+    x = blobs.gather(torch.arange(40)).float() / 127.5 - 1
+    slope = {}
+    for r1 in (1e-9, 100.0):  # both without batch norm
+        d = train(blobs, tmp_path / f"{r1}", 12, r1=r1).d
+        slope[r1] = losses.squared_slope(d, x).item()
+    assert slope[100.0] < slope[1e-9] / 3
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_cure(blobs, tmp_path):

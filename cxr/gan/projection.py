@@ -1,0 +1,144 @@
+"""The projection GAN: trained on all training X-rays of a view, with and without findings, each with its condition.
+
+The condition is the vector of cxr/core/conditions.py: 14 labels, sex, age and view. The generator is the DCGAN's and
+gets it beside the noise, so that each of its numbers has a 4 x 4 map of its own to begin with: X-rays lie alike, and a
+finding has its place. (A conditional batch norm scales a map alike at every place.) The discriminator is
+nets.ProjectionDiscriminator.
+
+Both nets are given w y in place of the condition y. w rises from 0 to 1 over the first `phase_in` epochs: on few images
+a GAN that is conditioned from its first step collapses more often (Shahbazi et al. 2022). In a share `drop` of the
+batches w is 0, so that both nets also learn what all X-rays have in common.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from cxr.core.conditions import CONDITIONS, encode
+from cxr.core.findings import in_view
+from cxr.core.guard import guard, read_split
+from cxr.core.picture import grid
+from cxr.core.records import load
+from cxr.core.store import open_store
+from cxr.gan import nets
+from cxr.gan.formats import GRID, Kept, ProjectionGenerator
+from cxr.gan.settings import Projection
+from cxr.gan.train import GanTraining, Trained, fit, sampled_as
+from cxr.training.batches import Images
+from cxr.training.checkpoints import Checkpoints
+from cxr.training.machine import generator
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+class Data(NamedTuple):
+    """training: records of the images that train the GAN. split_sha256: of the split's table."""
+
+    training: pd.DataFrame
+    split_sha256: str
+
+
+def weight(settings: Projection, epochs: float) -> float:
+    """The condition's weight w after so many epochs, 0 to 1."""
+    return min(1.0, epochs / settings.phase_in) if settings.phase_in else 1.0
+
+
+class ProjectionTraining(GanTraining):
+    """The game on images with conditions: `vectors` are theirs, N x K."""
+
+    settings: Projection
+    projection = True
+
+    def ask(self, d: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return d(x, y)
+
+    def batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[dict]]:
+        """As GanTraining's, with w y in place of y."""
+        x, z, y, drawn = super().batch(epoch, step)
+        return x, z, y * self.weight_at(epoch, step), drawn
+
+    def weight_at(self, epoch: int, step: int) -> float:
+        """w of a batch; epoch, step: from 0."""
+        s = self.settings
+        if torch.rand(1, generator=generator(s.seed, 11, epoch, step)).item() < s.drop:
+            return 0.0
+        return weight(s, epoch + step / self.steps)
+
+    def sample(self, n: int, key: int) -> np.ndarray:
+        """n images of conditions of the training images, as far as these are phased in."""
+        s, y = self.settings, self.sample_labels[:n] * self.phase
+        return nets.generate(self.sampler, n, s.z_dim, s.seed, key, device=self.fabric.device, labels=y)
+
+    def look(self, epoch: int) -> dict[str, float]:
+        self.phase = np.float32(weight(self.settings, epoch))
+        return super().look(epoch)
+
+
+def choose(records: Path, split: Path, settings: Projection, label: str) -> Data:
+    """All images of the training patients in settings.view, whatever their labels. Raises ValueError for fewer than
+    two, and for images of held-out patients.
+    """
+    table = load(records, "chexpert")
+    splits, info = read_split(split, "chexpert")
+    training = splits.loc[splits["split"] == "train", "image_id"]
+    chosen = in_view(table[table["image_id"].isin(training)], settings.view)
+    chosen = chosen.sort_values("image_id", ignore_index=True)
+    guard(chosen, splits, by=info.by, what=label)
+    if len(chosen) < 2:
+        raise ValueError(
+            f"{label}: {len(chosen)} {settings.view} images of training patients; set projection.view to all"
+        )
+    return Data(chosen, info.sha256)
+
+
+def run(
+    fabric: Fabric, data: Data, store: Path, checkpoints: Checkpoints, settings: Projection, label: str
+) -> tuple[Trained, np.ndarray]:
+    """Train on a store's images. Returns the training's result and a grid of real images, each with the condition of
+    the generated one at its place in the training's grids.
+    """
+    opened = open_store(store)
+    images = Images([opened], data.training["image_id"], fabric.device)
+    y = encode(data.training)
+    trained = fit(fabric, images, checkpoints, settings, label=label, vectors=y, kind=ProjectionTraining)
+    rows = opened.rows(data.training["image_id"].iloc[sampled_as(len(images), settings.seed)[: GRID**2]])
+    return trained, grid(opened.images[rows])
+
+
+def reports(data: Data, trained: Trained, settings: Projection, name: str) -> tuple[ProjectionGenerator, Kept]:
+    """generator.json and kept.json."""
+    about = ProjectionGenerator(
+        **settings.model_dump(),
+        kind="projection",
+        generator=name,
+        conditions=list(CONDITIONS),
+        images=len(data.training),
+        patients=int(data.training["patient_id"].nunique()),
+        split_sha256=data.split_sha256,
+        epoch=trained.epoch,
+    )
+    return about, Kept(
+        mode="projection",
+        select="last",
+        average=settings.average,
+        epoch=trained.epoch,
+        epochs=settings.epochs,
+        stopped_at=None,
+        why=None,
+        kept_back=0,
+    )
+
+
+def rebuild(meta: ProjectionGenerator) -> nets.Generator:
+    """The generator of a generator.json, with its initial weights. nets.generate makes its X-rays."""
+    g, _ = nets.build(
+        meta.size, meta.z_dim, meta.width, Projection.channels, meta.seed, labels=len(meta.conditions), projection=True
+    )
+    return g
