@@ -6,8 +6,9 @@ finding has its place. (A conditional batch norm scales a map alike at every pla
 nets.ProjectionDiscriminator.
 
 Both nets are given w y in place of the condition y. w rises from 0 to 1 over the first `phase_in` epochs: on few images
-a GAN that is conditioned from its first step collapses more often (Shahbazi et al. 2022). In a share `drop` of the
-batches w is 0, so that both nets also learn what all X-rays have in common.
+a GAN that is conditioned from its first step collapses more often (Shahbazi et al. 2022). A share `drop` of the images
+has no condition, w = 0, so that both nets also learn what all X-rays have in common. They are drawn image by image: a
+whole batch without conditions would have other statistics of batch norm than the rest, which generation would mix.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from cxr.core.store import open_store
 from cxr.gan import nets
 from cxr.gan.formats import GRID, Kept, ProjectionGenerator
 from cxr.gan.settings import Projection
-from cxr.gan.train import GanTraining, Trained, fit, sampled_as
+from cxr.gan.train import GanTraining, Trained, fit, initial_nets, sampled_as
 from cxr.training.batches import Images
 from cxr.training.checkpoints import Checkpoints
 from cxr.training.machine import generator
@@ -60,16 +61,11 @@ class ProjectionTraining(GanTraining):
         return d(x, y)
 
     def batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[dict]]:
-        """As GanTraining's, with w y in place of y."""
-        x, z, y, drawn = super().batch(epoch, step)
-        return x, z, y * self.weight_at(epoch, step), drawn
-
-    def weight_at(self, epoch: int, step: int) -> float:
-        """w of a batch; epoch, step: from 0."""
+        """As GanTraining's, with w y in place of y, and 0 where y is dropped."""
         s = self.settings
-        if torch.rand(1, generator=generator(s.seed, 11, epoch, step)).item() < s.drop:
-            return 0.0
-        return weight(s, epoch + step / self.steps)
+        x, z, y, drawn = super().batch(epoch, step)
+        given = torch.rand(len(y), generator=generator(s.seed, 11, epoch, step, self.fabric.global_rank)) >= s.drop
+        return x, z, y * (given[:, None] * weight(s, epoch + step / self.steps)).to(y), drawn
 
     def sample(self, n: int, key: int) -> np.ndarray:
         """n images of conditions of the training images, as far as these are phased in."""
@@ -137,8 +133,6 @@ def reports(data: Data, trained: Trained, settings: Projection, name: str) -> tu
 
 
 def rebuild(meta: ProjectionGenerator) -> nets.Generator:
-    """The generator of a generator.json, with its initial weights. nets.generate makes its X-rays."""
-    g, _ = nets.build(
-        meta.size, meta.z_dim, meta.width, Projection.channels, meta.seed, labels=len(meta.conditions), projection=True
-    )
-    return g
+    """The generator of a generator.json as it was before its first step. nets.generate makes its X-rays."""
+    settings = Projection(**{name: getattr(meta, name) for name in Projection.model_fields})
+    return initial_nets(settings, meta.size, len(meta.conditions), projection=True)[0]

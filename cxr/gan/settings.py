@@ -122,7 +122,7 @@ class Projection(Shared):
     loss: LossName = "hinge"
     spectral_norm: SpectralNorm = True
     diffaugment: DiffAugment = "color,translation,cutout"
-    drop: float = Field(0.1, ge=0.0, le=0.9, description="share of the batches without their condition")
+    drop: float = Field(0.1, ge=0.0, le=0.9, description="share of the images without their condition")
     phase_in: int = Field(5, ge=0, description="epochs over which the condition's weight rises from 0 to 1")
 
     @model_validator(mode="after")

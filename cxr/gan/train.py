@@ -57,6 +57,16 @@ def sampled_as(n: int, seed: int) -> np.ndarray:
     return order(n, seed, 9).numpy()[np.arange(selection.LARGEST) % n]
 
 
+def initial_nets(settings: Shared, size: int, labels: int, projection: bool) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator before the first step. labels: K of a conditional GAN; projection: as in
+    nets.build.
+    """
+    s = settings
+    net = (size, s.z_dim, s.width, s.channels, s.seed)
+    options = {"bounded": s.spectral_norm, "batch_norm": s.batch_norm, "gain": s.gain}
+    return build(*net, labels=labels, projection=projection, **options)
+
+
 class GanTraining(loop.Training):
     """The game on `images`, and looks at the generator.
 
@@ -81,11 +91,8 @@ class GanTraining(loop.Training):
         self.fabric, self.images, self.steps, self.select = fabric, images, steps, kept_back is not None
         self.policy = augmentations(s.diffaugment)
         self.loss = losses.choose(s.loss, s.label_smoothing, s.saturating)
-        self.g, self.d = build(
-            images.size, s.z_dim, s.width, s.channels, s.seed, gain=s.gain,
-            labels=0 if vectors is None else vectors.shape[1], projection=self.projection,
-            bounded=s.spectral_norm, batch_norm=s.batch_norm,
-        )  # fmt: skip
+        labels = 0 if vectors is None else vectors.shape[1]
+        self.g, self.d = initial_nets(s, images.size, labels, self.projection)
         adam = {"lr": s.lr, "betas": (s.beta1, 0.999), "fused": True}
         self.model_g, self.optimiser_g = fabric.setup(self.g, torch.optim.Adam(self.g.parameters(), **adam))
         self.model_d, self.optimiser_d = fabric.setup(self.d, torch.optim.Adam(self.d.parameters(), **adam))

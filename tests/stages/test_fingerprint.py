@@ -69,7 +69,7 @@ def reword(code: Path) -> None:
 
 def rename(code: Path) -> None:
     (code / "cxr/gan/selection.py").rename(code / "cxr/gan/a_watch.py")
-    edit(code, "cxr/gan/train.py", "import diffaugment, selection", "import a_watch, diffaugment")
+    edit(code, "cxr/gan/train.py", "import diffaugment, losses, selection", "import a_watch, diffaugment, losses")
     edit(code, "cxr/gan/train.py", "selection.", "a_watch.")
 
 
