@@ -1,1 +1,1 @@
-"""The generator of paper 1: a DCGAN, how it trains, and which of its states generates."""
+"""GANs: paper 1's DCGAN, its losses, how it trains and which of its states generates; and a projection GAN."""
