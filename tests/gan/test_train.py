@@ -235,6 +235,17 @@ def test_r1_is_taken_at_every_sixteenth_step_of_the_whole_training(blobs, tmp_pa
     assert taken == [8, 8]
 
 
+@pytest.mark.parametrize("options", [{"r1": 1.0}, {"loss": "wgan_gp"}])
+def test_a_training_of_lower_precision_takes_its_penalty_in_float32(blobs, tmp_path, monkeypatch, options):
+    taken, real = [], losses.slopes
+    monkeypatch.setattr(losses, "slopes", lambda d, x: taken.append(real(d, x)) or taken[-1])
+    settings = SETTINGS.model_copy(update=options | {"epochs": 1})
+    made = dcgan_train.fit(fabric("bf16-mixed"), blobs, Checkpoints(tmp_path, {}, minutes=60), settings, label="gan")
+    assert {slope.dtype for slope in taken} == {torch.float32} and all(slope.abs().max() > 0 for slope in taken)
+    assert any(not torch.equal(slope, slope.bfloat16().float()) for slope in taken)  # no rounding on the way
+    assert np.isfinite(made.history["loss_d"]).all()
+
+
 def test_r1_flattens_the_discriminator_at_real_images(blobs, tmp_path):
     x = blobs.gather(torch.arange(40)).float() / 127.5 - 1
     slope = {}
