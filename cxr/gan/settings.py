@@ -69,11 +69,14 @@ class Shared(Format):
 
     @model_validator(mode="after")
     def _check_penalties(self) -> Self:
-        if self.r1 and self.loss == "wgan_gp":
-            raise ValueError(
-                f"{self.section}.r1 = {self.r1:g} with {self.section}.loss = wgan_gp, which has a penalty on the slope "
-                f"of its own: set {self.section}.r1 to 0, or {self.section}.loss to hinge"
-            )
+        """WGAN-GP's penalty draws D's slope to 1, R1 to 0; spectral normalisation bounds it without a penalty."""
+        for name, neutral in (("r1", "0"), ("spectral_norm", "false")):
+            if self.loss == "wgan_gp" and (value := getattr(self, name)):
+                raise ValueError(
+                    f"{self.section}.{name} = {str(value).lower()} with {self.section}.loss = wgan_gp, which has a "
+                    f"penalty on the slope of its own: set {self.section}.{name} to {neutral}, or "
+                    f"{self.section}.loss to hinge"
+                )
         return self
 
 

@@ -240,7 +240,11 @@ def test_a_held_out_patient_among_the_training_images_is_refused(stage, here):
     ("more", "message"),
     [
         ("--phase_in 2", "projection.phase_in = 2 with projection.epochs = 2: no epoch would have the whole"),
-        ("--loss wgan_gp --r1 1", "projection.r1 = 1 with projection.loss = wgan_gp, which has a penalty on the"),
+        ("--loss wgan_gp --r1 1", "projection.r1 = 1.0 with projection.loss = wgan_gp, which has a penalty on the"),
+        (
+            "--loss wgan_gp",
+            "projection.spectral_norm = true with projection.loss = wgan_gp, which has a penalty on the",
+        ),
         ("--diffaugment all", "projection.diffaugment: 'all' is not one of color, translation, cutout; join"),
         ("--drop 1", "--drop"),
         ("--loss other", "--loss"),
