@@ -12,7 +12,7 @@ from typer import Option
 from cxr.gan.settings import NEUTRAL, Projection
 
 from .cli import main
-from .options import CheckpointMinutes, Precision, Records, Repeat, SplitFolder, State, Stores, takes_settings
+from .options import RARE, CheckpointMinutes, Precision, Records, Repeat, SplitFolder, State, Stores, takes_settings
 from .state import training_state
 
 
@@ -24,6 +24,7 @@ def run(
     model: Annotated[Path, Option(help="folder for generator and discriminator")],
     report: Annotated[Path, Option(help="folder for history.csv, kept.json and the pictures")],
     settings: Projection,
+    findings: Annotated[list[str], Option(help="slugs; a row of one picture for each, from the same noise")] = RARE,
     precision: Precision = "auto",
     repeat: Repeat = 0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
@@ -44,19 +45,20 @@ def run(
     inputs = {"records": records, "split": split / SPLIT, "store": store}
     params = settings.model_dump(exclude={"epochs"})
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
-    trained, real = projection.run(machine, data, store, checkpoints, settings, label)
+    trained, pictures = projection.run(machine, data, store, checkpoints, settings, findings, label)
     if not machine.is_global_zero:
         return
     meta, kept = projection.reports(data, trained, settings, model.name)
-    with atomic(model) as weights, atomic(report) as pictures:
+    pictures |= {f"grid-{epoch:04d}": grid for epoch, grid in trained.grids.items()}
+    with atomic(model) as weights, atomic(report) as folder:
         weights.mkdir()
         save(weights / "generator.safetensors", trained.g.state_dict(), meta)
         save(weights / "discriminator.safetensors", trained.d.state_dict(), meta)
-        pictures.mkdir()
-        write_table(pictures / "history.csv", trained.history)
-        write_json(pictures / "kept.json", kept)
-        for name, picture in {"real": real, **{f"grid-{e:04d}": grid for e, grid in trained.grids.items()}}.items():
-            Image.fromarray(picture).save(pictures / f"{name}.png")
+        folder.mkdir()
+        write_table(folder / "history.csv", trained.history)
+        write_json(folder / "kept.json", kept)
+        for name, picture in pictures.items():
+            Image.fromarray(picture).save(folder / f"{name}.png")
 
 
 if __name__ == "__main__":

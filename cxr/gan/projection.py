@@ -13,6 +13,7 @@ whole batch without conditions would have other statistics of batch norm than th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +23,7 @@ import torch
 from torch import nn
 
 from cxr.core.conditions import CONDITIONS, encode
-from cxr.core.findings import in_view
+from cxr.core.findings import SLUGS, finding, in_view, slug
 from cxr.core.guard import guard, read_split
 from cxr.core.picture import grid
 from cxr.core.records import load
@@ -95,17 +96,40 @@ def choose(records: Path, split: Path, settings: Projection, label: str) -> Data
 
 
 def run(
-    fabric: Fabric, data: Data, store: Path, checkpoints: Checkpoints, settings: Projection, label: str
-) -> tuple[Trained, np.ndarray]:
-    """Train on a store's images. Returns the training's result and a grid of real images, each with the condition of
-    the generated one at its place in the training's grids.
+    fabric: Fabric,
+    data: Data,
+    store: Path,
+    checkpoints: Checkpoints,
+    settings: Projection,
+    findings: Sequence[str],
+    label: str,
+) -> tuple[Trained, dict[str, np.ndarray]]:
+    """Train on a store's images. Returns the training's result and pictures: `real`, a grid of real images, each with
+    the condition of the generated one at its place in the training's grids; `rows`, of `rows`.
     """
+    columns = [CONDITIONS.index(slug(finding(name))) for name in ("No Finding", *findings)]
     opened = open_store(store)
     images = Images([opened], data.training["image_id"], fabric.device)
     y = encode(data.training)
     trained = fit(fabric, images, checkpoints, settings, label=label, vectors=y, kind=ProjectionTraining)
-    rows = opened.rows(data.training["image_id"].iloc[sampled_as(len(images), settings.seed)[: GRID**2]])
-    return trained, grid(opened.images[rows])
+    shown = sampled_as(len(images), settings.seed)
+    real = opened.images[opened.rows(data.training["image_id"].iloc[shown[: GRID**2]])]
+    return trained, {"real": grid(real), "rows": grid(rows(fabric, trained, settings, y[shown[:GRID]], columns))}
+
+
+def rows(
+    fabric: Fabric, trained: Trained, settings: Projection, patients: np.ndarray, columns: Sequence[int]
+) -> np.ndarray:
+    """X-rays of the same noise under other conditions, uint8 N x S x S: for each of `columns`, which are places of
+    findings in the condition, those of `patients`, conditions P x K, with that finding alone.
+    """
+    made = []
+    for column in columns:
+        y = patients.copy()
+        y[:, : len(SLUGS)] = 0
+        y[:, column] = 1
+        made.append(nets.generate(trained.g, len(y), settings.z_dim, settings.seed, 8, device=fabric.device, labels=y))
+    return np.concatenate(made)
 
 
 def reports(data: Data, trained: Trained, settings: Projection, name: str) -> tuple[ProjectionGenerator, Kept]:

@@ -186,19 +186,22 @@ def stage(here, capsys):
     return run
 
 
+PICTURES = ("real.png", "rows.png", "grid-0001.png", "grid-0002.png")
+
+
 def files(folder) -> dict[str, bytes]:
     paths = [path for part in ("model", "report") for path in (folder / part).iterdir()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def test_it_trains_on_every_training_image_of_the_view_and_its_json_rebuilds_the_generator(stage, here):
-    assert stage() == (0, [])
+    assert stage("--findings edema --findings fracture") == (0, [])
     meta = read_json(here / "out/model/generator.json", None, ProjectionGenerator)
     assert (meta.kind, meta.images, meta.patients, meta.epoch) == ("projection", 23, 12, 2)
     assert meta.conditions == list(CONDITIONS) and meta.generator == "model" and meta.loss == "hinge"
     assert set(files(here / "out")) == {
         *(f"model/{net}.{kind}" for net in ("generator", "discriminator") for kind in ("json", "safetensors")),
-        *(f"report/{name}" for name in ("history.csv", "kept.json", "real.png", "grid-0001.png", "grid-0002.png")),
+        *(f"report/{name}" for name in ("history.csv", "kept.json", *PICTURES)),
     }
     kept = read_json(here / "out/report/kept.json", None, Kept)
     assert (kept.mode, kept.epoch, kept.epochs, kept.select, kept.average) == ("projection", 2, 2, "last", 0.5)
@@ -210,6 +213,13 @@ def test_it_trains_on_every_training_image_of_the_view_and_its_json_rebuilds_the
     assert np.array_equal(grid(made), np.asarray(Image.open(here / "out/report/grid-0002.png")))
     real = np.load(here / "stores/16/images.npy")[[int(name[1:]) for name in rows["image_id"]]]
     assert np.array_equal(grid(real), np.asarray(Image.open(here / "out/report/real.png")))
+    y = np.zeros((24, len(CONDITIONS)), np.float32)  # eight women of 50, AP: without a finding, then with each of two
+    for name, value in {"female": 1, "age": 0.5, "age_known": 1, "ap": 1}.items():
+        y[:, CONDITIONS.index(name)] = value
+    for k, name in enumerate(("no_finding", "edema", "fracture")):
+        y[8 * k : 8 * k + 8, CONDITIONS.index(name)] = 1
+    made = [nets.generate(g, 8, meta.z_dim, meta.seed, 8, device="cpu", labels=part) for part in np.split(y, 3)]
+    assert np.array_equal(grid(np.concatenate(made)), np.asarray(Image.open(here / "out/report/rows.png")))
 
 
 def test_the_same_bytes_twice_and_others_for_another_repeat(stage, here):
@@ -247,6 +257,7 @@ def test_a_held_out_patient_among_the_training_images_is_refused(stage, here):
         ),
         ("--diffaugment all", "projection.diffaugment: 'all' is not one of color, translation, cutout; join"),
         ("--drop 1", "--drop"),
+        ("--findings dragon", "unknown finding 'dragon': choose from"),
         ("--loss other", "--loss"),
         ("--view lateral", "projection@0: 1 lateral images of training patients; set projection.view to all"),
         ("--lr 1e30", "; lower projection.lr (now 1e+30)"),
