@@ -220,7 +220,7 @@ def graph() -> str:
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-        study = (ROOT / "presets/study.yaml").read_text().replace("diffusion_seeds: []", "diffusion_seeds: [0]")
+        study = (ROOT / "presets/study.yaml").read_text().replace("_seeds: []", "_seeds: [0]")
         (Path(folder) / "params.yaml").write_text(study)
         for command in (["init", "--no-scm", "--quiet"], ["dag", "--mermaid"]):
             ran = subprocess.run(["dvc", *command], cwd=folder, capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from cxr.core.findings import finding, in_view, slug
 
-WHOLE = ("diffusion",)  # names of the generators of all training images, whatever their findings
+WHOLE = ("diffusion", "projection")  # names of the generators of all training images, whatever their findings
 
 
 def members(generator: str) -> list[str]:

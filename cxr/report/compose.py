@@ -21,13 +21,13 @@ from cxr.report.sections.audit import audit
 from cxr.report.sections.checklist import checklist
 from cxr.report.sections.classifiers import baseline, final
 from cxr.report.sections.data import data
-from cxr.report.sections.diffusion import diffusion
 from cxr.report.sections.errors import errors
 from cxr.report.sections.explain import explain
 from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.flow import flow
 from cxr.report.sections.generators import gan
 from cxr.report.sections.labels import labels
+from cxr.report.sections.of_all import of_all
 from cxr.report.sections.reference import mark, standard
 from cxr.report.sections.reliability import reliability
 from cxr.report.sections.scoring import scoring
@@ -60,7 +60,7 @@ def gather(run: Artefacts) -> dict:
         "baseline": baseline(run),
         "labels": labels(run),
         "gan": gan(run),
-        "diffusion": diffusion(run),
+        "of_all": of_all(run),
         "fidelity": fidelity(run),
         "final": final(run),
         "study": study(run),

@@ -47,6 +47,7 @@ class Artefacts:
     error_images: str = "phantom"  # phantom, always or never
     samplers: list[str] = field(default_factory=list)  # generators that balance the table; default: the DCGANs
     diffusion_seeds: list[int] = field(default_factory=list)
+    projection_seeds: list[int] = field(default_factory=list)
     verdict_p: float = 0.005  # largest p of a verdict on trained networks
     trainers: dict[str, str] = field(default_factory=dict)  # policy -> the stage instance that trains its baseline
 

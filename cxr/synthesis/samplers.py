@@ -22,7 +22,7 @@ from cxr.core.formats import Format
 from cxr.gan import generators
 from cxr.training.weights import load_into
 
-KINDS = ("dcgan", "diffusion")
+KINDS = ("dcgan", "diffusion", "projection")
 Place = Callable[[nn.Module], nn.Module]  # puts a net where it computes, such as fabric.setup
 
 
@@ -86,6 +86,10 @@ def _drawer(folder: Path) -> type[Sampler]:
         from cxr.synthesis.dcgan import Drawer as Dcgan
 
         return Dcgan
+    if kind == "projection":
+        from cxr.synthesis.projection import Drawer as Projection
+
+        return Projection
     from cxr.synthesis.diffusion import Drawer as Diffusion
 
     return Diffusion
@@ -126,9 +130,9 @@ def stage_of(folder: Path) -> str:
 
 
 def judge_of(folder: Path) -> str:
-    """The stage instance that judges a generator's X-rays: fidelity@lung_lesion-0, fidelity_of_all@0."""
+    """The stage instance that judges a generator's X-rays: fidelity@lung_lesion-0, fidelity_of_diffusion@0."""
     name, seed = folder.name, folder.parent.name
-    return f"fidelity_of_all@{seed}" if name in generators.WHOLE else f"fidelity@{name}-{seed}"
+    return f"fidelity_of_{name}@{seed}" if name in generators.WHOLE else f"fidelity@{name}-{seed}"
 
 
 def judged_in(fidelity: Path, folder: Path, finding: str) -> Path:

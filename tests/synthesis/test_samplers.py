@@ -73,7 +73,7 @@ def test_its_folder_alone_is_enough(here):
 def test_an_unknown_kind_is_one_line_with_the_cure(here):
     file = here / "gan/0/diffusion/generator.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"kind": "vae"}))
-    with pytest.raises(ValueError, match="kind 'vae' is none of dcgan, diffusion; `dvc repro -f diffusion@0`"):
+    with pytest.raises(ValueError, match="'vae' is none of dcgan, diffusion, projection; `dvc repro -f diffusion@0`"):
         samplers.read(here / "gan/0/diffusion")
 
 
@@ -134,7 +134,7 @@ def test_x_rays_of_a_condition_as_files(stage, here):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda here: judge(here, "other"), "`dvc repro -f fidelity_of_all@0` judges this one"),
+        (lambda here: judge(here, "other"), "`dvc repro -f fidelity_of_diffusion@0` judges this one"),
         (
             lambda here: (judge(here), write_split(here, pd.read_parquet(here / "split.parquet")[::-1])),
             "was trained on another split, so held-out patients may be in it; run diffusion@0 again",

@@ -15,6 +15,7 @@ from cxr.fidelity.formats import EVERY, LEVEL, Fidelity, Memorisation, Spread, T
 from cxr.gan import generators
 from cxr.report.inputs import Artefacts, image
 from cxr.report.page import Estimate, Table, xray
+from cxr.report.sections.of_all import kinds
 
 COUNTS = ("real", "patients", "generated", "held_out", "half")
 FEATURES = ("classifier", "inception")
@@ -59,20 +60,20 @@ def fidelity(run: Artefacts) -> dict:
     }
 
 
-def _judgements(run: Artefacts) -> Iterator[tuple[str, Path, str, bool]]:
-    """(name, folder, stage, whether of the generator of all training images) of each finding's judgement: of the DCGAN
-    of the first seed, where one serves it, and of the first diffusion model.
+def _judgements(run: Artefacts) -> Iterator[tuple[str, Path, str, str]]:
+    """(name, folder, stage, kind of a generator of all training images or '') of each finding's judgement: of the DCGAN
+    of the first seed, where one serves it, and of the first generator of each other kind.
     """
     seed = run.seeds[0]
     for key in run.findings if run.generators else ():
         generator = generators.generator_of(key, run.generators)
         folder = generators.folder(run.fidelity, key, run.generators)
-        yield finding(key), folder, f"fidelity@{generator}-{seed}", False
-    for seed in run.diffusion_seeds[:1]:
-        folder, stage = run.fidelity.parent / str(seed) / "diffusion", f"fidelity_of_all@{seed}"
+        yield finding(key), folder, f"fidelity@{generator}-{seed}", ""
+    for kind, (seed, *_) in kinds(run).items():
+        folder, stage = run.fidelity.parent / str(seed) / kind, f"fidelity_of_{kind}@{seed}"
         for key in run.findings:
-            yield f"{finding(key)}, diffusion", folder / key, stage, True
-        yield "All X-rays, diffusion", folder / EVERY, stage, True
+            yield f"{finding(key)}, {kind}", folder / key, stage, kind
+        yield f"All X-rays, {kind}", folder / EVERY, stage, kind
 
 
 def _duplicates(memorised: Memorisation) -> Estimate:

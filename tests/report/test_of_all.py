@@ -1,4 +1,4 @@
-"""The diffusion model on the page: its pictures, what it was trained on, its judgements beside the DCGANs'."""
+"""Generators of all training X-rays on the page: pictures, what they were trained on, judgements beside the DCGANs'."""
 
 import dataclasses
 import shutil
@@ -11,9 +11,12 @@ from PIL import Image
 from cxr.core.files import write_json, write_table
 from cxr.core.picture import grid
 from cxr.diffusion.formats import Kept
-from cxr.report.sections.diffusion import diffusion, shuffled
+from cxr.gan import formats as gan_formats
+from cxr.report import page
 from cxr.report.sections.fidelity import fidelity
+from cxr.report.sections.of_all import of_all, shuffled
 from tests.make import example
+from tests.report.fabricated import Page
 
 
 @pytest.fixture
@@ -35,22 +38,22 @@ def run(made, tmp_path):
 
 
 def test_without_one_there_is_no_section(made):
-    assert diffusion(made[0]) is None
+    assert of_all(made[0]) == []
 
 
 def test_what_it_was_trained_on_and_that_it_was_trained_once(run):
-    part = diffusion(run)
+    (part,) = of_all(run)
     assert part["kept"]["steps"] == 60 and part["first_loss"] == 0.75 and part["rows_of"][0] == "No Finding"
     assert part["balances"] and part["shared"]  # the classifier's only seed is 0
-    assert not diffusion(dataclasses.replace(run, samplers=run.findings))["balances"]
-    assert not diffusion(dataclasses.replace(run, seeds=[2]))["shared"]
+    assert not of_all(dataclasses.replace(run, samplers=run.findings))[0]["balances"]
+    assert not of_all(dataclasses.replace(run, seeds=[2]))[0]["shared"]
 
 
 def test_its_judgements_stand_beside_those_of_the_dcgans(run):
     names = [answer["name"] for answer in fidelity(run)["answers"]]
     assert names[: len(run.findings)] == ["Pneumonia", "Lung Lesion", "Consolidation"]
     assert names[-2:] == ["Consolidation, diffusion", "All X-rays, diffusion"]
-    assert [a["of_all"] for a in fidelity(run)["answers"]] == [False] * 3 + [True] * 4
+    assert [a["of_all"] for a in fidelity(run)["answers"]] == [""] * 3 + ["diffusion"] * 4
 
 
 def test_the_key_names_the_generated_tiles(run):
@@ -59,3 +62,20 @@ def test_the_key_names_the_generated_tiles(run):
     tiles = np.asarray(picture).reshape(3, 8, 8, 8).transpose(0, 2, 1, 3).reshape(24, 64)[:, 0]
     assert len(key) == 12 and [k + 1 for k, value in enumerate(tiles) if value >= 100] == key
     assert sorted(tiles[tiles < 100]) == list(range(12))
+
+
+def test_a_projection_gan_stands_beside_it(run, bare):
+    folder = run.gan.parent / "4/projection"
+    kept = {"mode": "projection", "select": "last", "average": 0.99, "epoch": 9, "epochs": 9, "kept_back": 0}
+    write_json(folder / "kept.json", example(gan_formats.Kept, **kept, stopped_at=None, why=None))
+    for name in ("real", "rows", "generated"):
+        target = "grid-0009" if name == "generated" else name
+        shutil.copy(run.gan.parent / f"2/diffusion/{name}.png", folder / f"{target}.png")
+    shutil.copytree(run.fidelity.parent / "2/diffusion", run.fidelity.parent / "4/projection")
+    both = dataclasses.replace(run, projection_seeds=[4])
+    entries, judged = of_all(both), fidelity(both)
+    assert [entry["kind"] for entry in entries] == ["diffusion", "projection"] and not entries[1]["balances"]
+    assert judged["answers"][-1]["name"] == "All X-rays, projection"
+    text = Page(page.render(bare | {"of_all": entries, "fidelity": judged})).text
+    assert "The generator after epoch 9 of 9 is kept." in text and "Its X-rays are in no training table." in text
+    assert "took 60 steps. Its loss fell from 0.75 in the first epoch to 0.12" in text

@@ -1,0 +1,60 @@
+"""The generators of all training X-rays: what each was trained on, real beside generated, one row a finding."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from cxr.core.files import read_json, read_table
+from cxr.core.findings import finding
+from cxr.core.picture import COLUMNS, grid
+from cxr.diffusion import formats as diffusion_formats
+from cxr.gan import formats as gan_formats
+from cxr.report.inputs import Artefacts, image
+from cxr.report.page import xray
+
+SHUFFLED = 24  # X-rays in the shuffled sheet, half of them generated
+
+
+def of_all(run: Artefacts) -> list[dict]:
+    """A diffusion model and a projection GAN, each of its first seed, where there is one.
+
+    shuffled: real and generated X-rays in one sheet; key: the numbers of the generated ones, from 1. shared: whether
+    it draws for trainings of the classifier that it was not trained for.
+    """
+    entries = []
+    for kind, seeds in kinds(run).items():
+        folder, stage = run.gan.parent / str(seeds[0]) / kind, f"{kind}@{seeds[0]}"
+        if kind == "diffusion":
+            kept = read_json(folder / "kept.json", stage, diffusion_formats.Kept).model_dump()
+            loss = float(read_table(folder / "history.csv", stage, ("epoch", "loss"))["loss"].iloc[0])
+            sheet = "generated"
+        else:
+            kept = read_json(folder / "kept.json", stage, gan_formats.Kept).model_dump()
+            loss, sheet = None, f"grid-{kept['epoch']:04d}"
+        real, generated, rows = (image(folder / f"{name}.png", stage) for name in ("real", sheet, "rows"))
+        mixed, key = shuffled(real, generated, seeds[0])
+        balances = kind in run.samplers
+        entries.append({"kind": kind, "kept": kept, "first_loss": loss, "balances": balances, "key": key})
+        entries[-1] |= {"shared": balances and not set(run.seeds) <= set(seeds), "rows": xray(rows, 1200)}
+        entries[-1] |= {"rows_of": ["No Finding", *map(finding, run.findings)], "shuffled": xray(mixed, 1200)}
+    return entries
+
+
+def kinds(run: Artefacts) -> dict[str, list[int]]:
+    """Kind -> its seeds, of the generators of all training X-rays that the run has."""
+    seeds = {"diffusion": run.diffusion_seeds, "projection": run.projection_seeds}
+    return {kind: chosen for kind, chosen in seeds.items() if chosen}
+
+
+def shuffled(real: Image.Image, generated: Image.Image, seed: int) -> tuple[Image.Image, list[int]]:
+    """(SHUFFLED tiles of two sheets that are COLUMNS wide, in a random order; the numbers of the generated ones)."""
+    tile = real.width // COLUMNS
+    half = min(SHUFFLED // 2, COLUMNS * (real.height // tile), COLUMNS * (generated.height // tile))
+    tiles = [
+        np.asarray(sheet.crop((x, y, x + tile, y + tile)))
+        for sheet in (real, generated)
+        for x, y in (((k % COLUMNS) * tile, (k // COLUMNS) * tile) for k in range(half))
+    ]
+    order = np.random.default_rng([seed, *b"shuffled"]).permutation(len(tiles))
+    return Image.fromarray(grid(np.stack(tiles)[order])), [k + 1 for k, which in enumerate(order) if which >= half]
