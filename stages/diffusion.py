@@ -33,6 +33,7 @@ def run(
     """Train the diffusion model."""
     from PIL import Image
 
+    from cxr.core.everybody import everybody
     from cxr.core.files import atomic, write_json, write_table
     from cxr.core.guard import SPLIT
     from cxr.core.picture import grid
@@ -42,7 +43,7 @@ def run(
 
     settings = settings.model_copy(update={"seed": settings.seed + repeat})
     label, store = f"diffusion@{repeat}", stores / str(settings.size)
-    data, machine = diffusion.choose(records, split, settings, label), fabric(precision)
+    data, machine = everybody(records, split, settings.view, label), fabric(precision)
     inputs = {"records": records, "split": split / SPLIT, "store": store}
     sampling = {"epochs", "guidance", "sampler_steps"}  # these change no training
     params = settings.model_dump(exclude=sampling)

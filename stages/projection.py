@@ -33,6 +33,7 @@ def run(
     """Train the projection GAN."""
     from PIL import Image
 
+    from cxr.core.everybody import everybody
     from cxr.core.files import atomic, write_json, write_table
     from cxr.core.guard import SPLIT
     from cxr.gan import projection
@@ -41,7 +42,7 @@ def run(
 
     settings = settings.model_copy(update={"seed": settings.seed + repeat})
     label, store = f"projection@{repeat}", stores / str(settings.size)
-    data, machine = projection.choose(records, split, settings, label), fabric(precision)
+    data, machine = everybody(records, split, settings.view, label), fabric(precision)
     inputs = {"records": records, "split": split / SPLIT, "store": store}
     params = settings.model_dump(exclude={"epochs"})
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)

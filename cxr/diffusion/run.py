@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cxr.core import conditions
-from cxr.core.findings import FINDINGS, finding, in_view
-from cxr.core.guard import guard, read_split
-from cxr.core.records import load
+from cxr.core.everybody import Everybody
+from cxr.core.findings import FINDINGS, finding
 from cxr.core.store import open_store
 from cxr.diffusion.formats import Generator, Kept
 from cxr.diffusion.net import sample
@@ -28,32 +27,8 @@ GRID = 8  # a sheet of samples is GRID x GRID images
 COLUMNS = 8  # X-rays in a row of one condition
 
 
-class Data(NamedTuple):
-    """training: records of all training patients' images of a view. split_sha256: of the split's table."""
-
-    training: pd.DataFrame
-    split_sha256: str
-
-
-def choose(records: Path, split: Path, settings: Settings, label: str) -> Data:
-    """All images of the training patients in settings.view, whatever their labels. Raises ValueError for fewer than
-    two.
-    """
-    table = load(records, "chexpert")
-    splits, info = read_split(split, "chexpert")
-    training = splits.loc[splits["split"] == "train", "image_id"]
-    chosen = in_view(table[table["image_id"].isin(training)], settings.view)
-    chosen = chosen.sort_values("image_id", ignore_index=True)
-    guard(chosen, splits, by=info.by, what=label)
-    if len(chosen) < 2:
-        raise ValueError(
-            f"{label}: {len(chosen)} {settings.view} images of training patients; set diffusion.view to all"
-        )
-    return Data(chosen, info.sha256)
-
-
 def run(
-    fabric: Fabric, data: Data, store: Path, checkpoints: Checkpoints, settings: Settings, label: str
+    fabric: Fabric, data: Everybody, store: Path, checkpoints: Checkpoints, settings: Settings, label: str
 ) -> tuple[Trained, np.ndarray, np.ndarray]:
     """Train on a store's images. Returns the training's result, a sheet of real images, and one generated from the
     conditions of the same images.
@@ -82,7 +57,7 @@ def rows(fabric: Fabric, trained: Trained, settings: Settings, findings: Sequenc
     return np.concatenate(made)
 
 
-def reports(data: Data, trained: Trained, settings: Settings, generator: str) -> tuple[Generator, Kept]:
+def reports(data: Everybody, trained: Trained, settings: Settings, generator: str) -> tuple[Generator, Kept]:
     """generator.json and kept.json."""
     about = Generator(
         **settings.model_dump(),

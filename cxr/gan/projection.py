@@ -15,18 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
 from cxr.core.conditions import CONDITIONS, encode
-from cxr.core.findings import SLUGS, finding, in_view, slug
-from cxr.core.guard import guard, read_split
+from cxr.core.everybody import Everybody
+from cxr.core.findings import SLUGS, finding, slug
 from cxr.core.picture import grid
-from cxr.core.records import load
 from cxr.core.store import open_store
 from cxr.gan import nets
 from cxr.gan.formats import GRID, Kept, ProjectionGenerator
@@ -38,13 +36,6 @@ from cxr.training.machine import generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-class Data(NamedTuple):
-    """training: records of the images that train the GAN. split_sha256: of the split's table."""
-
-    training: pd.DataFrame
-    split_sha256: str
 
 
 def weight(settings: Projection, epochs: float) -> float:
@@ -78,26 +69,9 @@ class ProjectionTraining(GanTraining):
         return super().look(epoch)
 
 
-def choose(records: Path, split: Path, settings: Projection, label: str) -> Data:
-    """All images of the training patients in settings.view, whatever their labels. Raises ValueError for fewer than
-    two, and for images of held-out patients.
-    """
-    table = load(records, "chexpert")
-    splits, info = read_split(split, "chexpert")
-    training = splits.loc[splits["split"] == "train", "image_id"]
-    chosen = in_view(table[table["image_id"].isin(training)], settings.view)
-    chosen = chosen.sort_values("image_id", ignore_index=True)
-    guard(chosen, splits, by=info.by, what=label)
-    if len(chosen) < 2:
-        raise ValueError(
-            f"{label}: {len(chosen)} {settings.view} images of training patients; set projection.view to all"
-        )
-    return Data(chosen, info.sha256)
-
-
 def run(
     fabric: Fabric,
-    data: Data,
+    data: Everybody,
     store: Path,
     checkpoints: Checkpoints,
     settings: Projection,
@@ -132,7 +106,7 @@ def rows(
     return np.concatenate(made)
 
 
-def reports(data: Data, trained: Trained, settings: Projection, name: str) -> tuple[ProjectionGenerator, Kept]:
+def reports(data: Everybody, trained: Trained, settings: Projection, name: str) -> tuple[ProjectionGenerator, Kept]:
     """generator.json and kept.json."""
     about = ProjectionGenerator(
         **settings.model_dump(),
