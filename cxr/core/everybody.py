@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from cxr.core.findings import in_view
-from cxr.core.guard import guard, read_split
+from cxr.core.guard import SplitId, guard, read_split
 from cxr.core.records import load
 
 
@@ -25,6 +25,7 @@ def everybody(records: Path, split: Path, view: str, what: str) -> Everybody:
     Raises ValueError for fewer than two images, and for images of held-out patients.
     """
     table = load(records, "chexpert")
+    info: SplitId
     splits, info = read_split(split, "chexpert")
     training = splits.loc[splits["split"] == "train", "image_id"]
     chosen = in_view(table[table["image_id"].isin(training)], view).sort_values("image_id", ignore_index=True)
