@@ -183,7 +183,7 @@ def test_without_data_only_arithmetic_is_checked(full):
 
 def test_the_balance_that_cannot_be_is_the_one_that_balance_refuses():
     positives = {name: TABLE_1[name].positive for name in papers.RARE}
-    with pytest.raises(ValueError, match="-610,226 synthetic images"):
+    with pytest.raises(ValueError, match="-610,226 synthetic positives"):
         balance.solve(positives, IMAGES, 0.5)
 
 

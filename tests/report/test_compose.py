@@ -38,7 +38,7 @@ def test_self_contained(made):
     assert made[1].startswith(f"report: {made[3] / 'report.html'} (")
     parsed = Page(made[2])
     assert made[2].startswith("<!DOCTYPE html>")
-    plots, misread = 21, 13  # an error's picture for each finding with an AUC
+    plots, misread = 22, 13  # an error's picture for each finding with an AUC
     assert len(parsed.loads) == plots + misread and all(v.startswith("data:image/") for v in parsed.loads)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(parsed.tags)
     assert not re.search(r"url\(|@import", made[2])

@@ -22,7 +22,7 @@ ENVIRONMENT = os.environ | {
     "DVC_NO_ANALYTICS": "1",
     "OMP_NUM_THREADS": "1",  # the last digits of a training hang on it
 }
-STAGES = 23
+STAGES = 24
 pytestmark = pytest.mark.slow  # the fixture runs the whole DAG
 ENVIRONMENT.pop("CXR_STATE", None)
 
