@@ -17,7 +17,9 @@ import pandas as pd
 import torch
 from torch import nn
 
+from cxr.core import conditions
 from cxr.core.files import read_json
+from cxr.core.findings import SLUGS
 from cxr.core.formats import Format
 from cxr.gan import generators
 from cxr.training.weights import load_into
@@ -36,7 +38,7 @@ class Sampler(ABC):
 
     Meta: type[Format]
     meta: Any
-    findings: list[str]
+    findings: Sequence[str]
     conditional = False
     whole = False
     certain = True
@@ -71,6 +73,16 @@ class Sampler(ABC):
         return next(self.net.parameters()).device
 
 
+class OfAll(Sampler):
+    """A generator of all training images, conditioned on labels, sex, age and view (cxr/core/conditions.py)."""
+
+    findings = SLUGS
+    conditional = whole = True
+
+    def encode(self, rows: pd.DataFrame) -> np.ndarray:
+        return conditions.encode(rows)
+
+
 class Kind(Format, extra="ignore"):
     """What every generator.json holds."""
 
@@ -93,11 +105,6 @@ def _drawer(folder: Path) -> type[Sampler]:
     from cxr.synthesis.diffusion import Drawer as Diffusion
 
     return Diffusion
-
-
-def read(folder: Path) -> Any:
-    """A generator's generator.json. Raises ValueError, with the file and the cure, when it can't be read."""
-    return read_json(folder / "generator.json", stage_of(folder), _drawer(folder).Meta)
 
 
 def open_sampler(folder: Path, place: Place, trained: bool = True) -> Sampler:

@@ -74,7 +74,7 @@ def test_an_unknown_kind_is_one_line_with_the_cure(here):
     file = here / "gan/0/diffusion/generator.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"kind": "vae"}))
     with pytest.raises(ValueError, match="'vae' is none of dcgan, diffusion, projection; `dvc repro -f diffusion@0`"):
-        samplers.read(here / "gan/0/diffusion")
+        samplers.open_sampler(here / "gan/0/diffusion", lambda net: net)
 
 
 def test_a_seed_without_a_model_draws_from_the_least_one(here):
