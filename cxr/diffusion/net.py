@@ -1,9 +1,10 @@
 """The denoiser of Karras et al. 2022 around the UNet of diffusers, and its deterministic sampler.
 
-The net F sees the noisy image x = x_0 + sigma n, its noise level and the condition. The denoiser is (their eq. 7)
-    D(x; sigma, y) = c_skip x + c_out F(c_in x; c_noise, y),
-    c_skip = s^2 / (sigma^2 + s^2), c_out = sigma s / sqrt(sigma^2 + s^2), c_in = 1 / sqrt(sigma^2 + s^2),
-    c_noise = ln(sigma) / 4,  with s the standard deviation of the images.
+The net F sees the noisy image x = x_0 + sigma n, its noise level and the condition y. The denoiser is (their eq. 7)
+    D(x; sigma, y) = L(x; sigma, y) + c_out F(c_in x, L; c_noise, y),
+    c_in = 1 / sqrt(sigma^2 + s^2), c_noise = ln(sigma) / 4,
+with s the standard deviation of the images, L the best linear denoiser (cxr/diffusion/prior.py), and c_out the root
+mean square of its error. Theirs is L = c_skip x, c_skip = s^2 / (sigma^2 + s^2), c_out = sigma s / sqrt(sigma^2 + s^2).
 F works on squares of patch x patch pixels as channels: the finest maps, which cost the most, have S / patch a side.
 F is also given by how much a training image was rotated and shifted, and 0 in sampling, so that the augmentation does
 not show in what it makes (their appendix F.2).
@@ -15,12 +16,14 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cxr.diffusion.prior import Prior
 from cxr.diffusion.settings import Settings
 from cxr.training.machine import generator, seeded
 
@@ -41,12 +44,9 @@ def library() -> ModuleType:
 
 
 class Denoiser(nn.Module):
-    """Noisy images N x 1 x S x S, sigma N, y N x K or None -> F's output, N x 1 x S x S.
+    """Noisy images N x 1 x S x S, sigma N, y N x K -> F's output, N x 1 x S x S."""
 
-    spread: s, the standard deviation of the training images in [-1, 1].
-    """
-
-    def __init__(self, settings: Settings, conditions: int, spread: float) -> None:
+    def __init__(self, settings: Settings, conditions: int) -> None:
         super().__init__()
         s = settings
         side = s.size // s.patch
@@ -55,11 +55,11 @@ class Denoiser(nn.Module):
                 f"diffusion.levels = {s.levels}: maps of {side} pixels can't be halved {s.levels - 1} times; "
                 "choose fewer levels, or a smaller diffusion.patch"
             )
-        self.patch, self.spread, embedded = s.patch, spread, 4 * s.width
+        self.patch, self.prior, embedded = s.patch, Prior(s, conditions), 4 * s.width
         attended = [side / 2**level <= ATTENDED for level in range(s.levels)]
         self.unet = library().UNet2DModel(
             sample_size=side,
-            in_channels=s.patch**2,
+            in_channels=2 * s.patch**2,
             out_channels=s.patch**2,
             layers_per_block=s.blocks,
             block_out_channels=[s.width * min(2, 2**level) for level in range(s.levels)],
@@ -76,33 +76,62 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.unet.conv_out.bias)
 
     def forward(
-        self, x: torch.Tensor, sigma: torch.Tensor, y: torch.Tensor, given: torch.Tensor, geometry: torch.Tensor | None
+        self,
+        x: torch.Tensor,
+        linear: torch.Tensor,
+        sigma: torch.Tensor,
+        y: torch.Tensor,
+        given: torch.Tensor,
+        geometry: torch.Tensor | None,
     ) -> torch.Tensor:
-        """x: N x 1 x S x S, scaled by c_in. given: bool N, whether the net sees the condition. geometry: the training
-        images' augmentation, N x 2 x 3 as in cxr/training/batches.py; None: none.
+        """x: N x 1 x S x S, scaled by c_in. linear: L, like x. given: bool N, whether the net sees the condition.
+        geometry: the training images' augmentation, N x 2 x 3 as in cxr/training/batches.py; None: none.
         """
         seen = given.to(y.dtype)[:, None]
         moved = y.new_zeros(len(y), 6)
         if geometry is not None:
             moved = MOVED * (geometry - torch.eye(2, 3, device=y.device)).flatten(1)
         label = self.condition(torch.cat([y * seen, seen, moved], 1))
-        maps = F.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last)
+        maps = F.pixel_unshuffle(torch.cat([x, linear], 1), self.patch).contiguous(memory_format=torch.channels_last)
         (out,) = self.unet(maps, sigma.log() / 4, class_labels=label, return_dict=False)
         return F.pixel_shuffle(out, self.patch)
 
 
-def build(settings: Settings, conditions: int, spread: float) -> Denoiser:
-    """The denoiser with its initial weights, which depend on the seed alone."""
+def build(settings: Settings, conditions: int) -> Denoiser:
+    """The denoiser with its initial weights, which depend on the seed alone, and a prior that is not estimated."""
     with seeded(settings.seed, 0):
-        net = Denoiser(settings, conditions, spread)
+        net = Denoiser(settings, conditions)
     return net.to(memory_format=torch.channels_last)
 
 
-def scales(sigma: torch.Tensor, spread: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(c_skip, c_out, c_in) at noise levels sigma, N x 1 x 1 x 1 each."""
-    sigma = sigma.view(-1, 1, 1, 1)
-    total = sigma**2 + spread**2
-    return spread**2 / total, sigma * spread / total.sqrt(), 1 / total.sqrt()
+class Output(NamedTuple):
+    """F's output, and L and c_out, which make D = L + c_out F of it.
+
+    f and linear: N x 1 x S x S, c_out: N x 1 x 1 x 1.
+    """
+
+    f: torch.Tensor
+    linear: torch.Tensor
+    c_out: torch.Tensor
+
+    @property
+    def denoised(self) -> torch.Tensor:
+        return self.linear + self.c_out * self.f
+
+
+def denoise(
+    net: nn.Module,
+    x: torch.Tensor,
+    sigma: torch.Tensor,
+    y: torch.Tensor,
+    given: torch.Tensor,
+    spread: float,
+    geometry: torch.Tensor | None = None,
+) -> Output:
+    """Denoise x, N x 1 x S x S, of noise levels sigma, N. net: the denoiser, perhaps as Fabric wraps it."""
+    linear, c_out = net.prior(x, sigma, y, given)
+    c_in = (sigma**2 + spread**2).rsqrt().view(-1, 1, 1, 1)
+    return Output(net(c_in * x, linear, sigma, y, given, geometry).float(), linear, c_out)
 
 
 @torch.no_grad()
@@ -125,20 +154,24 @@ def sample(
 
 
 def solve(net: nn.Module, noise: torch.Tensor, y: torch.Tensor, settings: Settings, spread: float) -> torch.Tensor:
-    """Standard normal noise N x 1 x S x S -> images in about [-1, 1]."""
-    scheduler = library().EDMDPMSolverMultistepScheduler(sigma_data=spread)
+    """Standard normal noise N x 1 x S x S -> images in about [-1, 1].
+
+    The noise levels fall from sigma_max, where the images are drawn from the prior's own distribution: above it the net
+    has nothing to correct.
+    """
+    scheduler = library().EDMDPMSolverMultistepScheduler(sigma_data=spread, sigma_max=settings.sigma_max)
     scheduler.set_timesteps(settings.sampler_steps)
-    x = noise * scheduler.init_noise_sigma
-    yes, no = (
-        torch.ones(len(x), dtype=torch.bool, device=x.device),
-        torch.zeros(len(x), dtype=torch.bool, device=x.device),
-    )
+    yes = torch.ones(len(noise), dtype=torch.bool, device=noise.device)
+    x = net.prior.draw(noise, settings.sigma_max, y)
     for t, level in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
-        sigma = level.to(x).expand(len(x))
-        scaled = scheduler.scale_model_input(x, t)
-        out = net(scaled, sigma, y, yes, None).float()
+        level = level.to(x)
+        sigma = level.expand(len(x))
+        clean = denoise(net, x, sigma, y, yes, spread).denoised
         if settings.guidance != 1:
-            without = net(scaled, sigma, y, no, None).float()
-            out = without + settings.guidance * (out - without)
-        x = scheduler.step(out, t, x, return_dict=False)[0]
+            without = denoise(net, x, sigma, y, ~yes, spread).denoised
+            clean = without + settings.guidance * (clean - without)
+        # The scheduler makes D = c_skip x + c_out F of the F that it is given, with the c_skip and c_out of the paper.
+        total = level**2 + spread**2
+        f = (clean - spread**2 / total * x) * total.sqrt() / (level * spread)
+        x = scheduler.step(f, t, x, return_dict=False)[0]
     return x

@@ -21,6 +21,10 @@ class Settings(Format):
     batch: int = Field(32, ge=2, description="images in a step")
     lr: float = Field(6e-4, ge=0.0, description="Adam's learning rate")
     average: float = Field(0.999, ge=0.0, le=0.99999, description="decay of the weights' running average; 0: none")
+    prior: Literal["gaussian", "scalar"] = Field(
+        "gaussian", description="linear denoiser that the net corrects: of the images' covariance, or of their variance"
+    )
+    components: int = Field(128, ge=1, le=1000, description="principal components of the covariance")
     patch: Literal[1, 2, 4, 8] = Field(2, description="side of the squares of pixels that the net sees as one, pixels")
     width: int = Field(32, ge=8, multiple_of=8, description="channels of the finest maps; the coarser ones have twice")
     levels: int = Field(3, ge=1, le=6, description="sizes of maps, each half of the one before")
@@ -33,5 +37,6 @@ class Settings(Format):
     rotate: float = Field(3.0, ge=0.0, le=45.0, description="largest rotation in degrees")
     shift: float = Field(0.03, ge=0.0, le=0.5, description="largest shift as a share of the size")
     guidance: float = Field(1.0, ge=0.0, le=20.0, description="weight of the condition in sampling; 1: as trained")
+    sigma_max: float = Field(3.0, gt=0.0, le=100.0, description="noise level from which sampling starts")
     sampler_steps: int = Field(12, ge=2, le=1000, description="evaluations of the net for one X-ray")
     seed: int = Field(0, ge=0, description="seed of weights, batches and noise")

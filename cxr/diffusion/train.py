@@ -1,10 +1,10 @@
 """The diffusion model's training (Karras et al. 2022).
 
 A step draws for each image a noise level, ln sigma ~ N(P_mean, P_std^2), and noise n ~ N(0, I), and descends
-    E [ w(sigma) || D(x_0 + sigma n; sigma, y) - x_0 ||^2 ],  w = (sigma^2 + s^2) / (sigma s)^2      (their eq. 8),
-which is E || F - (x_0 - c_skip x) / c_out ||^2. A batch's noise levels are stratified: one from each N-th of the
-distribution, so that their mean varies less (Kingma et al. 2021). A share `drop` of the images goes without its
-condition, for guidance in sampling.
+    E [ w(sigma) || D(x_0 + sigma n; sigma, y) - x_0 ||^2 ],  w = 1 / c_out^2      (their eq. 8),
+which is E || F - (x_0 - L) / c_out ||^2 (cxr/diffusion/net.py). A batch's noise levels are stratified: one from each
+N-th of the distribution, so that their mean varies less (Kingma et al. 2021). A share `drop` of the images goes without
+its condition, for guidance in sampling.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from cxr.diffusion.net import build, scales
+from cxr.diffusion.net import build, denoise
 from cxr.diffusion.settings import Settings
 from cxr.training import loop
 from cxr.training.average import copy_of, update_average
@@ -59,7 +59,8 @@ class DiffusionTraining(loop.Training):
         self.cure = f"lower diffusion.lr (now {s.lr:g})"
         self.fabric, self.images, self.spread, self.steps = fabric, images, spread, steps
         self.y = torch.from_numpy(conditions)
-        self.net = build(s, conditions.shape[1], spread)
+        self.net = build(s, conditions.shape[1])
+        self.net.prior.estimate(images, conditions, spread)
         adam = torch.optim.Adam(self.net.parameters(), lr=s.lr, fused=True)
         self.model, self.optimiser = fabric.setup(self.net, adam)
         self.average = copy_of(self.net) if s.average else self.net
@@ -84,10 +85,8 @@ class DiffusionTraining(loop.Training):
     def step(self, epoch: int, step: int) -> torch.Tensor:
         s = self.settings
         x, y, given, geometry, sigma, noise = self.batch(epoch, step)
-        c_skip, c_out, c_in = scales(sigma, self.spread)
-        noisy = x + sigma.view(-1, 1, 1, 1) * noise
-        out = self.model(c_in * noisy, sigma, y, given, geometry).float()
-        loss = (out - (x - c_skip * noisy) / c_out).square().mean()
+        out = denoise(self.model, x + sigma.view(-1, 1, 1, 1) * noise, sigma, y, given, self.spread, geometry)
+        loss = (out.f - (x - out.linear) / out.c_out).square().mean()
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.optimiser.step()

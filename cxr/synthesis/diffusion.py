@@ -20,7 +20,7 @@ class Drawer(OfAll):
         self.settings = Settings(**self.meta.model_dump(include=set(Settings.model_fields)))
 
     def build(self) -> nn.Module:
-        return net.build(self.settings, len(self.meta.conditions), self.meta.spread)
+        return net.build(self.settings, len(self.meta.conditions))
 
     def sample(self, n: int, encoded: np.ndarray | None, *key: int) -> np.ndarray:
         assert encoded is not None and len(encoded) == n

@@ -7,6 +7,7 @@ import torch
 
 from cxr.core.store import open_store, write_store
 from cxr.diffusion import net as diffusion_net
+from cxr.diffusion.prior import Prior, principal
 from cxr.diffusion.settings import Settings
 from cxr.diffusion.train import fit, noise_levels, spread_of
 from cxr.training.batches import Images
@@ -36,17 +37,76 @@ def trained(images, folder, settings=TINY, minutes=60.0):
     return fit(fabric("32-true"), data, y, checkpoints, settings, label="diffusion@0")
 
 
-def test_the_preconditioning_is_that_of_the_paper():
-    sigma, spread = torch.tensor([0.01, 0.5, 20.0], dtype=torch.float64), 0.5
-    c_skip, c_out, c_in = (c.flatten() for c in diffusion_net.scales(sigma, spread))
-    assert torch.allclose(c_skip, 0.25 / (sigma**2 + 0.25)) and torch.allclose(c_in, (sigma**2 + 0.25) ** -0.5)
-    # Their eq. 8: with w = 1 / c_out^2 the loss of F has the same weight at every noise level.
-    assert torch.allclose((sigma**2 + 0.25) / (sigma * spread) ** 2, 1 / c_out**2)
-    # The target of F has unit variance whatever the noise level (their appendix B.6).
-    x, n = (torch.randn(3, 200_000, dtype=torch.float64) * s for s in (spread, 1.0))
-    noisy = x + sigma[:, None] * n
-    target = (x - c_skip[:, None] * noisy) / c_out[:, None]
-    assert torch.allclose(target.var(1), torch.ones(3, dtype=torch.float64), atol=0.02)
+def test_the_scalar_prior_is_the_preconditioning_of_the_paper(images):
+    sigma, spread = torch.tensor([0.01, 0.5, 20.0]), 0.5
+    prior = Prior(TINY.model_copy(update={"prior": "scalar"}), 1)
+    prior.estimate(*images, spread)
+    x = torch.randn(3, 1, 32, 32, generator=generator(2))
+    linear, c_out = prior(x, sigma, torch.ones(3, 1), torch.ones(3, dtype=bool))
+    c_skip = spread**2 / (sigma**2 + spread**2)
+    assert torch.allclose(linear, c_skip.view(-1, 1, 1, 1) * x, atol=1e-5)
+    assert torch.allclose(c_out.flatten(), sigma * spread / (sigma**2 + spread**2).sqrt(), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def correlated(tmp_path_factory):
+    """1,000 images of 32 px: a bright disc of random brightness, a gradient by the condition, and fine noise."""
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=(1000, 1)).astype(np.float32)
+    rows, columns = np.mgrid[:32, :32] / 31 - 0.5
+    disc = np.hypot(rows, columns) < 0.3
+    fine = rng.normal(size=(1000, 32, 32)) * 6
+    x = 128 + 20 * rng.normal(size=(1000, 1, 1)) * disc + 25 * y[:, :, None] * columns + fine
+    ids = pd.DataFrame({"image_id": [f"i{k}" for k in range(1000)]})
+    folder = tmp_path_factory.mktemp("correlated")
+    write_store(folder / "32", x.round().clip(0, 255).astype(np.uint8), ids)
+    return Images([open_store(folder / "32")], ids["image_id"]), y
+
+
+def test_the_gaussian_prior_is_wieners_filter_and_knows_its_error(correlated):
+    data, y = correlated
+    settings = TINY.model_copy(update={"components": 8})
+    prior = Prior(settings, 1)
+    prior.estimate(data, y, spread_of(data))
+    x = data.gather(torch.arange(1000)).float() / 127.5 - 1
+    condition, given = torch.from_numpy(y), torch.ones(1000, dtype=bool)
+    centred = (x.flatten(1) - (prior.mean + condition @ prior.effect)).double()
+    covariance = centred.T @ centred / 1000
+    for level in (0.1, 0.5, 2.0):
+        noisy = x + level * torch.randn(x.shape, generator=generator(6))
+        sigma = torch.full((1000,), level)
+        linear, c_out = prior(noisy, sigma, condition, given)
+        assert float((linear - x).square().mean().sqrt()) == pytest.approx(float(c_out[0]), rel=0.02)
+        filtered = (noisy.flatten(1) - (prior.mean + condition @ prior.effect)).double()
+        filtered = torch.linalg.solve(covariance + level**2 * torch.eye(1024), filtered.T).T @ covariance
+        best = (filtered - centred).square().mean().sqrt()
+        assert float(c_out[0]) == pytest.approx(float(best), rel=0.1)  # that one knows these images' covariance
+        blind, _ = prior(noisy, sigma, condition, ~given)
+        assert float((blind - x).square().mean()) > float((linear - x).square().mean())
+
+
+def test_images_of_the_prior_alone_have_the_training_images_moments(correlated):
+    """F is 0 at first, so the solver draws from the Gaussian distribution of the prior."""
+    data, y = correlated
+    settings = TINY.model_copy(update={"components": 8, "sampler_steps": 16})
+    net = diffusion_net.build(settings, 1)
+    net.prior.estimate(data, y, spread_of(data))
+    made = diffusion_net.sample(net, y[:400], settings, spread_of(data), 3, device="cpu").astype(float)
+    real = data.gather(torch.arange(1000))[:, 0].numpy().astype(float)
+    assert np.abs(made.mean(0) - real.mean(0)).max() < 6
+    assert made[:, 12:20, 12:20].mean((1, 2)).std() == pytest.approx(real[:, 12:20, 12:20].mean((1, 2)).std(), rel=0.15)
+    fine = [np.diff(part[:, :4], axis=1).std() for part in (made, real)]
+    assert fine[0] == pytest.approx(fine[1], rel=0.1)
+    tilt = [part[:, :, -4:].mean((1, 2)) - part[:, :, :4].mean((1, 2)) for part in (made, real)]
+    assert np.corrcoef(tilt[0], y[:400, 0])[0, 1] > 0.9 * np.corrcoef(tilt[1][:400], y[:400, 0])[0, 1]
+
+
+def test_components_of_fewer_images_than_components():
+    x = torch.randn(5, 40, dtype=torch.float64, generator=generator(0))
+    basis, variance = principal(x - x.mean(0), 8)
+    assert basis.shape == (8, 40) and (basis[4:] == 0).all() and (variance[4:] == 0).all()
+    assert torch.allclose(basis[:4] @ basis[:4].T, torch.eye(4, dtype=x.dtype))
+    assert float(variance.sum()) == pytest.approx(float((x - x.mean(0)).square().mean(0).sum()))
 
 
 def test_noise_levels_are_stratified_lognormal():
@@ -55,23 +115,43 @@ def test_noise_levels_are_stratified_lognormal():
     assert not torch.equal(levels, levels.sort().values)
 
 
+class Certain:
+    """A prior that knows the only image x."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __call__(self, noisy, sigma, y, given):
+        return self.x.expand(len(noisy), -1, -1, -1), torch.ones(len(noisy), 1, 1, 1)
+
+    def draw(self, noise, sigma, y):
+        return self.x + sigma * noise
+
+
 def test_the_solver_ends_at_the_only_image_there_is():
     """With one training image x, the best denoiser is D = x at every noise level; F follows from it."""
     spread, x = 0.5, torch.linspace(-1, 1, 32 * 32).reshape(1, 1, 32, 32)
 
-    def best(scaled, sigma, y, given, geometry):
-        c_skip, c_out, c_in = diffusion_net.scales(sigma, spread)
-        return (x - c_skip * scaled / c_in) / c_out
+    class Best(torch.nn.Module):
+        prior = Certain(x)
 
+        def forward(self, scaled, linear, sigma, y, given, geometry):
+            return torch.zeros_like(scaled)
+
+    best = Best()
     noise = torch.randn(2, 1, 32, 32, generator=generator(1))
     made = diffusion_net.solve(best, noise, torch.zeros(2, 3), TINY, spread)
     assert torch.allclose(made, x.expand(2, -1, -1, -1), atol=0.02)
 
 
 def test_guidance_moves_away_from_the_unconditional_output():
-    def net(scaled, sigma, y, given, geometry):
-        return torch.where(given[:, None, None, None], 0.2, 0.1) * torch.ones_like(scaled)
+    class Net(torch.nn.Module):
+        prior = Certain(torch.zeros(1, 1, 32, 32))
 
+        def forward(self, scaled, linear, sigma, y, given, geometry):
+            return torch.where(given[:, None, None, None], 0.2, 0.1) * torch.ones_like(scaled)
+
+    net = Net()
     noise = torch.zeros(1, 1, 32, 32)
     plain, none, strong = (
         diffusion_net.solve(net, noise, torch.zeros(1, 3), TINY.model_copy(update={"guidance": w}), 0.5).mean()
@@ -92,21 +172,29 @@ def test_a_training_repeats_to_the_byte_and_resumes_exactly(images, tmp_path):
 
 def test_it_learns_what_its_condition_means(images, tmp_path):
     """Where the noise hides everything, the denoiser's answer is the mean image of the condition."""
-    still = {"epochs": 20, "lr": 6e-3, "patch": 8, "levels": 1, "rotate": 0.0, "shift": 0.0, "p_mean": 2.0}
+    still = {
+        "epochs": 20,
+        "lr": 6e-3,
+        "patch": 8,
+        "levels": 1,
+        "prior": "scalar",
+        "rotate": 0.0,
+        "shift": 0.0,
+        "p_mean": 2.0,
+    }
     result = trained(images, tmp_path, TINY.model_copy(update=still))
     sigma, y = torch.full((16,), 20.0), torch.tensor([[1.0], [0.0]]).repeat(8, 1)
     noise = torch.randn(16, 1, 32, 32, generator=generator(5))
-    c_skip, c_out, c_in = diffusion_net.scales(sigma, result.spread)
     with torch.no_grad():
         given = torch.ones(16, dtype=bool)
-        seen = c_skip * 20 * noise + c_out * result.net(c_in * 20 * noise, sigma, y, given, None)
+        seen = diffusion_net.denoise(result.net, 20 * noise, sigma, y, given, result.spread).denoised
     contrast = seen[..., :16].mean((1, 2, 3)) - seen[..., 16:].mean((1, 2, 3))
     assert (contrast[::2] > 0.4).all() and (contrast[1::2] < -0.4).all()  # at most 1.4
     assert result.history["loss"].iloc[-1] < 0.5 * result.history["loss"].iloc[0]
 
 
 def test_image_i_is_the_same_however_many_are_drawn(images):
-    net = diffusion_net.build(TINY, 1, 0.5)
+    net = diffusion_net.build(TINY, 1)
     with torch.no_grad():
         for weight in net.parameters():
             weight.add_(0.02)
@@ -124,4 +212,4 @@ def test_the_spread_is_that_of_the_pixels(images):
 
 def test_maps_that_cannot_be_halved_are_one_line_with_the_cure():
     with pytest.raises(ValueError, match=r"diffusion.levels = 6: maps of 16 pixels .* choose fewer levels"):
-        diffusion_net.build(TINY.model_copy(update={"size": 64, "levels": 6}), 1, 0.5)
+        diffusion_net.build(TINY.model_copy(update={"size": 64, "levels": 6}), 1)
