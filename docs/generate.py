@@ -1,5 +1,5 @@
 """Writes the pages that repeat what the code says: the parameters, the pipeline, the commands and the file formats in
-docs/reference/; the graph of stages and the demo's numbers in README.md.
+docs/reference/; the published results in docs/explanation/; the graph of stages and the demo's numbers in README.md.
 
     python -m docs.generate
 
@@ -33,6 +33,7 @@ from docs.declared import (
     table,
     written,
 )
+from docs.published import page as published
 
 NOTE = "<!-- Written by `python -m docs.generate`. Edit the code, not this page. -->\n"
 MERMAID = re.compile(r"```mermaid\n.*?```", re.S)
@@ -250,6 +251,7 @@ def pages() -> dict[Path, str]:
     """File -> what it must hold."""
     made = {"parameters": parameters, "pipeline": pipeline, "commands": commands, "formats": formats}
     found = {ROOT / "docs" / "reference" / f"{name}.md": make() for name, make in made.items()}
+    found[ROOT / "docs" / "explanation" / "published.md"] = published()
     readme = ROOT / "README.md"
     text = MERMAID.sub(lambda _: graph(), readme.read_text(encoding="utf-8"))
     return found | {readme: RESULTS.sub(lambda _: results(), text)}

@@ -18,6 +18,7 @@ from cxr.report.figures.style import png
 from cxr.report.inputs import Artefacts
 from cxr.report.sections.adgm import adgm
 from cxr.report.sections.audit import audit
+from cxr.report.sections.benchmarks import benchmarks
 from cxr.report.sections.checklist import checklist
 from cxr.report.sections.classifiers import baseline, final
 from cxr.report.sections.data import data
@@ -71,6 +72,7 @@ def gather(run: Artefacts) -> dict:
         "explain": explain(run),
         "adgm": adgm(run),
         "audit": audit(run),
+        "benchmarks": benchmarks(run),
         "parameters": parameters(run.params),
     }
     mark(context, context["standard"])
