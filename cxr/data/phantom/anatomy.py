@@ -12,6 +12,7 @@ from cxr.data.phantom.canvas import Canvas
 
 RIGHT, LEFT = -1, 1  # the patient's; right is on the left of the film
 SIDES = (RIGHT, LEFT)
+LUNGS_SHARE = 0.70, 0.81  # of the film's height that the lungs fill where its width allows
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Anatomy:
     """What stays the same in all films of a patient. Lengths in units."""
 
     male: bool
+    build: float  # -1 slender (long lungs, a narrow heart) to 1 stocky
     width: float  # of the thorax, about 1
     height: float  # of the lungs at full inspiration
     fat: float  # 0 lean to 1 obese
@@ -63,23 +65,25 @@ class Anatomy:
         rng = np.random.default_rng(key)
         u = rng.uniform
         old = float(np.clip((age - 40) / 50, 0, 1))
+        build = float(np.clip(rng.normal(0, 0.5), -1, 1))
         return cls(
             male=male,
-            width=u(0.93, 1.09) if male else u(0.87, 1.03),
-            height=u(182, 218) if male else u(168, 204),
-            fat=rng.beta(2, 3),
+            build=build,
+            width=(u(0.93, 1.04) if male else u(0.87, 0.98)) + 0.05 * build,
+            height=(u(206, 232) if male else u(192, 218)) - 14 * build,
+            fat=float(np.clip(rng.beta(2, 3) + 0.2 * build, 0, 1)),
             dome=(u(18, 34), u(15, 30)),
             left_lower=u(-2, 13),
-            heart=rng.normal(0.9, 0.085) + 0.06 * old,
+            heart=rng.normal(0.9, 0.08) + 0.06 * old + 0.06 * build,
             heart_shape=rng.normal(0, 2.2, 11),
             mediastinum=u(17, 27) + 2 * old,
             knob=u(9, 13) + 3 * old,
             tortuosity=u(-4, 3) + 5 * old,
             rib_bow=u(0.7, 1.2),
-            rib_slope=u(26, 44),
+            rib_slope=u(34, 52) - 8 * build,
             rib_width=u(8, 10.5),
             bone=u(0.8, 1.25) - 0.2 * old,
-            clavicle=(u(-6, 12), u(-12, 12)),
+            clavicle=(u(-8, 10), u(-10, 10)),
             shoulder=u(-14, 10),
             scapula=u(0, 1),
             breast=0.0 if male else u(0.2, 1),
@@ -111,12 +115,11 @@ class Pose:
         supine = portable and rng.random() < 0.45
         breath = u(0.80, 1.0) - (0.05 if supine else 0) if portable else u(0.90, 1.04)
         lungs = anatomy.height * breath
-        zoom = u(0.90, 1.10) if rng.random() < 0.85 else u(1.12, 1.3)  # the rest are films cut close
-        across, down = (282 if size[0] > size[1] else 292) * anatomy.width, lungs + 56
-        scale = zoom * min(size[1] / across, size[0] / down)
-        top = u(0.45, 0.65) * min(size[0] / scale - lungs, 82)  # above the apices; what else is free lies below
+        share = u(*LUNGS_SHARE) if rng.random() < 0.9 else u(0.82, 0.9)  # the rest are films cut close
+        scale = min(share * size[0] / lungs, size[1] / (u(244, 262) * anatomy.width))
+        top = u(0.36, 0.56) * (size[0] / scale - lungs)  # above the apices; what else is free lies below
         degrees = float(np.clip(rng.normal(0, 2.6 if portable else 1.2), -7, 7))
-        offset = rng.normal(0, (9, 8) if portable else (5, 5))
+        offset = rng.normal(0, (0.022, 0.012) if portable else (0.012, 0.010)) * size[::-1]
         return cls(
             view=view,
             supine=supine,

@@ -19,7 +19,7 @@ from cxr.data.phantom.canvas import mirrored, rise, soften, spline
 WALL = np.float32([(46, 0), (62, 2), (80, 13), (97, 42), (109, 85), (115, 125), (118, 160), (118, 178)])
 # The outline of the heart, from its upper right corner round the apex, for the same lung.
 HEART = np.float32(
-    [(-19, -26, -36, -36, -6, 40, 69, 78, 69, 50, 30), (62, 98, 128, 164, 187, 191, 181, 160, 128, 101, 74)]
+    [(-20, -31, -41, -38, -8, 36, 68, 80, 75, 58, 35), (66, 100, 128, 166, 187, 192, 186, 163, 130, 102, 76)]
 ).T
 # Units by which a finding pulls (or pushes) the midline to its side, per severity above an onset.
 PULLS = {"Atelectasis": (9, 0.5), "Pneumothorax": (-16, 0.65), "Pleural Effusion": (-14, 0.75)}
@@ -108,7 +108,7 @@ class Chest:
         a, h = self.anatomy, self.height
         large = self.severity("Cardiomegaly")
         magnified = 1.06 if self.pose.view == "AP" else 1.0
-        width = a.heart * a.width * magnified * (1.12 - 0.12 * self.pose.breath) * (1 + 0.26 * large)
+        width = a.heart * a.width * magnified * (1.12 - 0.12 * self.pose.breath) * (1 + 0.30 * large)
         outline = HEART + 0.8 * a.heart_shape[:, None].astype(np.float32)
         outline[:, 0] = outline[:, 0] * width + self.shift + 4 * large - 1
         outline[:, 1] = (outline[:, 1] - 186) * (1 + 0.10 * large) * h / 185 + h - 2 + 0.4 * a.left_lower
@@ -125,7 +125,7 @@ class Chest:
         w, portable = a.mediastinum, 1.1 if self.pose.supine else 1.0
 
         def bulge(y: float, amount: float) -> float:
-            return w * portable + amount * np.exp(-(((y - 0.22 * h) / (0.25 * h)) ** 2))
+            return w * portable + 0.9 * amount * np.exp(-(((y - 0.24 * h) / (0.36 * h)) ** 2))
 
         rows = [y * h for y in (-0.02, 0.1, 0.2, 0.3, 0.4, 0.52)]
         veins = [(-bulge(y, right) * f, y) for y, f in zip(rows, (0.75, 0.85, 0.95, 1.0, 1.0, 1.1), strict=True)]
@@ -145,21 +145,22 @@ def attenuation(chest: Chest, vessels: np.ndarray, rng: np.random.Generator) -> 
     x, y, soft = canvas.x, canvas.y, chest.soft
     total = (0.54 + 0.22 * a.fat) * soft
     total += 0.14 * soft * np.exp(-((x / 70) ** 2))
-    total += (0.26 + 0.16 * a.fat) * soft * rise(y - h + 12, 8)
+    total += _abdomen(chest, rng)
     air = (0.45 + a.aeration + 0.10 * a.fat) * chest.air * (1 - 0.9 * chest.solid) * (1 - chest.fluid)
     hilar = sum(canvas.blob(chest.hila[s] + np.float32([12 * s, 10]), (34, 44)) for s in SIDES)
     crowding = rng.uniform(0, 0.07 if pose.supine else 0.035) * hilar  # of vessels, most when lying down
     opacity = np.clip(chest.opacity + crowding, 0, 0.55) * (1 - 0.5 * chest.solid)
-    branches = 0.11 * rng.uniform(0.75, 1.3) * vessels * np.clip(1.4 * chest.air, 0, 1) * (1 - 0.7 * chest.solid)
+    branches = vessels + 0.10 * canvas.cloud(rng, 3.2)  # and what is too fine to draw
+    branches *= 0.09 * rng.uniform(0.75, 1.25) * np.clip(1.4 * chest.air, 0, 1) * (1 - 0.7 * chest.solid)
     filled = (opacity + branches * (1 - chest.bloodless)) * (1 - chest.fluid)
     total += np.minimum(filled, 0.95 * air + 0.06) - air
     total += chest.collapsed - chest.free_air
-    total += 0.19 * chest.heart + 0.17 * chest.middle * (1 - 0.75 * chest.heart)
-    total += 0.035 * chest.descending + 0.05 * chest.fluid
+    total += 0.16 * chest.heart + 0.13 * chest.middle * (1 - 0.75 * chest.heart) * (0.45 + 0.55 * rise(y - 24, 9))
+    total += 0.045 * chest.descending + 0.05 * chest.fluid
     windpipe = spline([(0.3 * a.scoliosis, -90), (0.4 * chest.shift, 0), (0.9 * chest.shift + 1, 0.36 * h)], 6)
     carina = (0.9 * chest.shift + 1, 0.35 * h)
     bronchi = [[carina, (s * 13 + chest.shift, 0.43 * h), (s * 28 + chest.shift, 0.49 * h)] for s in SIDES]
-    tree = chest.canvas.stroke(bronchi, 6.5)
+    tree = chest.canvas.stroke(bronchi, 5.5, 0.55)
     total -= 0.11 * soften(canvas.stroke([windpipe], 11, onto=tree) * np.float32(1 / 255), 1.6)
     total += _soft_shadows(chest, rng)
     total += chest.bone * (0.5 + 0.5 * soft) + 0.02 * canvas.cloud(rng, 22) * soft
@@ -171,19 +172,38 @@ def attenuation(chest: Chest, vessels: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _soft_shadows(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """Breasts, pectoral folds, nipples, gas in the stomach."""
+    """Breasts and nipples."""
     a, canvas, h = chest.anatomy, chest.canvas, chest.height
     shadow = canvas.zeros()
     low = 6 if chest.pose.supine else 14
     for s in SIDES:
         size = a.breast if not a.male else 0.35 * a.fat
-        centre = (s * (68 + 8 * size + (10 if chest.pose.supine else 0)) * a.width, 0.76 * h + low * size)
-        q = ((canvas.x - centre[0]) / (48 + 16 * size)) ** 2 + ((canvas.y - centre[1]) / (40 + 22 * size)) ** 2
-        shadow += (0.02 + 0.10 * size) * np.sqrt(np.clip(1 - q, 0, 1))
+        centre = (s * (68 + 8 * size + (10 if chest.pose.supine else 0)) * a.width, 0.77 * h + low * size)
+        across, down = (canvas.x - centre[0]) / (46 + 18 * size), (canvas.y - centre[1]) / (42 + 36 * size)
+        hanging = np.clip(0.65 + 0.7 * down, 0, 1.2) * (1 - 0.6 * chest.pose.supine)  # dense below, fading upwards
+        shadow += (0.01 + 0.24 * size) * np.sqrt(np.clip(1 - across * across - down * down, 0, 1)) * hanging
         if rng.random() < 0.12:
             shadow += 0.10 * canvas.disc((centre[0] + rng.uniform(-9, 9), centre[1] + rng.uniform(4, 14)), (4, 4))
-    if a.gas > 0.35:
-        centre = (60 * a.width + rng.normal(0, 7), chest.bottom(LEFT) + rng.uniform(4, 18))
-        bubble = canvas.disc(centre, (rng.uniform(14, 30), rng.uniform(7, 14)), rng.uniform(-15, 15))
-        shadow -= 0.18 * a.gas * soften(bubble, 1.8)
     return shadow
+
+
+def _abdomen(chest: Chest, rng: np.random.Generator) -> np.ndarray:
+    """What lies under the diaphragm: a belly that thins to its flanks, the liver, the stomach's bubble, bowel gas."""
+    a, canvas, h = chest.anatomy, chest.canvas, chest.height
+    x, y, u = canvas.x, canvas.y, rng.uniform
+    below = chest.soft * rise(y - h + 12, 8)
+    round_ = np.sqrt(np.clip(1 - (x * (1 / (150 * a.width))) ** 2, 0, 1))
+    belly = (0.06 + 0.12 * a.fat) + (0.13 + 0.05 * a.fat) * round_
+    belly += 0.07 * rise(18 - x, 12) * rise(h + u(34, 70) - 0.25 * x - y, 7)  # the liver and its edge
+    belly -= u(0.02, 0.08) * rise(y - h - 30, 14)
+    gas, under = canvas.zeros(), chest.bottom(LEFT) - a.dome[1]
+    if a.gas > 0.3:
+        wide, tall, middle = u(18, 34), u(10, 18), 56 * a.width + rng.normal(0, 7)
+        bubble = canvas.disc((middle, under + 8 + tall), (wide, tall), u(-12, 12))
+        if not chest.pose.supine:  # a level of fluid
+            bubble *= rise(under + 8 + u(0.9, 1.6) * tall - y, 1)
+        gas += a.gas * soften(bubble, 1.4)
+    if a.gas < 0.75:
+        loops = [canvas.disc((u(40, 110) * a.width, h + u(18, 60)), u(6, 14, 2), u(-40, 40)) for _ in range(3)]
+        gas = np.maximum(gas, u(0.3, 0.8) * soften(np.maximum.reduce(loops), 2.4))
+    return below * (belly - 0.17 * np.clip(gas, 0, 1) * rise(y - under - 2, 2))

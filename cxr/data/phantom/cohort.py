@@ -100,7 +100,8 @@ def frontal_film(seed: int, person: Patient, s: int, anatomy: Anatomy | None = N
     number, study = person.number, person.studies[s - 1]
     anatomy = anatomy or Anatomy.sample((seed, number, 5), person.male, person.age)
     rng = np.random.default_rng((seed, number, 6, s))
-    size = (320, 390) if rng.random() < (0.85 if study.view == "AP" else 0.5) else (390, 320)
+    across = (0.85 if study.view == "AP" else 0.5) + 0.3 * anatomy.build  # the film is turned to suit the patient
+    size = (320, 390) if rng.random() < across else (390, 320)
     image, _ = render_frontal(anatomy, study.signs, study.view, (seed, number, 7, s), size)
     return _jpeg(image, 85)
 

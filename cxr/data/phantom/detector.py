@@ -30,10 +30,10 @@ def develop(
     u = rng.uniform
     share = u(0.10, 0.30) + 0.10 * fat + (0.05 if view == "AP" else 0)
     total = (1 - share) * total + share * soften(total, 22 * canvas.scale)
-    total = soften(total, u(0.35, 0.7))
+    total = soften(total, u(0.3, 0.6))
     total, body = (cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in (total, body))
     grain = cv2.GaussianBlur(rng.standard_normal(total.shape, np.float32), (0, 0), 0.6)
-    total += u(0.006, 0.020) * (0.6 + 0.9 * np.clip(total, 0, 1.2)) * grain
+    total += u(0.003, 0.010) * (0.6 + 0.9 * np.clip(total, 0, 1.2)) * grain
     picture = _display(total, body > 0.5, rng)
     if rng.random() < 0.3:
         _collimate(picture, rng)
@@ -45,14 +45,14 @@ def _display(total: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
     """A sigmoid between two percentiles of the body, partly equalised as CheXpert's are, now and then washed out."""
     u = rng.uniform
     low, high = np.percentile(total[::4, ::4][inside[::4, ::4]], [u(0.3, 3), u(95, 99.5)])
-    dark, bright = low - u(0.03, 0.16), high + u(0.02, 0.12)
+    dark, bright = low - u(0.03, 0.16), high + u(0.04, 0.16)
     step = np.float32((LEVELS - 1) / (bright - dark + 0.4))  # some room above, for metal
     level = np.clip((total - np.float32(dark)) * step, 0, LEVELS - 1).astype(np.int32)
     g = np.arange(LEVELS) / step / (bright - dark)
     contrast, middle = u(2.2, 4.4), u(0.30, 0.52)
     curve = 1 / (1 + np.exp(-contrast * (g - middle)))
     ends = 1 / (1 + np.exp([contrast * (middle + 0.15), -contrast * (1.04 - middle)]))
-    curve = np.clip((curve - ends[0]) / (ends[1] - ends[0]), 0, 1) ** u(0.75, 1.2) * u(0.88, 1.0) + u(0, 0.04)
+    curve = np.clip((curve - ends[0]) / (ends[1] - ends[0]), 0, 1) ** 2 ** u(-0.75, 0.55) * u(0.88, 1.0) + u(0, 0.04)
     share = u(0, 0.8)
     ranks = np.cumsum(np.bincount(level[inside], minlength=LEVELS)) / max(1, inside.sum())
     curve = (1 - share) * curve + share * (0.03 + 0.94 * ranks) * (curve > 0.01)

@@ -95,6 +95,7 @@ def _bones(chest: LateralChest) -> np.ndarray:
         y += 18.0
     outlines = [[*body, body[0]] for body in bodies]
     bone = 0.10 * soften(canvas.fill(*bodies), 1.2) + 0.07 * canvas.line(outlines, 2.0)
+    bone *= 1 - 0.5 * rise(canvas.y - 0.98 * h, 12)
     arches = [[(body[1][0] + 4, body[1][1] + 6), (body[1][0] + 26, body[1][1] + 17)] for body in bodies]
     bone += 0.06 * canvas.line(arches, 6, 1.5)
     sternum = chest.front[4:-4] - np.float32([7 * d, 0])
@@ -106,7 +107,7 @@ def _bones(chest: LateralChest) -> np.ndarray:
             x0, reach = chest.spine_x(y0) + 18, (150 - 6 * abs(i - 4)) * d
             t = np.linspace(0, 1, 16)
             ribs.append(np.stack([x0 - reach * t**1.15 + 16 * np.sin(np.pi * t), y0 - 8 + (50 + 4 * i) * t**1.2], 1))
-    fade = 1 - 0.5 * rise(canvas.y - 0.95 * h, 8)
+    fade = 1 - 0.7 * rise(canvas.y - 0.9 * h, 9)
     bone += 0.075 * canvas.tube(ribs, a.rib_width * 0.9, soft=1.0) * fade
     blade = spline([(60 * d, -10), (96 * d, 0.1 * h), (100 * d, 0.42 * h)], 6)
     bone += 0.09 * canvas.line([blade, blade - np.float32([14, -6])], 4, 1.0)
@@ -190,6 +191,15 @@ def _signs(chest: LateralChest) -> None:
         chest.dense += 0.20 * canvas.line([spline(courses[k], 8) for k in chosen], 2.2)
 
 
+def _abdomen(chest: LateralChest) -> np.ndarray:
+    """A belly that is densest in its middle, with the stomach's bubble under the dome."""
+    a, canvas, u = chest.anatomy, chest.canvas, chest.rng.uniform
+    below = chest.soft * rise(canvas.y - 0.95 * chest.h, 10)
+    round_ = np.exp(-((canvas.x * (1 / (80 * chest.deep))) ** 2))
+    bubble = canvas.disc((u(4, 30) * chest.deep, u(0.9, 0.96) * chest.h), (u(16, 26), u(8, 13)), u(10, 30))
+    return below * (0.10 + 0.14 * round_) - 0.12 * a.gas * (a.gas > 0.3) * soften(bubble, 1.6)
+
+
 def lateral(
     anatomy: Anatomy, signs: Signs, rng: np.random.Generator, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, Canvas]:
@@ -198,7 +208,7 @@ def lateral(
     _signs(chest)
     a, canvas, h = anatomy, chest.canvas, chest.h
     solid = np.clip(np.maximum(0.9 * chest.heart, 0.3 * chest.aorta), 0, 1)
-    total = (0.62 + 0.2 * a.fat) * chest.soft + 0.30 * chest.soft * rise(canvas.y - 0.95 * h, 10)
+    total = (0.62 + 0.2 * a.fat) * chest.soft + _abdomen(chest)
     total += 0.26 * chest.arms + 0.16 * chest.soft * rise(-(canvas.y - 0.12 * h), 12)
     air = (0.52 + a.aeration + 0.08 * a.fat) * chest.air * (1 - 0.62 * solid) * (1 - chest.fluid)
     air *= 0.82 + 0.30 * np.clip(canvas.y / h, 0, 1)  # shoulders above: the spine darkens downwards
