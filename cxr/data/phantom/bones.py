@@ -9,12 +9,12 @@ from cxr.data.phantom.canvas import CIRCLE, mirrored, rise, soften, spline
 from cxr.data.phantom.chest import WALL, Chest
 
 RIBS = 10
-BACK, FRONT = np.linspace(0, 1, 22), np.linspace(0, 1, 14)  # positions along the two parts of a rib
+BACK, FRONT = np.linspace(0, 1, 13), np.linspace(0, 1, 9)  # positions along the two parts of a rib
 CALIBRES = (0.7, 0.26), (1.0, 0.36), (1.6, 0.5), (2.4, 0.66), (3.4, 0.8)  # width and density of vessels, thinnest first
 
 
 def _courses(chest: Chest, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior (RIBS x 22 x 2) and anterior (RIBS x 14 x 2) courses of the ribs of a side, from above."""
+    """Posterior (RIBS x 13 x 2) and anterior (RIBS x 9 x 2) courses of the ribs of a side, from above."""
     a, h = chest.anatomy, chest.height
     i = np.arange(RIBS)[:, None]
     start, drop = i * h / 10 + 2, a.rib_slope + 1.5 * i - 18 * np.exp(-i)
@@ -42,7 +42,7 @@ def ribs(chest: Chest) -> None:
         front += list(anteriors[1:8])
         for i, posterior in enumerate(posteriors):
             if sign and s == sign.side and i in broken:
-                cut = int(np.clip(broken[i], 0.2, 0.85) * 21)
+                cut = int(np.clip(broken[i], 0.2, 0.85) * (len(BACK) - 1))
                 step = (6 + 8 * sign.severity) * (1 if i % 3 else -0.8)
                 fading = np.linspace(1, 0.4, len(posterior) - cut, dtype=np.float32)[:, None]
                 back += [posterior[:cut], posterior[cut:] + fading * np.float32([-s * 3 * sign.severity, step])]
@@ -147,7 +147,7 @@ def vessels(chest: Chest) -> np.ndarray:
         for s in SIDES:
             knot = chest.hila[s] + np.float32([-4 * s, -8]) + rng.normal(0, 2, 2)
             tail = knot + (s * (2 + 0.18 * reach), 0.5 * reach), knot + (s * (1 + 0.24 * reach), reach)
-            commas.append(spline([knot - (2 * s, 6), knot, *tail], 4))
+            commas.append(spline([knot - (2 * s, 6), knot, *tail], 2))
         roots = chest.canvas.stroke(commas, width, onto=roots)
     roots = soften(roots * np.float32(1 / 255), 3 * chest.canvas.scale)
     tree = np.maximum(mask * np.float32(1 / 255), 0.85 * roots)

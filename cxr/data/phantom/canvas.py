@@ -46,7 +46,10 @@ def mirrored(points, side: int) -> np.ndarray:
 
 def rise(x: np.ndarray, width: float) -> np.ndarray:
     """A smooth step from 0 to 1 around x = 0; from 5 % to 95 % over six widths."""
-    return 1 / (1 + np.exp(np.minimum(x * np.float32(-1 / width), 80)))
+    t = np.multiply(x, np.float32(-1 / width))
+    np.exp(np.minimum(t, np.float32(80), out=t), out=t)
+    t += np.float32(1)
+    return np.reciprocal(t, out=t)
 
 
 class Canvas:
@@ -104,14 +107,14 @@ class Canvas:
 
     def line(self, paths, width: float, soft: float = 0.6) -> np.ndarray:
         """The paths as float32 lines in [0, 1], softened by a blur of so many pixels."""
-        return soften(self.stroke(paths, width) * np.float32(1 / 255), soft)
+        return soften(self.stroke(paths, width), soft) * np.float32(1 / 255)
 
     def tube(self, paths, width: float, wall: float = 1.5, soft: float = 0.7) -> np.ndarray:
         """Hollow lines: walls brighter than the lumen, as bones and catheters are."""
-        outer = self.stroke(paths, width) * np.float32(1 / 255)
+        outer = self.stroke(paths, width)
         if width * self.scale >= 4:
-            outer -= 0.5 * (self.stroke(paths, width - 2 * wall) * np.float32(1 / 255))
-        return soften(outer, soft)
+            outer -= self.stroke(paths, width - 2 * wall) >> 1
+        return soften(outer, soft) * np.float32(1 / 255)
 
     def disc(self, centre, radii, degrees: float = 0.0) -> np.ndarray:
         """A filled ellipse of radii in units, coverage in [0, 1]."""
@@ -120,10 +123,13 @@ class Canvas:
         return self.fill(np.float32(centre) + CIRCLE @ axes)
 
     def blob(self, centre, radii) -> np.ndarray:
-        """A Gaussian bump of height 1."""
+        """A Gaussian bump of height 1, cut off at 1e-4."""
         (cx, cy), (rx, ry) = map(float, centre), map(float, radii)
-        column, row = (self.x - cx) * (1 / rx), (self.y - cy) * (1 / ry)
-        return np.exp(-(column * column + row * row))
+        reach, (column, row) = 3.1 * self.scale * max(rx, ry), self.pixels((cx, cy)).tolist()
+        part = tuple(slice(max(0, int(at - reach)), max(0, int(at + reach) + 2)) for at in (row, column))
+        bump, x, y = self.zeros(), (self.x[part] - cx) * (1 / rx), (self.y[part] - cy) * (1 / ry)
+        bump[part] = np.exp(-(x * x + y * y))
+        return bump
 
     def cloud(self, rng: np.random.Generator, cell: float) -> np.ndarray:
         """Smooth noise of about unit variance whose features are about cell units wide."""
@@ -143,7 +149,7 @@ class Canvas:
 def soften(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur, sigma in pixels; wide ones are computed on a reduced image."""
     if sigma < 6:
-        return cv2.GaussianBlur(image, (0, 0), sigma)
+        return cv2.GaussianBlur(image, (2 * round(3 * sigma + 0.5) + 1,) * 2, sigma)
     k = 4 if sigma >= 8 else 2
     height, width = image.shape
     small = cv2.resize(image, (width // k, height // k), interpolation=cv2.INTER_AREA)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cxr.data.phantom.anatomy import LEFT, RIGHT, SIDES, Anatomy, Pose, Signs
-from cxr.data.phantom.canvas import mirrored, rise, soften, spline
+from cxr.data.phantom.canvas import Canvas, mirrored, rise, soften, spline
 
 # The lateral wall of the lung from apex to costophrenic angle: half width by depth, for a lung 178 units high.
 WALL = np.float32([(46, 0), (62, 2), (80, 13), (97, 42), (109, 85), (115, 125), (118, 160), (118, 178)])
@@ -171,17 +171,24 @@ def attenuation(chest: Chest, vessels: np.ndarray, rng: np.random.Generator) -> 
     return total + chest.metal
 
 
+def _row(canvas: Canvas, y: float) -> int:
+    """The first row of pixels that reaches body depth y: what is drawn from there on can leave out the rows above."""
+    return int(np.argmax(canvas.y[:, [0, -1]].max(1) > y))
+
+
 def _soft_shadows(chest: Chest, rng: np.random.Generator) -> np.ndarray:
     """Breasts and nipples."""
     a, canvas, h = chest.anatomy, chest.canvas, chest.height
     shadow = canvas.zeros()
+    first = _row(canvas, 0.3 * h)
+    x, y = canvas.x[first:], canvas.y[first:]
     low = 6 if chest.pose.supine else 14
     for s in SIDES:
         size = a.breast if not a.male else 0.35 * a.fat
         centre = (s * (68 + 8 * size + (10 if chest.pose.supine else 0)) * a.width, 0.77 * h + low * size)
-        across, down = (canvas.x - centre[0]) / (46 + 18 * size), (canvas.y - centre[1]) / (42 + 36 * size)
+        across, down = (x - centre[0]) * (1 / (46 + 18 * size)), (y - centre[1]) * (1 / (42 + 36 * size))
         hanging = np.clip(0.65 + 0.7 * down, 0, 1.2) * (1 - 0.6 * chest.pose.supine)  # dense below, fading upwards
-        shadow += (0.01 + 0.24 * size) * np.sqrt(np.clip(1 - across * across - down * down, 0, 1)) * hanging
+        shadow[first:] += (0.01 + 0.24 * size) * np.sqrt(np.maximum(1 - across * across - down * down, 0)) * hanging
         if rng.random() < 0.12:
             shadow += 0.10 * canvas.disc((centre[0] + rng.uniform(-9, 9), centre[1] + rng.uniform(4, 14)), (4, 4))
     return shadow
@@ -189,21 +196,24 @@ def _soft_shadows(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 def _abdomen(chest: Chest, rng: np.random.Generator) -> np.ndarray:
     """What lies under the diaphragm: a belly that thins to its flanks, the liver, the stomach's bubble, bowel gas."""
-    a, canvas, h = chest.anatomy, chest.canvas, chest.height
-    x, y, u = canvas.x, canvas.y, rng.uniform
-    below = chest.soft * rise(y - h + 12, 8)
+    a, canvas, h, u = chest.anatomy, chest.canvas, chest.height, rng.uniform
+    first = _row(canvas, h - 60)
+    x, y = canvas.x[first:], canvas.y[first:]
+    below = chest.soft[first:] * rise(y - h + 12, 8)
     round_ = np.sqrt(np.clip(1 - (x * (1 / (150 * a.width))) ** 2, 0, 1))
     belly = (0.06 + 0.12 * a.fat) + (0.13 + 0.05 * a.fat) * round_
     belly += 0.07 * rise(18 - x, 12) * rise(h + u(34, 70) - 0.25 * x - y, 7)  # the liver and its edge
     belly -= u(0.02, 0.08) * rise(y - h - 30, 14)
-    gas, under = canvas.zeros(), chest.bottom(LEFT) - a.dome[1]
+    gas, under = np.zeros_like(x), chest.bottom(LEFT) - a.dome[1]
     if a.gas > 0.3:
         wide, tall, middle = u(18, 34), u(10, 18), 56 * a.width + rng.normal(0, 7)
-        bubble = canvas.disc((middle, under + 8 + tall), (wide, tall), u(-12, 12))
+        bubble = canvas.disc((middle, under + 8 + tall), (wide, tall), u(-12, 12))[first:]
         if not chest.pose.supine:  # a level of fluid
             bubble *= rise(under + 8 + u(0.9, 1.6) * tall - y, 1)
         gas += a.gas * soften(bubble, 1.4)
     if a.gas < 0.75:
         loops = [canvas.disc((u(40, 110) * a.width, h + u(18, 60)), u(6, 14, 2), u(-40, 40)) for _ in range(3)]
-        gas = np.maximum(gas, u(0.3, 0.8) * soften(np.maximum.reduce(loops), 2.4))
-    return below * (belly - 0.17 * np.clip(gas, 0, 1) * rise(y - under - 2, 2))
+        gas = np.maximum(gas, u(0.3, 0.8) * soften(np.maximum.reduce(loops)[first:], 2.4))
+    total = canvas.zeros()
+    total[first:] = below * (belly - 0.17 * gas * rise(y - under - 2, 2))
+    return total

@@ -102,7 +102,7 @@ def lung_lesion(chest: Chest, sign: Sign) -> None:
         centre = np.float32([s * rng.uniform(42, 98) * chest.anatomy.width, rng.uniform(0.14, 0.82) * chest.height])
         dx, dy = canvas.x - centre[0], canvas.y - centre[1]
         angle = np.arctan2(dy, dx)
-        lobes = sum(rng.uniform(0.02, 0.07) * np.sin(n * angle + rng.uniform(0, 6.3)) for n in (2, 3, 7))
+        lobes = sum(rng.uniform(0.02, 0.07) * np.sin(n * angle + rng.uniform(0, 6.3)) for n in (2, 3, 5))
         r = np.hypot(dx, dy) / (radius * (1 + lobes))
         chest.opacity += (0.26 + 0.14 * v) * np.sqrt(np.clip(1 - r**2, 0, 1)) * np.clip(2 * chest.lung[s], 0, 1)
 
