@@ -12,7 +12,7 @@ from cxr.data.phantom.canvas import Canvas
 
 RIGHT, LEFT = -1, 1  # the patient's; right is on the left of the film
 SIDES = (RIGHT, LEFT)
-LUNGS_SHARE = 0.70, 0.81  # of the film's height that the lungs fill where its width allows
+LUNGS_SHARE = 0.70, 0.80  # of the film's height that the lungs fill where its width allows
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Pose:
         breath = u(0.80, 1.0) - (0.05 if supine else 0) if portable else u(0.90, 1.04)
         lungs = anatomy.height * breath
         share = u(*LUNGS_SHARE) if rng.random() < 0.9 else u(0.82, 0.9)  # the rest are films cut close
-        scale = min(share * size[0] / lungs, size[1] / (u(244, 262) * anatomy.width))
+        scale = min(share * size[0] / (lungs + 12), size[1] / (u(244, 262) * anatomy.width))
         top = u(0.36, 0.56) * (size[0] / scale - lungs)  # above the apices; what else is free lies below
         degrees = float(np.clip(rng.normal(0, 2.6 if portable else 1.2), -7, 7))
         offset = rng.normal(0, (0.022, 0.012) if portable else (0.012, 0.010)) * size[::-1]
