@@ -33,9 +33,10 @@ from cxr.data.phantom.devices import monitor_leads, support_devices
 from cxr.data.phantom.findings import distractors, draw
 from cxr.data.phantom.lateral import lateral
 from cxr.data.phantom.patients import Challenger, Patient, challenger, images_each, patient
+from cxr.data.phantom.sites import FIRST, SECOND, Site
 
 VALID_SHARE = 0.12  # of CheXpert's patients
-FIRST_VALID = 64_541  # CheXpert numbers the patients of valid.csv after those of train.csv
+FIRST_VALID = FIRST.first_valid
 BOX_LEVEL = 0.35  # of an opacity's peak: where its box ends
 RSNA_SIZE = 512
 DETAIL, RSNA_DETAIL = 0.74, 0.6  # films are soft: anatomy is drawn smaller and enlarged before the grain is added
@@ -44,12 +45,18 @@ Box = tuple[int, int, int, int]  # x, y, width, height
 
 
 def render_frontal(
-    anatomy: Anatomy, signs: Signs, view: str, key: tuple[int, ...], size: tuple[int, int], detail: float = DETAIL
+    anatomy: Anatomy,
+    signs: Signs,
+    view: str,
+    key: tuple[int, ...],
+    size: tuple[int, int],
+    detail: float = DETAIL,
+    site: Site = FIRST,
 ) -> tuple[np.ndarray, list[Box]]:
     """A frontal film (uint8, H x W), and a box around each Lung Opacity, Pneumonia and Consolidation.
 
     view: 'AP' or 'PA'. key seeds what differs from film to film: position, exposure, noise. size: height and width.
-    detail: the anatomy is drawn at this share of the size.
+    detail: the anatomy is drawn at this share of the size. site: the hospital.
     """
     rng = np.random.default_rng(key)
     pose = Pose.sample(rng, view, anatomy, _drawn(size, detail))
@@ -62,7 +69,7 @@ def render_frontal(
     if rng.random() < (0.35 if view == "AP" else 0.03):
         monitor_leads(chest, rng)
     total = attenuation(chest, vessels(chest), rng)
-    image = develop(total, chest.body, pose.canvas, anatomy.fat, view, size, rng)
+    image = develop(total, chest.body, pose.canvas, anatomy.fat, view, size, rng, site)
     zoom = size[0] / pose.canvas.height
     boxes = []
     for patch in chest.patches:
@@ -76,13 +83,15 @@ def _drawn(size: tuple[int, int], detail: float) -> tuple[int, int]:
     return round(size[0] * detail), round(size[1] * detail)
 
 
-def render_lateral(anatomy: Anatomy, signs: Signs, key: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
+def render_lateral(
+    anatomy: Anatomy, signs: Signs, key: tuple[int, ...], size: tuple[int, int], site: Site = FIRST
+) -> np.ndarray:
     """A lateral film, uint8, of size (height, width)."""
     rng = np.random.default_rng(key)
     total, body, canvas = lateral(anatomy, signs, rng, _drawn(size, DETAIL))
     if rng.random() < 0.15:
         total, body = np.ascontiguousarray(total[:, ::-1]), np.ascontiguousarray(body[:, ::-1])
-    return develop(total, body, canvas, anatomy.fat, "LL", size, rng)
+    return develop(total, body, canvas, anatomy.fat, "LL", size, rng, site)
 
 
 def _jpeg(image: np.ndarray, quality: int) -> bytes:
@@ -95,28 +104,30 @@ def _study_folder(split: str, number: int, study: int) -> str:
     return f"CheXpert-v1.0-small/{split}/patient{number:05d}/study{study}"
 
 
-def frontal_film(seed: int, person: Patient, s: int, anatomy: Anatomy | None = None) -> bytes:
-    """The frontal film of a patient's study number s, from 1, as a JPEG. anatomy: the patient's, if it is at hand."""
+def frontal_film(seed: int, person: Patient, s: int, anatomy: Anatomy | None = None, site: Site = FIRST) -> bytes:
+    """The frontal film of a patient's study number s, from 1, as a JPEG. anatomy: the patient's, if it is at hand; site:
+    the hospital, as in `patient`.
+    """
     number, study = person.number, person.studies[s - 1]
     anatomy = anatomy or Anatomy.sample((seed, number, 5), person.male, person.age)
     rng = np.random.default_rng((seed, number, 6, s))
     across = (0.85 if study.view == "AP" else 0.5) + 0.3 * anatomy.build  # the film is turned to suit the patient
     size = (320, 390) if rng.random() < across else (390, 320)
-    image, _ = render_frontal(anatomy, study.signs, study.view, (seed, number, 7, s), size)
+    image, _ = render_frontal(anatomy, study.signs, study.view, (seed, number, 7, s), size, site=site)
     return _jpeg(image, 85)
 
 
-def _chexpert_patient(seed: int, number: int) -> list[tuple[str, bytes]]:
+def _chexpert_patient(seed: int, site: Site, number: int) -> list[tuple[str, bytes]]:
     """(path in the archive, JPEG) of all films of a patient."""
-    valid = number >= FIRST_VALID
-    person = patient(seed, number, valid)
+    valid = number >= site.first_valid
+    person = patient(seed, number, valid, site)
     anatomy = Anatomy.sample((seed, number, 5), person.male, person.age)
     films = []
     for s, study in enumerate(person.studies, 1):
         folder = _study_folder("valid" if valid else "train", number, s)
-        films.append((f"{folder}/view1_frontal.jpg", frontal_film(seed, person, s, anatomy)))
+        films.append((f"{folder}/view1_frontal.jpg", frontal_film(seed, person, s, anatomy, site)))
         if study.lateral:
-            image = render_lateral(anatomy, study.signs, (seed, number, 8, s), (390, 320))
+            image = render_lateral(anatomy, study.signs, (seed, number, 8, s), (390, 320), site)
             films.append((f"{folder}/view2_lateral.jpg", _jpeg(image, 85)))
     return films
 
@@ -197,27 +208,40 @@ def _chexpert_rows(person: Patient, split: str) -> Iterator[list]:
             yield [f"{start}/view2_lateral.jpg", *who, "Lateral", "", *labels]
 
 
-def write_chexpert(path: Path, *, patients: int, seed: int, processes: int | None = None) -> None:
+def write_chexpert(path: Path, *, patients: int, seed: int, processes: int | None = None, site: Site = FIRST) -> None:
     """Write a .zip laid out as CheXpert-v1.0-small: train.csv, valid.csv, and JPEGs of about 390 x 320 pixels.
 
-    About 2 images a patient; one patient in eight is in valid.csv. The bytes depend on patients and seed alone.
-    Raises ValueError for fewer than 2 patients.
+    About 2 images a patient; one patient in eight is in valid.csv. The bytes depend on patients, seed and site (the
+    hospital) alone. Raises ValueError for fewer than 2 patients.
     """
     if patients < 2:
         raise ValueError(f"a phantom cohort needs at least 2 patients, one of them for valid.csv; got {patients}")
     n_valid = max(1, round(VALID_SHARE * patients))
-    numbers = {"train": range(1, patients - n_valid + 1), "valid": range(FIRST_VALID, FIRST_VALID + n_valid)}
+    first = {"train": site.first, "valid": site.first_valid}
+    count = {"train": patients - n_valid, "valid": n_valid}
+    numbers = {split: range(first[split], first[split] + count[split]) for split in first}
     header = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS]
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for split, members in numbers.items():
-            rows = [row for number in members for row in _chexpert_rows(patient(seed, number, split == "valid"), split)]
+            people = (patient(seed, number, split == "valid", site) for number in members)
+            rows = [row for person in people for row in _chexpert_rows(person, split)]
             _add(archive, f"CheXpert-v1.0-small/{split}.csv", _table([header, *rows]))
         everyone = [*numbers["train"], *numbers["valid"]]
         with Progress("phantom CheXpert", patients, unit="patients") as progress:
-            for films in _in_order(partial(_chexpert_patient, seed), everyone, processes):
+            for films in _in_order(partial(_chexpert_patient, seed, site), everyone, processes):
                 for name, content in films:
                     _add(archive, name, content)
                 progress.update(1)
+
+
+def write_second_hospital(path: Path, *, patients: int, seed: int, processes: int | None = None) -> None:
+    """Write a .zip like `write_chexpert`'s of the second hospital: the external test set of the phantom.
+
+    Other patients (numbers from 200001, so a cohort of the first hospital with the same seed shares nobody), another
+    detector and markers, fewer bedside films, other prevalences, noisier labels (cxr/data/phantom/sites.py). Labels of
+    train.csv are from reports; those of valid.csv are radiologists'. Raises ValueError for fewer than 2 patients.
+    """
+    write_chexpert(path, patients=patients, seed=seed, processes=processes, site=SECOND)
 
 
 def write_rsna(path: Path, *, patients: int, seed: int, processes: int | None = None) -> None:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from cxr.data.phantom.canvas import Canvas, soften
+from cxr.data.phantom.sites import Site
 
 LEVELS = 4096  # of the display curve
 TEXTS = {
@@ -25,23 +26,26 @@ def develop(
     view: str,
     size: tuple[int, int],
     rng: np.random.Generator,
+    site: Site,
 ) -> np.ndarray:
-    """The 8-bit picture of an attenuation map. size: its height and width; noise and display are computed at it."""
+    """The 8-bit picture of an attenuation map. size: its height and width; noise and display are computed at it. site:
+    whose detector and markers.
+    """
     u = rng.uniform
-    share = u(0.10, 0.30) + 0.10 * fat + (0.05 if view == "AP" else 0)
+    share = u(*site.scatter) + 0.10 * fat + (0.05 if view == "AP" else 0)
     total = (1 - share) * total + share * soften(total, 22 * canvas.scale)
-    total = soften(total, u(0.3, 0.6))
+    total = soften(total, u(*site.blur))
     total, body = (cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in (total, body))
     grain = cv2.GaussianBlur(rng.standard_normal(total.shape, np.float32), (0, 0), 0.6)
-    total += u(0.003, 0.010) * (0.6 + 0.9 * np.clip(total, 0, 1.2)) * grain
-    picture = _display(total, body > 0.5, rng)
+    total += u(*site.grain) * (0.6 + 0.9 * np.clip(total, 0, 1.2)) * grain
+    picture = _display(total, body > 0.5, rng, site)
     if rng.random() < 0.3:
         _collimate(picture, rng)
-    _markers(picture, view, rng)
+    _markers(picture, view, rng, site)
     return picture
 
 
-def _display(total: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _display(total: np.ndarray, inside: np.ndarray, rng: np.random.Generator, site: Site) -> np.ndarray:
     """A sigmoid between two percentiles of the body, partly equalised as CheXpert's are, now and then washed out."""
     u = rng.uniform
     low, high = np.percentile(total[::4, ::4][inside[::4, ::4]], [u(0.3, 3), u(95, 99.5)])
@@ -49,11 +53,11 @@ def _display(total: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
     step = np.float32((LEVELS - 1) / (bright - dark + 0.4))  # some room above, for metal
     level = np.clip((total - np.float32(dark)) * step, 0, LEVELS - 1).astype(np.int32)
     g = np.arange(LEVELS) / step / (bright - dark)
-    contrast, middle = u(2.2, 4.4), u(0.30, 0.52)
+    contrast, middle = u(*site.contrast), u(*site.middle)
     curve = 1 / (1 + np.exp(-contrast * (g - middle)))
     ends = 1 / (1 + np.exp([contrast * (middle + 0.15), -contrast * (1.04 - middle)]))
-    curve = np.clip((curve - ends[0]) / (ends[1] - ends[0]), 0, 1) ** 2 ** u(-0.75, 0.55) * u(0.88, 1.0) + u(0, 0.04)
-    share = u(0, 0.8)
+    curve = np.clip((curve - ends[0]) / (ends[1] - ends[0]), 0, 1) ** 2 ** u(*site.gamma) * u(0.88, 1.0) + u(0, 0.04)
+    share = u(*site.equalised)
     ranks = np.cumsum(np.bincount(level[inside], minlength=LEVELS)) / max(1, inside.sum())
     curve = (1 - share) * curve + share * (0.03 + 0.94 * ranks) * (curve > 0.01)
     if rng.random() < 0.25:
@@ -78,11 +82,11 @@ def _collimate(picture: np.ndarray, rng: np.random.Generator) -> None:
     picture[mask < 128] = 255 if rng.random() < 0.06 else int(rng.uniform(0, 8))
 
 
-def _markers(picture: np.ndarray, view: str, rng: np.random.Generator) -> None:
+def _markers(picture: np.ndarray, view: str, rng: np.random.Generator, site: Site) -> None:
     """The lead letter of a side, and on a part of the films a word that depends on the view and on nothing else."""
     height, width = picture.shape
     unit = width / 390
-    left = rng.random() < 0.75
+    left = rng.random() < site.left_marker
     x = width - int(rng.uniform(18, 60) * unit) if left else int(rng.uniform(8, 40) * unit)
     grey, font = int(rng.uniform(180, 255)), cv2.FONT_HERSHEY_SIMPLEX
     at = x, int(rng.uniform(20, 70) * unit)
@@ -98,7 +102,7 @@ def _markers(picture: np.ndarray, view: str, rng: np.random.Generator) -> None:
             2 if letter < 0.5 else 1,
             cv2.LINE_AA,
         )
-    if rng.random() < 0.25:
+    if rng.random() < site.words:
         word = str(rng.choice(TEXTS[view]))
         at = int(rng.uniform(6, 290) * unit), int(rng.uniform(12, 34) * unit)
         cv2.putText(picture, word, at, font, 0.32 * unit, grey, 1, cv2.LINE_AA)
