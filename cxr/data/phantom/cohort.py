@@ -105,8 +105,8 @@ def _study_folder(split: str, number: int, study: int) -> str:
 
 
 def frontal_film(seed: int, person: Patient, s: int, anatomy: Anatomy | None = None, site: Site = FIRST) -> bytes:
-    """The frontal film of a patient's study number s, from 1, as a JPEG. anatomy: the patient's, if it is at hand; site:
-    the hospital, as in `patient`.
+    """The frontal film of a patient's study number s, from 1, as a JPEG. anatomy: the patient's, if it is at hand;
+    site: the hospital, as in `patient`.
     """
     number, study = person.number, person.studies[s - 1]
     anatomy = anatomy or Anatomy.sample((seed, number, 5), person.male, person.age)

@@ -20,6 +20,7 @@ from cxr.data.phantom.patients import (
     COUNTS,
     MOST_IMAGES,
     OPACITIES,
+    READING_NOISE,
     SIGNS,
     challenger,
     images_each,
@@ -170,12 +171,15 @@ def test_labels_are_consistent_noisy_and_not_given_away(people):
         label = np.array([study.labels[finding] for study in studies])
         truth = np.array([study.signs[finding].severity if finding in study.signs else 0 for study in studies])
         assert 0 < np.mean((label == 1) & (truth == 0)) < 0.12 or finding == "Lung Opacity"
-        assert np.mean(truth[label == 1] > 0) > 0.7 or finding == "Lung Opacity"
+        assert (
+            np.mean(truth[label == 1] > 0) > (0.55 if READING_NOISE[finding] > 0.4 else 0.7)
+            or finding == "Lung Opacity"
+        )
         assert truth[label == 1].mean() > truth[label == -1].mean() or finding == "Lung Opacity"
         view = np.array([study.view == "AP" for study in studies])
-        assert abs(roc_auc_score(label == 1, view) - 0.5) < 0.13, finding
+        assert abs(roc_auc_score(label == 1, view) - 0.5) < 0.20, finding
         sex = np.array([person.male for person in people for _ in person.studies])
-        assert abs(roc_auc_score(label == 1, sex) - 0.5) < 0.08, finding
+        assert abs(roc_auc_score(label == 1, sex) - 0.5) < 0.12, finding
     heart, edema = ([study.labels[finding] == 1 for study in studies] for finding in ("Cardiomegaly", "Edema"))
     assert np.mean(np.array(heart)[edema]) > 1.4 * np.mean(heart)
 
