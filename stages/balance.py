@@ -45,6 +45,15 @@ def run(
     labels: Annotated[
         Literal["masked", "one_hot", "sampled"], Option(help="the other 13 labels of a synthetic image")
     ] = "masked",
+    filter: Annotated[
+        Literal["none", "agree", "soft"],
+        Option(help="agree: keep images on whose finding the classifiers agree; soft: their probabilities as labels"),
+    ] = "none",
+    classifiers: Annotated[
+        Path | None, Option(help="folder of the baselines, in it a folder a seed; a filter needs it")
+    ] = None,
+    predictions: Annotated[Path | None, Option(help="folder of the baselines' predictions, likewise")] = None,
+    policy: Annotated[str, Option(help="label policy of these baselines")] = "u_zeroes",
     max_duplicates: Annotated[
         float,
         Option(min=0.0, max=1.0, help="largest share of a generator's images that may be copies of training images"),
@@ -60,6 +69,7 @@ def run(
     from cxr.core.records import load
     from cxr.core.store import write_store
     from cxr.synthesis import balance
+    from cxr.synthesis.agreement import open_ensemble
     from cxr.synthesis.formats import Plan
     from cxr.synthesis.generate import Real, Wanted, enrich
     from cxr.synthesis.samplers import folder_of, open_sampler
@@ -81,14 +91,23 @@ def run(
     counts = balance.wanted(train, findings, target_prevalence, dose, negatives)
     asked = {name: Wanted(generated, without) for name, (_, generated, without) in counts.items()}
     known = load(records, "chexpert").set_index("image_id") if any(s.whole for s in serving.values()) else None
-    enriched, images = enrich(serving, rows, Real(train, known), asked, labels, size, seed + repeat)
+    ensemble = None
+    if filter != "none":
+        if classifiers is None or predictions is None:
+            raise ValueError(f"balance.filter = {filter} needs --classifiers and --predictions")
+        folders_of = sorted(classifiers.glob(f"*/{policy}"))
+        scores = [predictions / folder.parent.name / f"{policy}.parquet" for folder in folders_of]
+        ensemble = open_ensemble(folders_of, scores, findings, machine.device)
+    enriched, images = enrich(
+        serving, rows, Real(train, known), asked, labels, size, seed + repeat, ensemble, filter
+    )  # fmt: skip
     index = enriched.loc[enriched["synthetic"], ["image_id"]].reset_index(drop=True)
     sizes = {name: {"gan_images": s.meta.images, "gan_epochs": s.meta.epochs} for name, s in serving.items()}
     numbers = balance.plan(train, in_view(enriched, view), counts, sizes)
     kind = serving[findings[0]].meta.kind
     plan = Plan(
-        target_prevalence=target_prevalence, kind=kind, dose=dose, labels=labels, split_sha256=split_info.sha256,
-        **numbers,
+        target_prevalence=target_prevalence, kind=kind, dose=dose, labels=labels, filter=filter,
+        split_sha256=split_info.sha256, **numbers,
     )  # fmt: skip
     with atomic(out) as folder:
         folder.mkdir()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ import pandas as pd
 from cxr.core.files import Progress
 from cxr.core.resize import resize
 from cxr.synthesis import balance
+from cxr.synthesis.agreement import Ensemble, agreed, soft
 from cxr.synthesis.samplers import Sampler
 
+APART = 1_000_003  # between the seeds of two rounds of candidates
 BLOCK = 1024  # images that are drawn at a time: each block has its own key
 
 
@@ -74,6 +77,29 @@ def _conditions(sampler: Sampler, drawn: pd.DataFrame, real: Real) -> np.ndarray
     return sampler.encode(real.records.loc[drawn["image_id"]])
 
 
+def _round(
+    sampler: Sampler, name: str, wanted: Wanted, labels: str, real: Real, seed: int, number: int
+) -> tuple[Iterator[np.ndarray], pd.DataFrame]:
+    return synthesise(sampler, name, wanted, labels, real, seed + APART * number)
+
+
+def _filtered(
+    name: str,
+    wanted: Wanted,
+    candidates: Callable[[int], tuple[Iterator[np.ndarray], pd.DataFrame]],
+    ensemble: Ensemble | None,
+    filter: str,
+) -> tuple[Iterable[np.ndarray], pd.DataFrame]:
+    if filter == "none" or not any(wanted):
+        return candidates(0)
+    assert ensemble is not None
+    if filter == "agree":
+        return agreed(name, wanted, candidates, ensemble)
+    images, rows = candidates(0)
+    drawn = list(images)
+    return drawn, soft(drawn, rows, ensemble)
+
+
 def enrich(
     samplers: Mapping[str, Sampler],
     rows: pd.DataFrame,
@@ -82,15 +108,20 @@ def enrich(
     labels: str,
     size: int,
     seed: int,
+    ensemble: Ensemble | None = None,
+    filter: str = "none",
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """(rows with the synthetic rows after them, the synthetic images at `size`, in the same order).
 
-    samplers: finding -> that of its X-rays; counts: finding -> number of images; the others as in `synthesise`.
+    samplers: finding -> that of its X-rays; counts: finding -> number of images; filter: of agreement.FILTERS, all but
+    none need the ensemble; the others as in `synthesise`.
     """
     blocks, images = [rows], []
     with Progress("balance", sum(map(sum, counts.values()))) as progress:
         for name, wanted in counts.items():
-            generated, generated_rows = synthesise(samplers[name], name, wanted, labels, real, seed)
+            generated, generated_rows = _filtered(
+                name, wanted, partial(_round, samplers[name], name, wanted, labels, real, seed), ensemble, filter
+            )
             blocks.append(generated_rows)
             for image in generated:
                 images.append(resize(image, size))
