@@ -10,7 +10,7 @@ from cxr.data.phantom.chest import WALL, Chest
 
 RIBS = 10
 BACK, FRONT = np.linspace(0, 1, 13), np.linspace(0, 1, 9)  # positions along the two parts of a rib
-CALIBRES = (0.7, 0.26), (1.0, 0.36), (1.6, 0.5), (2.4, 0.66), (3.4, 0.8)  # width and density of vessels, thinnest first
+CALIBRES = (0.9, 0.32), (1.5, 0.48), (2.3, 0.66), (3.4, 0.8)  # width and density of vessels, thinnest first
 
 
 def _courses(chest: Chest, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +127,7 @@ def vessels(chest: Chest) -> np.ndarray:
         angle = np.deg2rad(np.linspace(-76, 88, n) + rng.uniform(-13, 13, n))
         start = np.repeat(chest.hila[s][None].astype(np.float64), n, 0)
         start += rng.normal(0, (3, 5), (n, 2)) + np.stack([-2 * s * np.abs(angle), 14 * angle], 1)
-        length = rng.uniform(14, 38, n) * chest.height / 195
+        length = rng.uniform(18, 42, n) * chest.height / 195
         for level in levels:
             bend = np.cumsum(rng.normal(0, 0.19, (len(angle), 3)), 1)
             turns = angle[:, None] + bend

@@ -155,7 +155,7 @@ def attenuation(chest: Chest, vessels: np.ndarray, rng: np.random.Generator) -> 
     filled = (opacity + branches * (1 - chest.bloodless)) * (1 - chest.fluid)
     total += np.minimum(filled, 0.95 * air + 0.06) - air
     total += chest.collapsed - chest.free_air
-    total += 0.16 * chest.heart + 0.13 * chest.middle * (1 - 0.75 * chest.heart) * (0.45 + 0.55 * rise(y - 24, 9))
+    total += 0.16 * chest.heart + 0.13 * chest.middle * (1 - 0.75 * chest.heart) * np.clip(0.45 + y * (1 / 90), 0.45, 1)
     total += 0.045 * chest.descending + 0.05 * chest.fluid
     windpipe = spline([(0.3 * a.scoliosis, -90), (0.4 * chest.shift, 0), (0.9 * chest.shift + 1, 0.36 * h)], 6)
     carina = (0.9 * chest.shift + 1, 0.35 * h)

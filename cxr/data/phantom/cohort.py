@@ -39,7 +39,7 @@ VALID_SHARE = 0.12  # of CheXpert's patients
 FIRST_VALID = FIRST.first_valid
 BOX_LEVEL = 0.35  # of an opacity's peak: where its box ends
 RSNA_SIZE = 512
-DETAIL, RSNA_DETAIL = 0.74, 0.6  # films are soft: anatomy is drawn smaller and enlarged before the grain is added
+DETAIL, RSNA_DETAIL = 0.7, 0.6  # films are soft: anatomy is drawn smaller and enlarged before the grain is added
 
 Box = tuple[int, int, int, int]  # x, y, width, height
 
