@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -115,39 +116,58 @@ def _memory(pid: int) -> int:
     return 0
 
 
+def _seconds(pid: int) -> float:
+    """Processor time of a process so far, without those that it started."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+
+
 def measured(what: str, *words: str) -> dict:
-    """The figures that a process of its own prints, and the peak memory of it and its children, Java too."""
+    """What a process of its own does: its figures, and, of it and its children, Java too, the peak memory and the
+    processor time after the start.
+    """
     command = [sys.executable, "-m", "benchmarks.spark", "--one", what, *words]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
+    spent: dict[int, float] = {}
     peak, done = [0], threading.Event()
 
     def sample() -> None:
-        while not done.wait(0.2):
-            peak[0] = max(peak[0], sum(map(_memory, _tree(process.pid))))
+        while not done.wait(0.1):
+            tree = _tree(process.pid)
+            peak[0] = max(peak[0], sum(map(_memory, tree)))
+            spent.update({pid: seconds for pid in tree if (seconds := _seconds(pid))})
 
     thread = threading.Thread(target=sample)
     thread.start()
-    out = process.communicate()[0]
+    start = 0.0
+    line = ""
+    for line in process.stdout or ():
+        if line == "ready\n":
+            start = sum(spent.values())
     done.set()
     thread.join()
-    if process.returncode:
+    if process.wait():
         raise ValueError(f"{what} failed")
-    return json.loads(out.splitlines()[-1]) | {"peak_mib": peak[0] // 2**20}
+    took = sum(spent.values()) - start
+    return json.loads(line) | {"peak_mib": peak[0] // 2**20, "cpu": took, "start_cpu": start}
 
 
 def one(what: str, *words: str) -> dict:
     """Run one measurement in this process."""
     engine, _, work = what.partition(" ")
-    started = time.perf_counter()
     if engine == "local":
-        return {"start": 0.0} | globals()[f"_{work}"](None, *words)
+        print("ready", flush=True)
+        return globals()[f"_{work}"](None, *words)
     from cxr.spark.session import session
 
     with session(f"local[{words[0]}]") as spark:
         # The first task starts the executors' Python.
         spark.sparkContext.parallelize(range(int(words[0]))).map(lambda _: __import__("cxr.data.pack")).count()
-        took = time.perf_counter() - started
-        return {"start": took} | globals()[f"_{work}"](spark, *words)
+        print("ready", flush=True)
+        return globals()[f"_{work}"](spark, *words)
 
 
 def _resize(spark, cores: str, folder: str, n: str, shard: str) -> dict:
@@ -163,7 +183,7 @@ def _resize(spark, cores: str, folder: str, n: str, shard: str) -> dict:
         resize.pack(spark, tree, table, [224, 128], out, 0, int(shard))
     else:
         pack(tree, table, [224, 128], out, int(cores), 0, int(shard))
-    return {"per_s": int(n) / (time.perf_counter() - started), "sha256": sha256(out)}
+    return {"n": int(n), "wall": time.perf_counter() - started, "sha256": sha256(out)}
 
 
 def _explore(spark, cores: str, chexpert: str, rsna: str, n: str, out: str) -> dict:
@@ -175,7 +195,7 @@ def _explore(spark, cores: str, chexpert: str, rsna: str, n: str, out: str) -> d
     started = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):
         run(chexpert, rsna, manifest, Path(out), "spark" if spark else "local", f"local[{cores}]")
-    return {"per_s": int(n) / (time.perf_counter() - started), "sha256": sha256(out)}
+    return {"n": int(n), "wall": time.perf_counter() - started, "sha256": sha256(out)}
 
 
 def compare(name: str, unit: str, figures: dict[str, dict]) -> None:

@@ -1,6 +1,7 @@
 """distribute: run trainings on a Spark cluster, one an executor; each command is a training of its own.
 
-python -m stages.distribute --command "dvc repro --single-item gan@pneumonia-0" --command "dvc repro --single-item gan@fracture-0"
+python -m stages.distribute --command "dvc repro --single-item gan@pneumonia-0"
+--command "dvc repro --single-item gan@lung_lesion-0"
 """
 
 from typing import Annotated

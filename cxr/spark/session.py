@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cxr
+from cxr.core.files import usable_cores
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -63,6 +64,9 @@ def _local() -> dict[str, str]:
     """What Spark on one machine needs: no page for a browser, no address but the loopback's, this code."""
     return {
         "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": str(4 * usable_cores()),  # 200, for a cluster, cost more than the work
+        "spark.executor.heartbeatInterval": "60s",  # a busy machine is not a lost executor
+        "spark.network.timeout": "600s",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.executorEnv.PYTHONPATH": os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])]),

@@ -18,6 +18,8 @@ def spark_here():
 
 @pytest.fixture(scope="session")
 def spark(spark_here):
+    # Small jobs end before what Java would win by compiling its best.
+    os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     with session("local[2]") as started:
         yield started
 

@@ -31,12 +31,6 @@ def both(folder, chexpert, rsna) -> None:
     assert sha256(folder / "local") == sha256(folder / "spark")
 
 
-def test_a_small_cohort(spark, tmp_path):
-    COHORT.to_parquet(tmp_path / "chexpert.parquet", index=False)
-    PNEUMONIA.to_parquet(tmp_path / "rsna.parquet", index=False)
-    both(tmp_path, tmp_path / "chexpert.parquet", tmp_path / "rsna.parquet")
-
-
 def test_every_check_finds_what_pandas_finds(spark, tmp_path):
     """20,000 rows with every oddity, in three files that are one table."""
     whole = {}
@@ -46,7 +40,6 @@ def test_every_check_finds_what_pandas_finds(spark, tmp_path):
         (tmp_path / dataset).mkdir()
         for number, rows in enumerate(np.array_split(np.arange(len(table)), [11_000, 11_500])):
             table.iloc[rows].to_parquet(tmp_path / dataset / f"part-{number}.parquet", index=False)
-    both(tmp_path, tmp_path / "chexpert", tmp_path / "rsna")
     for dataset, table in whole.items():
         there = spark_records.load(spark, tmp_path / dataset, dataset)
         found = getattr(spark_checks, dataset)(there)
