@@ -18,7 +18,7 @@ STAGES = (
     "download", "explore", "audit", "resize", "split", "label", "classifier", "relabel", "gan", "diffusion",
     "projection", "fidelity", "balance", "explain", "calibrate", "arm", "adgm", "evaluate", "report",
 )  # fmt: skip
-TOOLS = ("predict", "export", "generate", "repro", "checkpoints")
+TOOLS = ("predict", "export", "generate", "repro", "distribute", "checkpoints")
 
 
 class Commands(TyperGroup):

@@ -2,37 +2,68 @@
 
 python -m stages.explore --chexpert data/chexpert/records.parquet --rsna data/rsna/records.parquet
 --rsna_manifest data/rsna/manifest.json --out reports/explore
+
+The engine changes no number, so it is no parameter: --engine spark for tables that no machine's memory holds.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
 from .cli import main
 
+SPLITS = ("train", "valid", "test")
+
 
 def run(
-    chexpert: Annotated[Path, Option(help="CheXpert's records.parquet")],
-    rsna: Annotated[Path, Option(help="RSNA's records.parquet")],
+    chexpert: Annotated[
+        str, Option(help="CheXpert's records.parquet; with spark also a folder of such files, or s3://...")
+    ],
+    rsna: Annotated[str, Option(help="RSNA's, likewise")],
     rsna_manifest: Annotated[Path, Option(help="RSNA's manifest.json, which says whether patients are known")],
     out: Annotated[Path, Option(help="folder of the tables and figures")],
+    engine: Annotated[
+        Literal["local", "spark"], Option(envvar="CXR_ENGINE", help="who counts; the numbers are the same")
+    ] = "local",
+    master: Annotated[
+        str | None, Option(envvar="CXR_SPARK_MASTER", help="spark: where, such as local[2]; default spark-submit's")
+    ] = None,
 ) -> None:
     """Describe both datasets."""
+    from cxr.cohort import checks, describe
+    from cxr.core.records import load
+    from cxr.spark import checks as spark_checks
+    from cxr.spark import describe as spark_describe
+    from cxr.spark import records as spark_records
+    from cxr.spark.session import session
+
+    if engine == "local":
+        xpert = load(chexpert, "chexpert")
+        parts = {split: xpert[xpert["official_split"] == split] for split in SPLITS}
+        report(xpert, parts, load(rsna, "rsna"), rsna_manifest, out, describe, checks)
+        return
+    with session(master) as spark:
+        table = spark_records.load(spark, chexpert, "chexpert")
+        parts = {split: table.part(split) for split in SPLITS}
+        pneumonia = spark_records.load(spark, rsna, "rsna")
+        report(table, parts, pneumonia, rsna_manifest, out, spark_describe, spark_checks)
+
+
+def report(xpert, parts: dict, pneumonia, rsna_manifest: Path, out: Path, describe, data_checks) -> None:
+    """Write the tables and figures. xpert, its parts, pneumonia: tables of one engine; describe, data_checks: the
+    modules that count them.
+    """
     import pandas as pd
 
-    from cxr.cohort import checks as data_checks
-    from cxr.cohort import describe
+    from cxr.cohort.describe import STATES, beside_paper
     from cxr.cohort.formats import Summary
     from cxr.core.files import atomic, read_json, write_json, write_table
-    from cxr.core.records import load
     from cxr.data.formats import Manifest
     from cxr.report.figures.data import ages, labels
     from cxr.report.figures.style import png
 
-    xpert, pneumonia = load(chexpert, "chexpert"), load(rsna, "rsna")
     key = read_json(rsna_manifest, "download@rsna", Manifest).patient_key or "image"
-    parts = {split: xpert[xpert["official_split"] == split] for split in ("train", "valid", "test")}
     table, bins = describe.table1(parts["train"]), describe.ages(parts["train"])
     checks = [
         data_checks.chexpert(xpert).assign(dataset="chexpert"),
@@ -40,7 +71,7 @@ def run(
     ]
     checks = pd.concat(checks, ignore_index=True)
     tables = {
-        "table1": describe.beside_paper(table),
+        "table1": beside_paper(table),
         "table1_valid": describe.table1(parts["valid"]),
         "cooccurrence": describe.cooccurrence(parts["train"]),
         "age_by_sex": bins,
@@ -49,7 +80,7 @@ def run(
     }
     summary = {split: describe.summary_chexpert(rows) for split, rows in parts.items() if split != "test" or len(rows)}
     drawn = {
-        "labels": labels(table, {state: state for state in describe.STATES}),
+        "labels": labels(table, {state: state for state in STATES}),
         "age_by_sex": ages(bins.dropna().astype(int)),
     }
     with atomic(out) as folder:

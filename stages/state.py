@@ -31,7 +31,7 @@ def training_state(
     """
     import torch
 
-    from cxr.core.files import sha256
+    from cxr.core.store import content
     from cxr.training import fingerprint
     from cxr.training.checkpoints import Checkpoints
 
@@ -40,7 +40,7 @@ def training_state(
     shaping = fingerprint.without_neutral(params, neutral)
     unused = {name for name, value in neutral.items() if not value and name not in shaping}  # their branches don't run
     parts = {
-        "inputs": {name: sha256(path) for name, path in inputs.items()},
+        "inputs": {name: content(path) for name, path in inputs.items()},
         "code": fingerprint.code(Path(script), unused),
         "params": shaping,
         "machine": {

@@ -19,7 +19,7 @@ LONGEST = (
 ROOT = Path(__file__).resolve().parents[1]
 
 
-TOGETHER = ("report",)  # folders whose tests share what takes long to make
+TOGETHER = ("report", "spark")  # folders whose tests share what takes long to make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,9 +3,15 @@
 The paper is "Chest X-ray Disease Diagnosis Using Generative Adversarial Networks" (CheXpert). Its Table 1 is given as
 printed and corrected. As printed, "Uncertain" is negative and blank together, and "Negative" is uncertain; the row
 Support Devices is rotated (uncertain, negative with blank, positive); only No Finding fits the headings.
+
+Each description is made of counts. Here pandas counts a table in memory; cxr/spark/describe.py counts one that no
+machine's memory holds. Both hand their counts to the same functions, and sums do not depend on the order of the rows,
+so the numbers are the same to the last digit.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pandas as pd
@@ -47,9 +53,14 @@ def table1(records: pd.DataFrame) -> pd.DataFrame:
         "negative": (labels == 0).sum(axis=0),
         "blank": np.isnan(labels).sum(axis=0),
     }
+    return table1_of(counts, len(records))
+
+
+def table1_of(counts: dict[str, np.ndarray], images: int) -> pd.DataFrame:
+    """Table 1 from the images of each state, an array over FINDINGS, and the number of all."""
     table = pd.DataFrame({"finding": FINDINGS} | counts)
     for state in STATES:
-        table[f"{state}_percent"] = 100 * table[state] / len(records) if len(records) else np.nan
+        table[f"{state}_percent"] = 100 * table[state] / images if images else np.nan
     table["rank"] = table["positive"].rank(method="min").astype(int)
     return table
 
@@ -76,7 +87,12 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
 def cooccurrence(records: pd.DataFrame) -> pd.DataFrame:
     """Images positive for both findings: finding, then a column per finding; the diagonal is each one's positives."""
     positive = (matrix(records) == 1).astype(np.int64)
-    return pd.DataFrame(positive.T @ positive, columns=list(FINDINGS)).assign(finding=FINDINGS)[["finding", *FINDINGS]]
+    return cooccurrence_of(positive.T @ positive)
+
+
+def cooccurrence_of(both: np.ndarray) -> pd.DataFrame:
+    """The table from the images positive for both: findings x findings, in the order of FINDINGS."""
+    return pd.DataFrame(both, columns=list(FINDINGS)).assign(finding=FINDINGS)[["finding", *FINDINGS]]
 
 
 # People --------------------------------------------------------------------------------------------------------------
@@ -99,19 +115,35 @@ def _of_sex(rows: pd.DataFrame, sex: str) -> pd.DataFrame:
     return rows[rows["sex"].isna() if SEXES[sex] is None else rows["sex"] == sex]
 
 
-def ages(records: pd.DataFrame, width: int = 5) -> pd.DataFrame:
+PERSON = ["sex", "age", "projection", "view"]
+
+
+def people(rows: pd.DataFrame) -> pd.DataFrame:
+    """The distinct combinations of PERSON, NaN and null among them, and n, the rows of each."""
+    return rows[PERSON].groupby(PERSON, dropna=False, observed=True, sort=False).size().reset_index(name="n")
+
+
+def ages(records: pd.DataFrame) -> pd.DataFrame:
     """Figure 1: age_from, age_to (years, not included), patients by sex (F, M, unknown), images by sex (images_F, ...).
 
     Bins reach from 0 to the oldest patient's; the last row, without ages, counts the unknown and the impossible.
     """
-    oldest = possible(records["age"]).max()
+    return ages_of(people(records), people(patients(records)))
+
+
+def ages_of(images: pd.DataFrame, first: pd.DataFrame, width: int = 5) -> pd.DataFrame:
+    """Figure 1 from `people` of all images and of each patient's first."""
+    oldest = possible(images["age"]).max()
     edges = np.arange(0, (0 if np.isnan(oldest) else oldest) + width + 1, width, dtype=int)
     table = pd.DataFrame({"age_from": edges[:-1], "age_to": edges[1:]}, dtype="Int64")
     table.loc[len(table)] = [pd.NA, pd.NA]
-    for prefix, rows in (("", patients(records)), ("images_", records)):
+    for prefix, rows in (("", first), ("images_", images)):
         for sex in SEXES:
-            age = possible(_of_sex(rows, sex)["age"])
-            table[prefix + sex] = [*np.histogram(age.dropna(), edges)[0], int(age.isna().sum())]
+            ours = _of_sex(rows, sex)
+            age = possible(ours["age"])
+            known = age.notna()
+            counts = np.histogram(age[known], edges, weights=ours["n"][known].to_numpy(np.int64))[0]
+            table[prefix + sex] = [*counts, int(ours["n"][~known].sum())]
     return table
 
 
@@ -121,34 +153,59 @@ def _share(part: int, whole: int) -> float | None:
 
 def _people(rows: pd.DataFrame) -> dict:
     """Counts, mean ages and the share aged 50 to 75 (both included) by sex; unknown and impossible ages left out."""
-    age = possible(rows["age"])
-    result = {"by_sex": {sex: len(_of_sex(rows, sex)) for sex in SEXES}, "mean_age": {}, "share_50_to_75": {}}
+    result = {
+        "by_sex": {sex: int(_of_sex(rows, sex)["n"].sum()) for sex in SEXES},
+        "mean_age": {},
+        "share_50_to_75": {},
+    }
     for sex in ("F", "M"):
-        ages_known = age[rows["sex"] == sex].dropna().astype(float)
-        result["mean_age"][sex] = round(ages_known.mean(), 4) if len(ages_known) else None
-        result["share_50_to_75"][sex] = _share(int(ages_known.between(50, 75).sum()), len(ages_known))
+        known = _of_sex(rows, sex).assign(age=possible(rows["age"]).astype(float)).dropna(subset="age")
+        n = int(known["n"].sum())
+        years = math.fsum(known["age"] * known["n"])  # exact, so in any order
+        result["mean_age"][sex] = round(years / n, 4) if n else None
+        result["share_50_to_75"][sex] = _share(int(known["n"][known["age"].between(50, 75)].sum()), n)
     return result
 
 
 def _views(rows: pd.DataFrame) -> dict:
-    counts = {view: int((rows["view"] == view).sum()) for view in ("AP", "PA", "LL", "RL")}
-    return counts | {"unknown": int(rows["view"].isna().sum())}
+    counts = {view: int(rows["n"][rows["view"] == view].sum()) for view in ("AP", "PA", "LL", "RL")}
+    return counts | {"unknown": int(rows["n"][rows["view"].isna()].sum())}
 
 
 def summary_chexpert(records: pd.DataFrame) -> dict:
     """Of one official split: images, patients, studies, people per image and per patient, projections, views."""
-    repeated = records["patient_id"].duplicated(keep=False).sum()
+    whose = records["patient_id"]
+    return summary_chexpert_of(
+        people(records),
+        people(patients(records)),
+        records["study_id"].nunique(),
+        int(whose.duplicated(keep=False).sum()),
+    )
+
+
+def summary_chexpert_of(images: pd.DataFrame, first: pd.DataFrame, studies: int, repeated: int) -> dict:
+    """The summary from `people` of all images and of each patient's first, the number of studies, and that of images
+    whose patient has another.
+    """
+    n = int(images["n"].sum())
     return {
-        "images": len(records),
-        "patients": records["patient_id"].nunique(),
-        "studies": records["study_id"].nunique(),
-        "frontal": int((records["projection"] == "frontal").sum()),
-        "lateral": int((records["projection"] == "lateral").sum()),
-        "views": _views(records),
-        "share_of_images_with_a_sibling": _share(int(repeated), len(records)),
-        "per_patient": _people(patients(records)),
-        "per_image": _people(records),
+        "images": n,
+        "patients": int(first["n"].sum()),
+        "studies": studies,
+        "frontal": int(images["n"][images["projection"] == "frontal"].sum()),
+        "lateral": int(images["n"][images["projection"] == "lateral"].sum()),
+        "views": _views(images),
+        "share_of_images_with_a_sibling": _share(repeated, n),
+        "per_patient": _people(first),
+        "per_image": _people(images),
     }
+
+
+def boxed(records: pd.DataFrame) -> pd.DataFrame:
+    """The distinct classes and views of RSNA's images, with their images (n), rows (as the CSVs count) and boxes."""
+    boxes = records["boxes"].map(len)
+    counted = records[["class_name", "view"]].assign(n=1, rows=boxes.clip(lower=1), boxes=boxes)
+    return counted.groupby(["class_name", "view"], dropna=False, observed=True, sort=False).sum().reset_index()
 
 
 def rsna_classes(records: pd.DataFrame) -> pd.DataFrame:
@@ -156,12 +213,16 @@ def rsna_classes(records: pd.DataFrame) -> pd.DataFrame:
 
     AP and PA: images of the class with that view. An image without a box has one row.
     """
-    boxes = records["boxes"].map(len)
+    return rsna_classes_of(boxed(records))
+
+
+def rsna_classes_of(counted: pd.DataFrame) -> pd.DataFrame:
+    """The table of classes from `boxed`."""
     rows = []
     for name in CLASSES:
-        at = records["class_name"] == name
-        views = {view: int((records["view"][at] == view).sum()) for view in ("AP", "PA")}
-        rows.append({"class_name": name, "images": int(at.sum()), "rows": int(boxes[at].clip(lower=1).sum())} | views)
+        of = counted[counted["class_name"] == name]
+        views = {view: int(of["n"][of["view"] == view].sum()) for view in ("AP", "PA")}
+        rows.append({"class_name": name, "images": int(of["n"].sum()), "rows": int(of["rows"].sum())} | views)
     table = pd.DataFrame(rows)
     for name in ("images", "rows"):
         table[f"{name}_percent"] = 100 * table[name] / table[name].sum()
@@ -173,21 +234,29 @@ def summary_rsna(records: pd.DataFrame, patient_key: str) -> dict:
 
     patient_key: what patient_id names, 'patient' or 'image'; with 'image' nothing is counted by patient.
     """
-    boxes, age = records["boxes"].map(len), possible(records["age"])
-    opacity = records["class_name"] == CLASSES[0]
-    at = {view: records["view"] == view for view in ("AP", "PA")}
-    result = {"images": len(records)}
-    if patient_key == "patient":
-        sizes = records["patient_id"].value_counts()
-        result["patients"], result["most_images"] = len(sizes), int(sizes.max())
-        result["share_of_images_with_a_sibling"] = _share(int(sizes[sizes > 1].sum()), len(records))
-        result["per_patient"] = _people(patients(records))
+    sizes = records["patient_id"].value_counts().value_counts() if patient_key == "patient" else None
+    return summary_rsna_of(people(records), people(patients(records)), boxed(records), sizes)
+
+
+def summary_rsna_of(images: pd.DataFrame, first: pd.DataFrame, counted: pd.DataFrame, sizes: pd.Series | None) -> dict:
+    """The summary from `people` of all images and of each patient's first, `boxed`, and, where patients are known, the
+    number of patients by their number of images.
+    """
+    n, age = int(images["n"].sum()), possible(images["age"])
+    result = {"images": n}
+    if sizes is not None:
+        several = sizes[sizes.index > 1]
+        result["patients"], result["most_images"] = int(sizes.sum()), int(sizes.index.max())
+        result["share_of_images_with_a_sibling"] = _share(int((several.index * several).sum()), n)
+        result["per_patient"] = _people(first)
+    at = {view: counted[counted["view"] == view] for view in ("AP", "PA")}
+    opacity = {view: int(rows["n"][rows["class_name"] == CLASSES[0]].sum()) for view, rows in at.items()}
     return result | {
-        "rows": int(boxes.clip(lower=1).sum()),
-        "boxes": int(boxes.sum()),
-        "views": _views(records),
-        "opacity_share": {view: _share(int((opacity & at[view]).sum()), int(at[view].sum())) for view in at},
-        "under_18": int((age < 18).sum()),
-        "under_5": int((age < 5).sum()),
-        "per_image": _people(records),
+        "rows": int(counted["rows"].sum()),
+        "boxes": int(counted["boxes"].sum()),
+        "views": _views(images),
+        "opacity_share": {view: _share(opacity[view], int(rows["n"].sum())) for view, rows in at.items()},
+        "under_18": int(images["n"][age < 18].sum()),
+        "under_5": int(images["n"][age < 5].sum()),
+        "per_image": _people(images),
     }

@@ -28,3 +28,19 @@ def recorded(settings: type[Format], absent: Collection[str] = ()) -> Any:
         kind, default = (field.annotation | None, None) if name in absent else (field.annotation, ...)  # type: ignore[operator]
         fields[name] = (Annotated[kind, Field(description=field.description), *field.metadata], default)
     return create_model(settings.__name__, __base__=Format, **fields)
+
+
+class StoreShard(Format):
+    """One file of a store of packed images."""
+
+    file: str = Field(description="name of the npy file, beside the manifest")
+    images: int = Field(description="number of images in it", ge=1)
+    sha256: str = Field(description="SHA-256 of the file, hexadecimal")
+
+
+class StoreManifest(Format):
+    """What a store of packed images holds. It stands for the store in a training's fingerprint."""
+
+    size: int = Field(description="side of the images, pixels")
+    index: str = Field(description="SHA-256 of index.parquet, hexadecimal")
+    shards: list[StoreShard] = Field(description="the shards, in the order of the index")

@@ -11,7 +11,7 @@ from cxr.core.files import Progress, read_json, write_json
 from cxr.core.formats import Format, recorded
 from tests.make import example
 
-PACKAGES = ("adgm", "classifier", "cohort", "data", "evaluation", "fidelity", "gan", "synthesis")
+PACKAGES = ("adgm", "classifier", "cohort", "core", "data", "evaluation", "fidelity", "gan", "synthesis")
 MODULES = [importlib.import_module(f"cxr.{name}.formats") for name in PACKAGES]
 MODELS = {
     f"{module.__name__}.{name}": model

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.core.store import open_store, write_store
+from cxr.core.files import read_json, sha256
+from cxr.core.formats import StoreManifest
+from cxr.core.store import Shards, checksums, content, open_store, write_store
 
 
 @pytest.fixture
@@ -46,6 +48,114 @@ def test_writing_replaces_the_whole_store_or_leaves_it(folder, images):
         write_store(folder, images.astype(float), pd.DataFrame({"image_id": list("abcde")}))
     assert len(open_store(folder)) == 2
     assert [path.name for path in folder.parent.iterdir()] == ["store"]
+
+
+@pytest.fixture
+def sharded(tmp_path, images):
+    write_store(tmp_path / "sharded", images, pd.DataFrame({"image_id": list("abcde")}), shard=2)
+    return tmp_path / "sharded"
+
+
+def test_a_store_of_several_shards_reads_as_one(sharded, images):
+    assert {p.name for p in sharded.glob("*.npy")} == {"images.npy", "images-1.npy", "images-2.npy"}
+    store = open_store(sharded)
+    assert isinstance(store.images, Shards) and (len(store), store.size) == (5, 8)
+    assert store.images.shape == images.shape and store.images.dtype == images.dtype
+    for key in (
+        3, -1, np.int64(4), slice(None), slice(4, 0, -2), [4, 0, 2, 2], np.array([[1, 3], [4, -5]]), np.array([], int),
+        np.array([True, False, False, True, True]),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(store.images[key], images[key])
+    np.testing.assert_array_equal(np.asarray(store.images), images)
+    np.testing.assert_array_equal(list(store.images), images)
+    for wrong in (5, -6, [0, 5], (0, 1), 0.5, [True], "a"):
+        with pytest.raises(IndexError):
+            store.images[wrong]
+
+
+def test_the_manifest_holds_the_sums_of_the_files(sharded):
+    manifest = read_json(sharded / "manifest.json", None, StoreManifest)
+    assert manifest.size == 8 and manifest.index == sha256(sharded / "index.parquet")
+    assert [(s.file, s.images) for s in manifest.shards] == [
+        ("images.npy", 2),
+        ("images-1.npy", 2),
+        ("images-2.npy", 1),
+    ]
+    assert [s.sha256 for s in manifest.shards] == [sha256(sharded / s.file) for s in manifest.shards]
+
+
+def test_the_content_of_a_store_is_known_without_its_pixels(sharded, images, tmp_path, monkeypatch):
+    """As an input of a training: alone, and in a folder with other files."""
+    (tmp_path / "arm").mkdir()
+    (tmp_path / "arm" / "spec.json").write_text("{}")
+    write_store(tmp_path / "arm" / "images", images, pd.DataFrame({"image_id": list("abcde")}), shard=2)
+    before = content(sharded), content(tmp_path / "arm")
+    (sharded / "images-1.npy").unlink()
+    assert content(sharded) == before[0]
+    images[3, 0, 0] ^= 1
+    for folder in (sharded, tmp_path / "arm" / "images"):
+        write_store(folder, images, pd.DataFrame({"image_id": list("abcde")}), shard=2)
+    assert content(sharded) != before[0] and content(tmp_path / "arm") != before[1]
+    inner = content(tmp_path / "arm")
+    (tmp_path / "arm" / "spec.json").write_text("{ }")
+    assert content(tmp_path / "arm") != inner
+    assert content(tmp_path / "arm" / "spec.json") == sha256(tmp_path / "arm" / "spec.json")
+
+
+def test_opening_reads_the_pixels_once(sharded, monkeypatch):
+    """And the fingerprint of a training reads none of them."""
+    from pathlib import Path
+
+    read = []
+    monkeypatch.setattr(
+        "cxr.core.store.checksums",
+        lambda file, n, size, real=checksums: read.append(Path(file).name) or real(file, n, size),
+    )
+    content(sharded)
+    assert not read
+    open_store(sharded)
+    assert sorted(read) == ["images-1.npy", "images-2.npy", "images.npy"]
+
+
+def lost_shard(folder):
+    (folder / "images-1.npy").unlink()
+
+
+def swapped_shards(folder):
+    (folder / "images.npy").rename(folder / "x")
+    (folder / "images-1.npy").rename(folder / "images.npy")
+    (folder / "x").rename(folder / "images-1.npy")
+
+
+def longer_shard(folder):
+    np.save(folder / "images-2.npy", np.zeros((2, 8, 8), np.uint8))
+
+
+def manifest(folder, change):
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(change(text))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lost_shard, r"images-1\.npy: no such file"),
+        (swapped_shards, r"index\.parquet is not the index of .*sharded: its 3 shards: 4 of 5 images are others"),
+        (longer_shard, r"images-2\.npy holds \(2, 8, 8\), but the manifest names \(1, 8, 8\)"),
+        (lambda f: manifest(f, lambda t: t.replace("images-1", "../images-1")), "names no shard, or one outside"),
+        (lambda f: manifest(f, lambda t: '{"size": 8, "index": "", "shards": []}'), "names no shard"),
+        (lambda f: manifest(f, lambda t: t.replace('"size": 8', '"size": 9')), r"the manifest names \(2, 9, 9\)"),
+        (lambda f: (f / "manifest.json").unlink(), r"manifest\.json: no such file"),
+    ],
+)
+def test_a_damaged_store_of_shards_is_named(sharded, damage, message):
+    damage(sharded)
+    with pytest.raises(ValueError, match=message + ".*run the stage that makes it again"):
+        open_store(sharded)
+
+
+def other_names(folder):
+    index(folder, lambda table: table.assign(image_id=list("abcdf")))
 
 
 def damage_array(folder):
@@ -122,6 +232,7 @@ def lost(folder):
             r"index\.parquet is not the index of .*images\.npy: 2 of 5 images are others, the first in row 1",
         ),
         (one_pixel, r"index\.parquet is not the index of .*images\.npy: 1 of 5 images are others, the first in row 4"),
+        (other_names, r"index\.parquet is not the one that .*manifest\.json names"),
         (no_checksums, r"index\.parquet: column 'crc32' is missing"),
         (fortran_order, r"images\.npy holds uint8 \(5, 8, 8\), not uint8 N x S x S in rows"),
         (no_table, r"index\.parquet: no readable parquet file"),

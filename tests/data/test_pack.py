@@ -63,6 +63,27 @@ def test_bytes_do_not_depend_on_the_number_of_processes(tree, table, tmp_path):
     assert len(open_store(tmp_path / "2" / "24")) == 97, "the checksums are those of the images that stayed"
 
 
+def test_shards_hold_what_one_file_would(tree, table, tmp_path):
+    """Here with shards of 40, 40 and 20 rows, whichever process filled them; rejects leave no gap."""
+    pack(tree, table, [16, 24], tmp_path / "whole", processes=1)
+    for processes in (1, 2):
+        pack(tree, table, [16, 24], tmp_path / str(processes), processes=processes, shard=40)
+    assert sha256(tmp_path / "1") == sha256(tmp_path / "2")
+    whole, store = (open_store(tmp_path / name / "24") for name in ("whole", "1"))
+    assert [len(part) for part in store.images.parts] == [39, 39, 19]
+    np.testing.assert_array_equal(store.images[:], whole.images)
+    assert whole.index.equals(store.index)
+    assert sha256(tmp_path / "1" / "rejected.csv") == sha256(tmp_path / "whole" / "rejected.csv")
+
+
+def test_a_shard_without_a_readable_image_has_no_file(tree, table, tmp_path):
+    table.loc[10:19, "path"] = "lost.jpg"
+    assert len(pack(tree, table, [16], tmp_path / "out", processes=1, shard=10)) == 13
+    store = open_store(tmp_path / "out" / "16")
+    assert not (tmp_path / "out" / "16" / "images-1.npy").exists() and len(store) == 87
+    assert [len(part) for part in store.images.parts] == [9, 10, 10, 10, 9, 10, 10, 10, 9]
+
+
 def test_too_many_rejects_leave_what_was_there(tree, table, tmp_path):
     pack(tree, table, [16], tmp_path / "out", processes=1)
     before = sha256(tmp_path / "out")

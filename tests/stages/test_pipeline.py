@@ -22,7 +22,7 @@ SCRIPTS = {name: re.match(r"python -m stages\.(\w+) ", stage["cmd"])[1] for name
 PLUMBING = {"__init__", "__main__", "cli", "options", "state"}  # files of stages/ that are no command
 NETWORKS = {"classifier", "gan", "diffusion", "adgm"}
 # Set for one machine, and never in params.yaml: moving to another machine must not invalidate the cache.
-MACHINE = {"state", "processes", "checkpoint_minutes"}
+MACHINE = {"state", "processes", "checkpoint_minutes", "engine", "master"}
 # Where option default (sound) and the papers' value differ on purpose; docs/papers.md says why.
 SOUND = {
     "split.by", "split.test", "split.valid", "split.valid_images",

@@ -1,7 +1,8 @@
 """Opens a source, as the user writes it, as a tree of files on this machine, and describes it in a manifest.
 
-A source is `phantom` (a made-up cohort), a folder, a .zip, the http(s):// or s3:// address of a .zip, or
-`kaggle:<handle>` (owner/dataset, or a competition's name). `#sha256=<hex>` after an address checks the file.
+A source is `phantom` (a made-up cohort), a folder, a .zip, the http(s):// or s3:// address of a .zip, an s3:// address
+that ends in / (a folder, read where it lies), or `kaggle:<handle>` (owner/dataset, or a competition's name).
+`#sha256=<hex>` after an address checks the file.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from pathlib import Path
 from cxr.core.files import sha256
 from cxr.data.formats import Manifest, Recipe
 from cxr.data.sources.archive import MAX_FILE, Folder, Tree, Zip
+from cxr.data.sources.prefix import Prefix
 from cxr.data.sources.remote import download, public
 from cxr.data.sources.rsna_patients import Patients, parse, within
 
-KINDS = "phantom, a folder, a .zip, the http(s):// or s3:// address of a .zip, or kaggle:<handle>"
+KINDS = (
+    "phantom, a folder, a .zip, the http(s):// or s3:// address of a .zip, s3://.../ of a folder, or kaggle:<handle>"
+)
 FILE_KINDS = "a file, a folder or .zip that holds it, the http(s):// or s3:// address of either, or kaggle:<handle>"
 
 
@@ -39,6 +43,8 @@ def open_source(
     if source.startswith("kaggle:"):
         return _local(_kaggle(source.removeprefix("kaggle:"), downloads), source), "kaggle"
     if scheme := _scheme(source, f"a source is {KINDS}"):
+        if scheme == "s3" and source.endswith("/"):
+            return Prefix(source), "s3"
         file = downloads / f"{dataset}-{_short_hash(source)}.zip"
         return Zip(
             _once(file, lambda file: download(source, file, _check_zip(source)))
