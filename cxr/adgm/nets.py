@@ -90,15 +90,15 @@ class Gaussian(NamedTuple):
         units = self.mu**2 + torch.exp(self.log_var) - self.log_var - 1
         return 0.5 * (units.clamp(min=2 * least) if least else units).flatten(1).sum(1)
 
-    def rows(self, n_l: int, K: int) -> Gaussian:
-        return Gaussian(rows(self.mu, n_l, K), rows(self.log_var, n_l, K))
+    def rows(self, n_l: int, classes: int) -> Gaussian:
+        return Gaussian(rows(self.mu, n_l, classes), rows(self.log_var, n_l, classes))
 
 
-def rows(values: Tensor, n_l: int, K: int) -> Tensor:
+def rows(values: Tensor, n_l: int, classes: int) -> Tensor:
     """A row for each pair of image and label: the n_l labelled images once, each of the others K times. N x ... -> R x
     ... An index would do, but the gradient of one is a sort on a GPU, for it to be the same twice.
     """
-    each = values[n_l:, None].expand(-1, K, *values.shape[1:])
+    each = values[n_l:, None].expand(-1, classes, *values.shape[1:])
     return torch.cat([values[:n_l], each.flatten(0, 1)])
 
 

@@ -31,7 +31,7 @@ def draw(n: int, size: int, stream: torch.Generator) -> dict[str, torch.Tensor]:
 class Translated(torch.autograd.Function):
     """Images moved by whole pixels, shift N x 2, with 0 where nothing was.
 
-    The gradient is moved back. A gather's own would be a sort of all pixels on a GPU, for it to be the same twice, and a
+    The gradient is moved back. A gather's own would be a sort of all pixels on a GPU, for it to be the same twice; a
     resample's is not the same twice.
     """
 

@@ -25,14 +25,14 @@ class Feed:
     """
 
     def __init__(self, draw: Callable[[int, int], Batch], device: torch.device) -> None:
-        self.draw, self.device = draw, device
+        self.draw, self.device, self.direct = draw, device, device.type == "cpu"
         self.slots: dict[tuple, Slot] = {}
         self.ready: tuple[int, int] | None = None
         self.batch: Batch = {}
 
     def take(self, epoch: int, step: int) -> Batch:
         """The batch of a step; on a GPU it is overwritten by the next one's."""
-        if self.device.type == "cpu":
+        if self.direct:
             return self.draw(epoch, step)
         if self.ready != (epoch, step):
             self.prepare(epoch, step)
@@ -41,7 +41,7 @@ class Feed:
 
     def prepare(self, epoch: int, step: int) -> None:
         """Draw a step's batch while the GPU still works on the one before; on a CPU that would gain nothing."""
-        if self.device.type == "cpu":
+        if self.direct:
             return
         drawn = self.draw(epoch, step)
         form = tuple((name, value.dtype, value.shape) for name, value in drawn.items())

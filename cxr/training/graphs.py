@@ -1,9 +1,10 @@
 """A step's work on a GPU as one CUDA graph: hundreds of small kernels, launched one by one, leave a GPU idle.
 
 A graph is made of a step's `update` once it has run a few times. It replays the same kernels on the same memory, so it
-gives the same bytes. That is not taken on trust: the step at which the graph is made runs both ways from the same
-state, and where one byte differs there is no graph. Nor is there one where `update` can't be captured. Then the steps
-run one kernel after the other, as on a CPU.
+gives the same bytes. That is not taken on trust: the step at which the graph is made, and the next one, run both ways
+from the same state, and where one byte differs there is no graph. (The next one: a number that the host changes from
+step to step would be as it was in the first.) Nor is there one where `update` can't be captured. Then the steps run one
+kernel after the other, as on a CPU.
 
 The memory that a graph reads must not move: the batch comes at a fixed address (cxr/training/feed.py), weights and
 moments are changed in place. What a step decides on the host, and what shape its batch has, is its form; each form has
@@ -23,10 +24,10 @@ import torch
 from cxr.training.feed import Batch
 from cxr.training.machine import seeded
 
+CHECKED = 2  # steps that a graph is compared on
 WARM = 3  # steps of a form before its graph: libraries allocate, the optimiser makes its moments
 
 Update = Callable[[], torch.Tensor]
-Capture = Callable[[Update], tuple[Callable[[], None], torch.Tensor]]
 
 
 class Graph(NamedTuple):
@@ -55,19 +56,13 @@ class Steps:
     """Makes steps, as graphs where these give the same bytes.
 
     update: (batch, form) -> the step's terms. state: everything that a step changes, for the comparison. label: names
-    the training in what is printed. graphs: whether to try; capture: as above, for a test to replace.
+    the training in what is printed. graphs: whether to try.
     """
 
     def __init__(
-        self,
-        update: Callable[[Batch, Any], torch.Tensor],
-        state: Callable[[], Any],
-        label: str,
-        *,
-        graphs: bool,
-        capture: Capture = capture,
+        self, update: Callable[[Batch, Any], torch.Tensor], state: Callable[[], Any], label: str, *, graphs: bool
     ) -> None:
-        self.update, self.state, self.label, self.graphs, self.capture = update, state, label, graphs, capture
+        self.update, self.state, self.label, self.graphs = update, state, label, graphs
         self.graph_of: dict[Hashable, Graph] = {}
         self.seen: dict[Hashable, int] = {}
 
@@ -81,17 +76,17 @@ class Steps:
             with random():
                 return self.update(batch, form)
         whole = (form, tuple((name, value.shape) for name, value in batch.items()))
-        if graph := self.graph_of.get(whole):
-            with random():
-                graph.replay()
-            return graph.terms.clone()  # the next replay writes there
         self.seen[whole] = self.seen.get(whole, 0) + 1
         if self.seen[whole] <= WARM:
             with random():
                 return self.update(batch, form)
-        return self._try(whole, lambda: self.update(batch, form), random)
+        if self.seen[whole] <= WARM + CHECKED:
+            return self._compared(whole, lambda: self.update(batch, form), random)
+        with random():
+            self.graph_of[whole].replay()
+        return self.graph_of[whole].terms.clone()  # the next replay writes there
 
-    def _try(self, form: Hashable, update: Update, random: Callable[[], AbstractContextManager]) -> torch.Tensor:
+    def _compared(self, form: Hashable, update: Update, random: Callable[[], AbstractContextManager]) -> torch.Tensor:
         """A step without a graph, then from the same state with one, which is kept where it gives the same bytes."""
         tensors = list(_tensors(self.state()))
         before = [value.clone() for value in tensors]
@@ -101,17 +96,17 @@ class Steps:
         why = "its bytes differ from those of single kernels"
         try:
             _restore(tensors, before)
+            if form not in self.graph_of:
+                with random():
+                    self.graph_of[form] = Graph(*capture(update))
             with random():
-                graph = Graph(*self.capture(update))
-            with random():
-                graph.replay()
-            same = _same(graph.terms, terms) and all(map(_same, tensors, after))
+                self.graph_of[form].replay()
+            same = _same(self.graph_of[form].terms, terms) and all(map(_same, tensors, after))
         except RuntimeError as error:
             why, same = f"it can't be captured: {str(error).strip().partition(chr(10))[0]}", False
-        if same:
-            self.graph_of[form] = graph
-        else:
+        if not same:
             self.graphs = False
+            self.graph_of.clear()
             print(f"{self.label}: no CUDA graph of a step: {why}", file=sys.stderr, flush=True)
         _restore(tensors, after)
         return terms

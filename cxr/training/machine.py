@@ -61,9 +61,9 @@ def _exact_float32() -> None:
     """float32 on a GPU as IEEE has it, without TF32."""
     import torch
 
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]  # else torch refuses to read the old flag
+    # By the older flags: with the newer ones alone torch refuses to read these, which its own code does.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def device() -> torch.device:
