@@ -258,9 +258,7 @@ def test_rate_and_operations():
 
 def test_hand_computed_gpu_numbers():
     assert gpu.union([(0, 2), (1, 3), (5, 6), (5.2, 5.8)]) == 4
-    assert (
-        gpu.duration(3600) == "1.0 h" and gpu.duration(1800) == "30.0 min" and gpu.duration(72 * 3600) == "3.0 days"
-    )
+    assert gpu.duration(3600) == "1.0 h" and gpu.duration(1800) == "30.0 min" and gpu.duration(72 * 3600) == "3.0 days"
     assert gpu.peak("NVIDIA H100 80GB HBM3") == 989e12 and gpu.peak("NVIDIA H100 PCIe") == 756e12
     assert gpu.peak("CPU") is None
 

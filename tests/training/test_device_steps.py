@@ -2,6 +2,8 @@
 the host asks for is an error.
 """
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -25,10 +27,17 @@ from cxr.gan.train import GanTraining
 from tests.training.on_meta import META, Meta, NoFloat64, counted
 
 
+def without_autocast(monkeypatch) -> None:
+    """It does not know the meta device."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
+
+
 @pytest.fixture(autouse=True)
 def no_optimiser(monkeypatch):
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: None)  # has no kernel for meta
     monkeypatch.setattr(selection, "Watch", lambda *_: None)
+    without_autocast(monkeypatch)
 
 
 def images(folder, n: int, size: int, resident: bool):
@@ -75,7 +84,7 @@ def test_the_gans(tmp_path, options):
 
 
 def test_the_projection_gan(tmp_path):
-    settings = Projection(size=16, batch=4, width=8, z_dim=8, epochs=1)
+    settings = Projection(size=16, batch=4, width=8, z_dim=8, epochs=1, phase_in=0)
     vectors = np.ones((24, 3), np.float32)
     training = ProjectionTraining(Meta(), images(tmp_path / "s", 24, 16, True), settings, 6, vectors, None)
     assert counted(training, tmp_path, 6).copies == 2
@@ -108,6 +117,7 @@ def zeros_on_the_host(self):
 
 def test_validation_looks_and_agreement_compute_in_float64_on_the_host_alone(tmp_path, monkeypatch):
     monkeypatch.undo()
+    without_autocast(monkeypatch)
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: zeros_on_the_host(self) if self.is_meta else self)
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: None)
     monkeypatch.setattr(samples, "READER_STEPS", 1)
