@@ -156,9 +156,9 @@ class GanTraining(loop.Training):
         return bool(self.settings.r1) and (epoch * self.steps + step) % losses.EVERY == 0
 
     def update(self, batch: Batch, form: bool) -> torch.Tensor:
-        y = batch.get("y")
+        s, y = self.settings, batch.get("y")
         x = warp(self.images.pixels(batch["images"]), batch.get("geometry"), self.images.size) * 2 - 1
-        x = x.expand(-1, self.settings.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = x.expand(-1, s.channels, -1, -1).contiguous(memory_format=torch.channels_last)
         fake = self.model_g(beside_noise(batch["z"], y))
 
         # D tells real from generated images
