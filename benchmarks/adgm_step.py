@@ -108,14 +108,17 @@ def agreement(size: int, classes: int, batch: int) -> str:
     return agree(distance, TOLERANCE, "relative difference of the objective, and of its gradient")
 
 
-def ours(machine, images: Images, y: np.ndarray, checkpoints, *, classes: int, batch: int):
-    settings = Settings(
-        variant="corrected", classes=classes, labels=len(y) // classes, draw=0, size=images.size, batch=batch, lr=LR,
-        weight_decay=DECAY, beta=1.0, warmup_epochs=100, epochs=1, average=0.0, predict_samples=1, prior="uniform",
-        seed=0, **PAPER, **GEOMETRY,
+def settings(classes: int, labels: int, size: int, batch: int, predict_samples: int = 1) -> Settings:
+    return Settings(
+        variant="corrected", classes=classes, labels=labels, draw=0, size=size, batch=batch, lr=LR,
+        weight_decay=DECAY, beta=1.0, warmup_epochs=100, epochs=1, average=0.0, predict_samples=predict_samples,
+        prior="uniform", seed=0, **PAPER, **GEOMETRY,
     )  # fmt: skip
+
+
+def ours(machine, images: Images, y: np.ndarray, checkpoints, *, classes: int, batch: int):
     data = Data(images, y, images, np.resize(y, len(images)), [1 / classes] * classes)
-    training = Generative(settings, machine, data)
+    training = Generative(settings(classes, len(y) // classes, images.size, batch), machine, data)
     return loop.run(training, checkpoints, label="benchmark", epochs=1, steps=training.steps, batch=batch)
 
 

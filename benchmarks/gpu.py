@@ -1,7 +1,8 @@
 """The three trainings on a GPU at the papers' sizes, with the store resident on it: images/s, share of the bf16 peak,
-how busy the GPU is, what torch.compile and CUDA graphs bring, and how long the paper preset would take on all the data.
+how busy the GPU is, what CUDA graphs bring against single kernels and against torch.compile; and from these rates how
+long the whole paper preset takes on this card.
 
-Needs only what a bare GPU box has: torch, torchvision, lightning, pandas, pyarrow, typer, scikit-learn.
+Needs only what a bare GPU box has: NEEDS, by the names under which they are imported.
 
 python -m benchmarks.gpu
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,10 +25,15 @@ import torch
 from benchmarks import adgm_step, dcgan_step, densenet_step, made_up, precision
 from benchmarks.steps import Enough, Turns, flops, synchronise
 from benchmarks.timing import table as as_table
+from cxr.adgm.validate import validate
 from cxr.classifier import net as classifier
 from cxr.training.machine import fabric
 
 ROOT = Path(__file__).resolve().parents[1]
+NEEDS = [
+    "torch", "torchvision", "PIL", "lightning_fabric", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "tqdm",
+    "yaml", "cv2", "filelock",
+]  # fmt: skip
 # Dense bf16 tensor cores, FLOP/s, from the makers' data sheets; the first name that fits counts.
 PEAKS = {
     "H200": 989e12,
@@ -39,7 +47,13 @@ PEAKS = {
 # Images that the paper preset trains on: CheXpert's training table, its positives of the three rare findings
 # (Irvin et al. 2019, table 1), and what the enriched table adds (docs/papers.md); RSNA 2018, stage 2.
 CHEXPERT, RARE, ADDED, RSNA = 223_414, (6_039, 9_186, 14_783), 128_233, 26_684
-VARIANTS = {"eager": None, "compiled": "default", "compiled, CUDA graphs": "reduce-overhead"}
+# How a step is made: $CXR_GRAPHS, and the mode of torch.compile. The first is how a stage trains.
+VARIANTS: dict[str, tuple[str, str | None]] = {
+    "CUDA graph": ("1", None),
+    "single kernels": ("0", None),
+    "compiled": ("0", "default"),
+}
+WARM, STEPS = 15, 40  # a graph is made and compared within the first
 
 Train = Callable[[object, Turns], object]
 
@@ -47,7 +61,7 @@ Train = Callable[[object, Turns], object]
 class Window(Turns):
     """Times `repeats` steps of a loop as a whole, after `warm` others, without waiting for the GPU in between."""
 
-    def step(self, state: Callable[[], dict], position: int) -> None:
+    def step(self, state: Callable[[], dict], position: int, *, last: bool = False) -> None:
         self.turns.append((0.0, 0.0))
         if len(self.turns) == self.warm:
             synchronise()
@@ -56,23 +70,58 @@ class Window(Turns):
             synchronise()
             self.seconds = (time.perf_counter() - self.started) / self.repeats
             raise Enough
+        if last:
+            raise ValueError(
+                f"the loop has {len(self.turns)} steps, not {self.warm + self.repeats}: give more pictures"
+            )
 
 
 class Training(NamedTuple):
-    """name; images of one step; the loop, given a Fabric and Checkpoints; images that the paper preset passes."""
+    """name; images of one step; the loop, given a Fabric and Checkpoints; the paper preset's steps.
+
+    judge: judges so many images, given a Fabric; None where that takes no time that counts. judged: images that the
+    preset judges.
+    """
 
     name: str
     batch: int
     train: Train
-    passes: int
+    steps: int
+    judge: Callable[[object], int] | None = None
+    judged: int = 0
 
 
 def run(training: Training, machine, warm: int, steps: int) -> float:
-    """Seconds of one step."""
+    """Seconds of one step. Raises ValueError where the loop has fewer."""
     window = Window(steps, None, warm)
     with contextlib.suppress(Enough), contextlib.redirect_stderr(io.StringIO()):
         training.train(machine, window)
     return window.seconds
+
+
+def judging(training: Training, machine) -> float:
+    """Seconds of one image that is judged, the second time: the first one allocates."""
+    if training.judge is None:
+        return 0.0
+    training.judge(machine)
+    synchronise()
+    started = time.perf_counter()
+    images = training.judge(machine)
+    synchronise()
+    return (time.perf_counter() - started) / images
+
+
+@contextlib.contextmanager
+def graphs(on: str) -> Iterator[None]:
+    """With $CXR_GRAPHS set, and as it was afterwards."""
+    before = os.environ.get("CXR_GRAPHS")
+    os.environ["CXR_GRAPHS"] = on
+    try:
+        yield
+    finally:
+        del os.environ["CXR_GRAPHS"]
+        if before is not None:
+            os.environ["CXR_GRAPHS"] = before
 
 
 def compiled(machine, mode: str | None):
@@ -93,12 +142,12 @@ def union(spans: Iterable[tuple[float, float]]) -> float:
     return covered
 
 
-def busy(training: Training, machine, steps: int) -> float:
+def busy(training: Training, machine, warm: int, steps: int) -> float:
     """Share of the time in which a kernel or a copy runs, over some steps, as the profiler sees it."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as watched:
-        run(training, machine, 3, steps)
+        run(training, machine, warm, steps)
     spans = [
         (event.time_range.start, event.time_range.end)
         for event in watched.events()
@@ -115,73 +164,118 @@ def peak(name: str) -> float | None:
     return next((value for part, value in PEAKS.items() if part in name), None)
 
 
-def trainings(preset: dict, folder: Path, device, n: int) -> list[Training]:
-    """The three at the preset's sizes; n: pictures in each store."""
-    c, g, a = preset["classifier"], preset["gan"], preset["adgm"]
-    classes, labels = preset["adgm_runs"]["classes"], preset["adgm_runs"]["labels"]
-    shots = {size: made_up.noise(folder / str(size), n, size, device) for size in {c["size"], g["size"], a["size"]}}
-    table = densenet_step.labels(n)
-    settings = {key: c[key] for key in ("batch", "lr", "crop_min", "flip", "rotate")}
-    arms = len(preset["arms"]["policies"])
-    y = np.arange(a["batch"]) % max(classes)
+def trainings(preset: dict, folder: Path, device, steps: int) -> list[Training]:
+    """The three at the preset's sizes, each with pictures for so many steps."""
     return [
-        Training(
-            f"DenseNet121 at {c['size']}, batch {c['batch']}", c["batch"],
-            lambda machine, checkpoints: densenet_step.ours(
-                machine, classifier.build("none", 0), table, shots[c["size"]], checkpoints, **settings
-            ),
-            c["epochs"] * ((arms + 1) * CHEXPERT + ADDED),
-        ),
-        Training(
-            f"DCGAN {g['size']}, batch {g['batch']}", g["batch"],
-            lambda machine, checkpoints: dcgan_step.ours(
-                machine, shots[g["size"]], checkpoints, batch=g["batch"], width=g["width"], channels=g["channels"]
-            ),
-            g["epochs"] * sum(RARE),
-        ),
-        Training(
-            f"ADGM at {a['size']}, {a['batch']} + {a['batch']} images, {max(classes)} classes", 2 * a["batch"],
-            lambda machine, checkpoints: adgm_step.ours(
-                machine, shots[a["size"]], y, checkpoints, classes=max(classes), batch=a["batch"]
-            ),
-            # An epoch passes the unlabelled images once, with as many labelled ones beside them.
-            2 * a["epochs"] * round(RSNA * (1 - preset["split"]["valid_share"])) * len(classes) * len(labels),
-        ),
-    ]  # fmt: skip
+        _classifier(preset, folder, device, steps),
+        _gan(preset, folder, device, steps),
+        _adgm(preset, folder, device, steps),
+    ]
 
 
-def duration(passes: int, rate: float) -> str:
-    """How long so many images take at so many a second."""
-    hours = passes / rate / 3600
+def _classifier(preset: dict, folder: Path, device, steps: int) -> Training:
+    c = preset["classifier"]
+    n = c["batch"] * steps
+    shots, table = made_up.noise(folder / "classifier", n, c["size"], device), densenet_step.labels(n)
+    settings = {key: c[key] for key in ("batch", "lr", "crop_min", "flip", "rotate")}
+    each = [CHEXPERT] * len(preset["arms"]["policies"]) + [CHEXPERT + ADDED]
+
+    def train(machine, checkpoints) -> None:
+        densenet_step.ours(machine, classifier.build("none", 0), table, shots, checkpoints, **settings)
+
+    def judge(machine) -> int:
+        net = classifier.build("none", 0).to(machine.device)
+        return len(classifier.predict(machine, net, shots))
+
+    share = preset["split"]["valid_share"]
+    return Training(
+        f"DenseNet121 at {c['size']}, batch {c['batch']}", c["batch"], train,
+        sum(c["epochs"] * (images // c["batch"]) for images in each), judge,
+        round(len(each) * (c["epochs"] + 1) * share * CHEXPERT),
+    )  # fmt: skip
+
+
+def _gan(preset: dict, folder: Path, device, steps: int) -> Training:
+    g = preset["gan"]
+    shots = made_up.noise(folder / "gan", g["batch"] * steps, g["size"], device)
+
+    def train(machine, checkpoints) -> None:
+        dcgan_step.ours(machine, shots, checkpoints, batch=g["batch"], width=g["width"], channels=g["channels"])
+
+    every = sum(images // g["batch"] for images in RARE)
+    return Training(f"DCGAN {g['size']}, batch {g['batch']}", g["batch"], train, g["epochs"] * every)
+
+
+def _adgm(preset: dict, folder: Path, device, steps: int) -> Training:
+    a, runs = preset["adgm"], preset["adgm_runs"]
+    K, share = max(runs["classes"]), preset["split"]["valid_share"]
+    y = np.arange(a["batch"]) % K
+    shots = made_up.noise(folder / "adgm", a["batch"] * (steps + 1), a["size"], device)
+    train_images, valid = round(RSNA * (1 - share)), round(RSNA * share)
+    unlabelled = [train_images - k * labels for k in runs["classes"] for labels in runs["labels"]]
+
+    def train(machine, checkpoints) -> None:
+        adgm_step.ours(machine, shots, y, checkpoints, classes=K, batch=a["batch"])
+
+    def judge(machine) -> int:
+        settings = adgm_step.settings(K, len(y) // K, a["size"], a["batch"], a["predict_samples"])
+        net = adgm_step.build(a["size"], K).to(machine.device)
+        truth = torch.zeros(len(shots), dtype=torch.int64, device=machine.device)
+        validate(
+            machine, net, shots, truth, settings, alpha=1.0, shares=(1.0, 1.0), temperature=1.0,
+            correction=torch.ones(K),
+        )  # fmt: skip
+        return len(shots)
+
+    return Training(
+        f"ADGM at {a['size']}, {a['batch']} + {a['batch']} images, {K} classes", 2 * a["batch"], train,
+        a["epochs"] * sum(math.ceil(n / a["batch"]) for n in unlabelled), judge,
+        a["epochs"] * valid * len(unlabelled),
+    )  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    hours = seconds / 3600
     return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
-def rows(preset: dict, n: int, warm: int, steps: int, variants: dict[str, str | None]) -> Iterator[str]:
-    """The Markdown table, a line at a time."""
+def measured(training: Training, variant: tuple[str, str | None], warm: int, steps: int) -> tuple[float, float]:
+    """Seconds of one step, and of one image that is judged."""
+    on, mode = variant
+    torch._dynamo.reset()
+    with graphs(on):
+        return run(training, compiled(fabric("auto"), mode), warm, steps), judging(training, fabric("auto"))
+
+
+def rows(preset: dict, warm: int, steps: int, variants: dict[str, tuple[str, str | None]] = VARIANTS) -> Iterator[str]:
+    """The Markdown table, a line at a time, and after it the whole preset's time in the first of the variants."""
     on_gpu = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if on_gpu else "CPU"
-    top = peak(name)
-    yield f"| on {name} | images/s | TFLOP/s | of the bf16 peak | GPU busy | paper preset, whole data |"
-    yield "|---|---|---|---|---|---|"
+    top, whole = peak(name), 0.0
+    yield f"| on {name} | ms a step | images/s | TFLOP/s | of the bf16 peak | GPU busy | paper preset, whole data |"
+    yield "|---|---|---|---|---|---|---|"
     with tempfile.TemporaryDirectory() as temporary:
-        for training in trainings(preset, Path(temporary), fabric("auto").device, n):
+        for training in trainings(preset, Path(temporary), fabric("auto").device, warm + steps + 1):
             work = flops(lambda turns, training=training: training.train(fabric("auto"), turns))
-            for variant, mode in variants.items():
-                torch._dynamo.reset()
+            for number, (variant, how) in enumerate(variants.items()):
                 try:
-                    took = run(training, compiled(fabric("auto"), mode), warm, steps)
+                    took, judged = measured(training, how, warm, steps)
                 except Exception as error:  # the compiler raises nearly every type; what it can't do is a result too
-                    if mode is None:
+                    if how[1] is None:
                         raise
-                    yield f"| {training.name}, {variant} | failed: {' '.join(str(error).split())[:120]} | | | | |"
+                    yield f"| {training.name}, {variant} | failed: {' '.join(str(error).split())[:120]} | | | | | |"
                     continue
-                rate, speed = training.batch / took, work / took
-                share = f"{speed / top:.1%}" if top else "-"
-                loaded = f"{busy(training, compiled(fabric('auto'), mode), steps):.0%}" if on_gpu else "-"
+                speed, total = work / took, training.steps * took + training.judged * judged
+                whole += 0.0 if number else total
+                share, loaded = f"{speed / top:.1%}" if top else "-", "-"
+                if on_gpu:
+                    with graphs(how[0]):
+                        loaded = f"{busy(training, compiled(fabric('auto'), how[1]), warm, steps):.0%}"
                 yield (
-                    f"| {training.name}, {variant} | {rate:,.0f} | {speed / 1e12:.3g} | {share} | {loaded} "
-                    f"| {duration(training.passes, rate)} |"
+                    f"| {training.name}, {variant} | {1000 * took:.2f} | {training.batch / took:,.0f} "
+                    f"| {speed / 1e12:.3g} | {share} | {loaded} | {duration(total)} |"
                 )
+    yield f"| the whole preset's trainings, one after the other | | | | | | {duration(whole)} |"
 
 
 def main() -> None:
@@ -191,7 +285,7 @@ def main() -> None:
     import yaml
 
     preset = yaml.safe_load((ROOT / "presets" / "paper.yaml").read_text(encoding="utf-8"))
-    for row in rows(preset, 2048, 10, 40, VARIANTS):
+    for row in rows(preset, WARM, STEPS):
         print(row, flush=True)
     print()
     print(as_table(precision.lines(False)))

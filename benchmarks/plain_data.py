@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 WORKERS = 2
@@ -22,6 +21,8 @@ class Files(Dataset):
         return len(self.paths)
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
+        from PIL import Image
+
         return self.transform(Image.open(self.paths[number]).convert(self.mode)), number
 
 

@@ -49,8 +49,6 @@ def run(
     params = arm.shaping(settings)
     checkpoints = training_state(__file__, settings.name, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
     result = adgm.run(machine, cohort, settings, checkpoints)
-    if result is None:  # not the first of several devices
-        return
     if result.warning:
         print(f"{settings.name}: {result.warning}", file=sys.stderr)
     with atomic(model) as model_to, atomic(report) as report_to, atomic(predictions) as predictions_to:

@@ -65,8 +65,6 @@ def run(
     neutral = NEUTRAL | {"arm": objectives.BASELINE}
     checkpoints = training_state(__file__, instance, machine, inputs, params, checkpoint_minutes, state, neutral)
     result = classifier.run(machine, net, data, checkpoints, settings, spec=spec, label=instance)
-    if not machine.is_global_zero:
-        return
     with atomic(model) as folder, atomic(history) as curve, atomic(predictions) as scores:
         folder.mkdir()
         save(folder / "model.safetensors", result.net.state_dict(), result.meta)

@@ -49,8 +49,6 @@ def run(
     params = settings.model_dump(exclude=sampling)
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
     trained, real, made = diffusion.run(machine, data, store, checkpoints, settings, label)
-    if not machine.is_global_zero:
-        return
     meta, kept = diffusion.reports(data, trained, settings, model.name)
     with atomic(model) as weights, atomic(report) as pictures:
         weights.mkdir()

@@ -47,8 +47,6 @@ def run(
     params = data.settings.model_dump(exclude={"epochs"}) | {"findings": generators.members(generator)}
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
     trained, real = gan.run(machine, data, store, checkpoints, generator, label)
-    if not machine.is_global_zero:
-        return
     meta, kept = gan.reports(data, trained, generator)
     with atomic(model) as weights, atomic(report) as pictures:
         weights.mkdir()

@@ -31,7 +31,8 @@ RARE = ("pneumonia", "lung_lesion", "consolidation")  # the first paper's rare f
 Seed = Annotated[int, Option(min=0)]
 Repeat = Annotated[int, Option(min=0, help="added to the seed: number of the training among its repeats")]
 Precision = Annotated[
-    Literal["auto", "32-true", "bf16-mixed"], Option(help="auto: bf16-mixed where the device computes it natively")
+    Literal["auto", "32-true", "bf16-mixed", "16-mixed"],
+    Option(help="auto: bf16-mixed where the device computes it natively; 16-mixed: for a GPU that has no bf16"),
 ]
 CheckpointMinutes = Annotated[
     float, Option(min=0.0, envvar="CXR_CHECKPOINT_MINUTES", help="minutes between two saves of the training state")

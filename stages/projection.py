@@ -47,8 +47,6 @@ def run(
     params = settings.model_dump(exclude={"epochs"})
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
     trained, pictures = projection.run(machine, data, store, checkpoints, settings, findings, label)
-    if not machine.is_global_zero:
-        return
     meta, kept = projection.reports(data, trained, settings, model.name)
     pictures |= {f"grid-{epoch:04d}": grid for epoch, grid in trained.grids.items()}
     with atomic(model) as weights, atomic(report) as folder:

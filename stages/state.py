@@ -45,10 +45,9 @@ def training_state(
         "params": shaping,
         "machine": {
             "device": torch.cuda.get_device_name(fabric.device) if gpu else fabric.device.type,
-            "devices": fabric.world_size,
             "precision": fabric.strategy.precision.precision,
             "torch": torch.__version__,
         }
-        | ({} if gpu else {"threads": torch.get_num_threads()}),
+        | ({"cudnn": torch.backends.cudnn.version()} if gpu else {"threads": torch.get_num_threads()}),
     }
-    return Checkpoints((state or state_dir()) / instance, parts, minutes, writes=fabric.is_global_zero)
+    return Checkpoints((state or state_dir()) / instance, parts, minutes)

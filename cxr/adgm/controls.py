@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from cxr.adgm.nets import ADGM
 from cxr.adgm.settings import Settings
 from cxr.adgm.train import AdgmTraining, Batch, Data
-from cxr.training.average import copy_of, update_average
+from cxr.training import feed
+from cxr.training.average import Average
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -84,8 +85,12 @@ class PseudoLabel(Control):
 
     reads = frozenset({"threshold", "pseudo_weight"})
 
+    def __init__(self, settings: Settings, machine: Fabric, data: Data) -> None:
+        super().__init__(settings, machine, data)
+        self.correction_here = self.correction.to(machine.device)
+
     def unlabelled(self, log_q: Tensor, batch: Batch) -> tuple[float, Tensor]:
-        correction = self.correction.to(log_q.device)
+        correction = self.correction_here
         return self.settings.pseudo_weight, pseudo_label(log_q[len(batch.y) :], self.settings.threshold, correction)
 
 
@@ -100,25 +105,28 @@ class MeanTeacher(Control):
 
     def __init__(self, settings: Settings, machine: Fabric, data: Data) -> None:
         super().__init__(settings, machine, data)
-        self.teacher = copy_of(self.net)
+        self.teacher = Average(self.net, settings.teacher, apart=True)
+
+    def draw(self, epoch: int, step: int) -> feed.Batch:
+        images, geometry = self.drawn(self.places(epoch, step), 7, epoch, step)
+        return super().draw(epoch, step) | {"teacher's images": images, "teacher's geometry": geometry}
 
     def unlabelled(self, log_q: Tensor, batch: Batch) -> tuple[float, Tensor]:
-        x, _ = self.augmented(batch.places, 7, batch.epoch, batch.step)
-        with torch.no_grad(), self.machine.autocast():
-            answer = self.teacher(x, torch.randn_like(batch.noise_a))
+        x = self.augmented(batch.drawn["teacher's images"], batch.drawn["teacher's geometry"])
+        with torch.no_grad(), self.fabric.autocast():
+            answer = self.teacher.net(x, torch.randn_like(batch.noise_a))
         return self.settings.consistency_weight, consistency(log_q, answer)
 
-    def step(self, epoch: int, step: int) -> Tensor:
-        terms = super().step(epoch, step)
-        update_average(self.teacher, self.net, self.settings.teacher, epoch * self.steps + step)
-        return terms
+    def after(self, epoch: int, step: int) -> None:
+        super().after(epoch, step)
+        self.teacher.update(epoch * self.steps + step)
 
     def state(self) -> dict:
-        return super().state() | {"teacher": self.teacher.state_dict()}
+        return super().state() | {"teacher": self.teacher.state()}
 
     def load(self, state: dict) -> None:
         super().load(state)
-        self.teacher.load_state_dict(state["teacher"])
+        self.teacher.load(state["teacher"])
 
 
 def pseudo_label(log_q: Tensor, threshold: float, correction: Tensor) -> Tensor:

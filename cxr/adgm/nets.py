@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cxr.training.wide import WideLinear
+
 CHANNELS = 32
 # Roughly those of a radiograph's grey levels. The encoders see (x - MEAN) / SPREAD, the decoder starts at
 # N(MEAN, SPREAD^2).
@@ -88,8 +90,16 @@ class Gaussian(NamedTuple):
         units = self.mu**2 + torch.exp(self.log_var) - self.log_var - 1
         return 0.5 * (units.clamp(min=2 * least) if least else units).flatten(1).sum(1)
 
-    def rows(self, index: Tensor) -> Gaussian:
-        return Gaussian(self.mu[index], self.log_var[index])
+    def rows(self, n_l: int, classes: int) -> Gaussian:
+        return Gaussian(rows(self.mu, n_l, classes), rows(self.log_var, n_l, classes))
+
+
+def rows(values: Tensor, n_l: int, classes: int) -> Tensor:
+    """A row for each pair of image and label: the n_l labelled images once, each of the others K times. N x ... -> R x
+    ... An index would do, but the gradient of one is a sort on a GPU, for it to be the same twice.
+    """
+    each = values[n_l:, None].expand(-1, classes, *values.shape[1:])
+    return torch.cat([values[:n_l], each.flatten(0, 1)])
 
 
 def _dense(sizes: list[int], dropout: float) -> nn.Sequential:
@@ -127,8 +137,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.trunk = Trunk(size, dropout)
         self.dense = _dense([self.trunk.features + given, 256], dropout)
-        self.mu = nn.Linear(256, out)
-        self.log_var = nn.Linear(256, out)
+        self.mu = WideLinear(256, out)
+        self.log_var = WideLinear(256, out)
 
     gaussian = staticmethod(Gaussian.from_outputs)  # cxr/adgm/published.py has another
 
@@ -145,7 +155,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.trunk = Trunk(size, dropout)
         self.dense = _dense([self.trunk.features + a_dim, 128, 32], dropout)
-        self.out = nn.Linear(32, classes)
+        self.out = WideLinear(32, classes)
 
     def forward(self, features: Tensor, a: Tensor) -> Tensor:
         """features: N x F, a: N x A -> log q(y|a,x), N x K in float32 at least."""
@@ -272,12 +282,11 @@ class ADGM(nn.Module):
         a = q_a.sample(noise_a)  # N x A
         log_q_y = self.q_y(f["q_y"], a)  # N x K
 
-        image = torch.arange(n_l + n_u, device=x.device)
-        row = torch.cat([image[:n_l], image[n_l:].repeat_interleave(K)])  # R = N_l + N_u K
         label = torch.cat([y, torch.arange(K, device=x.device).repeat(n_u)])
-        one_hot = F.one_hot(label, K).to(a.dtype)  # R x K
-        f = {name: f[name][row] for name in ("q_z", "p_a")}
-        L, KL_z, KL_a, mu_z = self.bound(x[row], f, q_a.rows(row), a[row], one_hot, noise_z[row], temperature)
+        one_hot = F.one_hot(label, K).to(a.dtype)  # R x K, R = N_l + N_u K
+        pairs = {name: rows(f[name], n_l, K) for name in ("q_z", "p_a")}
+        x, a, noise_z = (rows(v, n_l, K) for v in (x, a, noise_z))
+        L, KL_z, KL_a, mu_z = self.bound(x, pairs, q_a.rows(n_l, K), a, one_hot, noise_z, temperature)
 
         L_u = L[n_l:].view(n_u, K)
         log_q = log_q_y[n_l:]

@@ -85,8 +85,8 @@ def load(records: Path, split: Path, store: Path, settings: Settings) -> Cohort:
     return Cohort(draw, images, info.sha256)
 
 
-def run(machine: Fabric, cohort: Cohort, settings: Settings, checkpoints: Checkpoints) -> Result | None:
-    """Train from the start, or on from the newest checkpoint. None on all but the first of several devices.
+def run(machine: Fabric, cohort: Cohort, settings: Settings, checkpoints: Checkpoints) -> Result:
+    """Train from the start, or on from the newest checkpoint.
 
     settings: as the variant's `settle` gives them. Raises ValueError when a term of the loss is no longer finite, or
     when there is too little to train the variant on.
@@ -103,8 +103,6 @@ def run(machine: Fabric, cohort: Cohort, settings: Settings, checkpoints: Checkp
         training, checkpoints, label=settings.name, epochs=settings.epochs, steps=training.steps, batch=settings.batch,
         images=training.n_u, unit="unlabelled images",
     )  # fmt: skip
-    if not machine.is_global_zero:
-        return None
     picture = agreement = None
     if isinstance(training, Generative):
         picture = samples.conditional_means(training.averaged, COLUMNS, settings.seed)

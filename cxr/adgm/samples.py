@@ -68,6 +68,7 @@ def agreement(
         answers = torch.cat([reader(x).argmax(1).cpu() for _, x in in_order(valid, 256)]).numpy()
         x, y = sampled(net, SAMPLES, seed)
         agrees = torch.cat([reader(part).argmax(1) for part in x.split(256)]) == y
+    agrees, y = agrees.cpu(), y.cpu()
     shares = [float(agrees[y == k].double().mean()) for k in range(K)]
     recalls = [float((answers[y_valid == k] == k).mean()) for k in range(K) if (y_valid == k).any()]
     result = {"agreement": float(agrees.double().mean()), "samples": len(y), "shares": shares}

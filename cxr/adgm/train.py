@@ -27,10 +27,11 @@ from torch import Tensor
 from cxr.adgm.nets import ADGM, objective, shares_of
 from cxr.adgm.settings import OPTIONAL, Settings
 from cxr.adgm.validate import predictions, validate
-from cxr.training.average import copy_of, update_average
+from cxr.training import feed
+from cxr.training.average import Average
 from cxr.training.batches import Images, affine, cycled, order, warp
 from cxr.training.loop import Training
-from cxr.training.machine import generator, restore, seeded
+from cxr.training.machine import adam, generator, restore, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,17 +50,26 @@ class Data(NamedTuple):
     test: Images | None = None
 
 
+Temperature = float | Tensor | tuple[float, float] | tuple[Tensor, Tensor]
+
+
 class Batch(NamedTuple):
     """One step's images on this device, labelled ones first, and what is drawn for them."""
 
-    epoch: int
-    step: int
-    places: Tensor  # in the training images, of the images on all devices
+    drawn: feed.Batch  # what it is made from
     x: Tensor  # N x 1 x H x W
     y: Tensor  # N_l
     noise_a: Tensor  # N x A, standard normal, as the net's `noise` says
     noise_z: Tensor  # N x Z
-    temperature: float | tuple[float, float]
+    temperature: Temperature  # on a GPU in tensors, for it differs from step to step
+
+
+def as_given(temperature: Tensor) -> Temperature:
+    """T of a batch, or T of the labelled and of the unlabelled images: on a CPU as numbers."""
+    if temperature.device.type == "cpu":
+        given = temperature.tolist()
+        return tuple(given) if isinstance(given, list) else given
+    return temperature if not temperature.dim() else temperature.unbind()
 
 
 class AdgmTraining(Training):
@@ -74,7 +84,7 @@ class AdgmTraining(Training):
 
     def __init__(self, settings: Settings, machine: Fabric, data: Data) -> None:
         """settings: as `settle` gives them. Raises ValueError when there is too little to train the variant on."""
-        self.settings, self.machine, self.data = settings, machine, data
+        self.settings, self.fabric, self.data = settings, machine, data
         self.n_l, self.n_u = len(data.y_labelled), len(data.train) - len(data.y_labelled)
         self.alpha = settings.beta * (self.n_l + self.n_u) / self.n_l  # of eq. 10
         drawn = np.bincount(data.y_labelled, minlength=settings.classes) / self.n_l
@@ -84,14 +94,12 @@ class AdgmTraining(Training):
         self.cure = f"lower adgm.lr (now {settings.lr:g}) or raise adgm.warmup_epochs (now {settings.warmup_epochs:g})"
         with seeded(settings.seed, 0):
             self.net = self.build(settings).to(memory_format=torch.channels_last)
-        optimiser = torch.optim.Adam(
-            self.net.parameters(), lr=settings.lr, betas=(0.9, 0.999), weight_decay=settings.weight_decay, fused=True
-        )
-        self.model, self.optimiser = machine.setup(self.net, optimiser)
-        self.averaged = copy_of(self.net)  # the running average: validated, and the training's result
-        self.y_labelled, self.y_valid = (
-            torch.tensor(y, dtype=torch.int64, device=machine.device) for y in (data.y_labelled, data.y_valid)
-        )
+        options = {"lr": settings.lr, "betas": (0.9, 0.999), "weight_decay": settings.weight_decay}
+        self.model, self.optimiser = machine.setup(self.net, adam(self.net, machine, **options))
+        self.average = Average(self.net, settings.average)
+        self.averaged = self.average.net  # validated, and the training's result
+        self.y_labelled = torch.tensor(data.y_labelled, dtype=torch.int64)
+        self.y_valid = torch.tensor(data.y_valid, dtype=torch.int64, device=machine.device)
         self.last = torch.zeros(len(data.valid), settings.classes)  # the last epoch's probabilities
         self.best: dict = {"epoch": 0, "acc": -1.0, "prob": self.last, "test": None}
 
@@ -127,42 +135,57 @@ class AdgmTraining(Training):
         warmup = self.settings.warmup_epochs
         return min(1.0, (epoch + step / self.steps) / warmup) if warmup > 0 else 1.0
 
-    def augmented(self, places: Tensor, *key: int) -> tuple[Tensor, Tensor]:
-        """This device's share of the images at `places`, each under a random geometry, N x 1 x H x W; their places.
+    def drawn(self, places: Tensor, *key: int) -> tuple[Tensor, Tensor]:
+        """The images at `places` and a random geometry for each, as `augmented` takes them.
 
         The geometry of an image depends on the key and on its position in the batch: without the unlabelled images,
         which come last, the labelled ones have the same geometry.
         """
         geometry = affine(len(places), generator(self.settings.seed, *key), **self.settings.geometry)
-        seen = torch.arange(len(places) if self.sees_unlabelled else self.settings.batch)
-        share = seen[self.machine.global_rank :: self.machine.world_size]
-        x = warp(self.data.train.gather(places[share]), geometry[share], self.data.train.size)
-        return x.contiguous(memory_format=torch.channels_last), places[share]
+        seen = slice(None if self.sees_unlabelled else self.settings.batch)
+        return self.data.train.drawn(places[seen]), geometry[seen]
+
+    def augmented(self, images: Tensor, geometry: Tensor) -> Tensor:
+        """N x 1 x H x W on the device, of `drawn`."""
+        x = warp(self.data.train.pixels(images), geometry, self.data.train.size)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def start_epoch(self, epoch: int) -> None:
         self.model.train()
 
-    def step(self, epoch: int, step: int) -> Tensor:
-        settings, steps_done = self.settings, epoch * self.steps + step
-        labelled = cycled(self.n_l, settings.batch, steps_done, settings.seed, 1)
+    def places(self, epoch: int, step: int) -> Tensor:
+        """A step's images, by their place in the training images: the labelled ones, then the unlabelled ones."""
+        settings = self.settings
+        labelled = cycled(self.n_l, settings.batch, epoch * self.steps + step, settings.seed, 1)
         unlabelled = order(self.n_u, settings.seed, 2, epoch)[step * settings.batch : (step + 1) * settings.batch]
-        places = torch.cat([labelled, self.n_l + unlabelled])
-        x, share = self.augmented(places, 3, epoch, step)
-        y = self.y_labelled[share[share < self.n_l].to(self.y_labelled.device)]
-        with seeded(settings.seed, 4, epoch, step, self.machine.global_rank):
-            noise_a, noise_z = (torch.randn(len(x), *shape, device=x.device) for shape in self.net.noise)
-            batch = Batch(epoch, step, places, x, y, noise_a, noise_z, self.temperature(epoch, step))
-            J, terms = self.loss(batch)
-            self.optimiser.zero_grad(set_to_none=True)
-            self.machine.backward(J)
+        return torch.cat([labelled, self.n_l + unlabelled])
+
+    def draw(self, epoch: int, step: int) -> feed.Batch:
+        places = self.places(epoch, step)
+        images, geometry = self.drawn(places, 3, epoch, step)
+        temperature = torch.tensor(self.temperature(epoch, step), dtype=torch.float64)
+        y = self.y_labelled[places[: self.settings.batch]]
+        return {"images": images, "geometry": geometry, "y": y, "temperature": temperature}
+
+    def key(self, epoch: int, step: int) -> tuple[int, ...]:
+        return self.settings.seed, 4, epoch, step, 0
+
+    def update(self, batch: feed.Batch, form: tuple) -> Tensor:
+        x = self.augmented(batch["images"], batch["geometry"])
+        noise_a, noise_z = (torch.randn(len(x), *shape, device=x.device) for shape in self.net.noise)
+        J, terms = self.loss(Batch(batch, x, batch["y"], noise_a, noise_z, as_given(batch["temperature"])))
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(J)
         self.optimiser.step()
-        update_average(self.averaged, self.net, settings.average, steps_done)
         return torch.stack([terms[name].mean().float() for name in self.names]).detach()
+
+    def after(self, epoch: int, step: int) -> None:
+        self.average.update(epoch * self.steps + step)
 
     def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
         temperature = self.temperature(epoch, 0)
         row, self.last = validate(
-            self.machine, self.averaged, self.data.valid, self.y_valid, self.settings,
+            self.fabric, self.averaged, self.data.valid, self.y_valid, self.settings,
             alpha=self.alpha, shares=self.shares, temperature=temperature, correction=self.correction, after=keep,
         )  # fmt: skip
         if row["valid_acc"] > self.best["acc"]:
@@ -173,7 +196,7 @@ class AdgmTraining(Training):
         """The test images' probabilities, N x K on the CPU; None without test images."""
         if self.data.test is None:
             return None
-        return predictions(self.machine, self.averaged, self.data.test, self.settings, self.correction)
+        return predictions(self.fabric, self.averaged, self.data.test, self.settings, self.correction)
 
     def line(self, history: list[dict]) -> str:
         row = history[-1]
@@ -187,7 +210,7 @@ class AdgmTraining(Training):
     def state(self) -> dict:
         return {
             "net": self.net.state_dict(),
-            "average": self.averaged.state_dict(),
+            "average": self.average.state(),
             "optimiser": self.optimiser.state_dict(),
             "best": self.best,
             "last": self.last,
@@ -195,7 +218,7 @@ class AdgmTraining(Training):
 
     def load(self, state: dict) -> None:
         self.net.load_state_dict(state["net"])
-        self.averaged.load_state_dict(state["average"])
+        self.average.load(state["average"])
         restore(self.optimiser, state["optimiser"])
         self.best, self.last = state["best"], state["last"]
 

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+def judged_at(machine: Fabric, settings: Settings) -> int:
+    """Images of a batch that is judged. No number depends on it but in its last digits. A GPU idles at a training's
+    batch; on a CPU, where larger maps only fill the memory, it is that of a step.
+    """
+    return 256 if machine.device.type == "cuda" else 2 * settings.batch
+
+
 @torch.no_grad()
 def validate(
     machine: Fabric,
@@ -46,14 +53,14 @@ def validate(
     noise_a, noise_z = (torch.randn(len(images), *shape, generator=stream) for shape in net.noise)
     draws = torch.randn(settings.predict_samples, len(images), net.a_dim, generator=stream)  # S x N x A
     parts, prob = [], []
-    for chosen, x in in_order(images, 2 * settings.batch):
+    for chosen, x in in_order(images, judged_at(machine, settings)):
         x = x.contiguous(memory_format=torch.channels_last)
         with machine.autocast():
             noise = machine.to_device((noise_a[chosen], noise_z[chosen]))
             parts.append(net.measure(x, y[chosen.to(y.device)], *noise, temperature))
             prob.append(net.classify(x, machine.to_device(draws[:, chosen])).cpu())
         after()
-    terms = {name: torch.cat([part[name] for part in parts]).double().cpu() for name in parts[0]}
+    terms = {name: torch.cat([part[name] for part in parts]).cpu().double() for name in parts[0]}
     prob = _corrected(torch.cat(prob), correction)
     means = {name: float(v.mean()) for name, v in terms.items() if v.dim() == 1}
     row = {f"valid_{name}": means[name] for name in ("L", "U", "ce") if name in means}
@@ -76,7 +83,7 @@ def predictions(
     stream = generator(settings.seed, 9)
     draws = torch.randn(settings.predict_samples, len(images), net.a_dim, generator=stream)  # S x N x A
     prob = []
-    for chosen, x in in_order(images, 2 * settings.batch):
+    for chosen, x in in_order(images, judged_at(machine, settings)):
         with machine.autocast():
             noise = machine.to_device(draws[:, chosen])
             prob.append(net.classify(x.contiguous(memory_format=torch.channels_last), noise).cpu())

@@ -24,6 +24,7 @@ from cxr.core.findings import SLUGS, UNCERTAIN, columns_of
 from cxr.training import weights
 from cxr.training.batches import Images, in_order
 from cxr.training.machine import seeded
+from cxr.training.wide import WideLinear
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -68,6 +69,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.net = backbone_net(backbone, len(SLUGS) * (3 if classes == 3 else 1))
+        self.head.__class__ = WideLinear  # the same weights by the same names
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 

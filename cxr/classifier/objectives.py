@@ -80,6 +80,9 @@ class AucMargin(nn.Module):
         self.margin, self.warmup_share, self.decay = margin, warmup_share, decay
         self.cross_entropy = CrossEntropy()
         self.register_buffer("prevalence", share, persistent=False)
+        # Places, not a mask: to count what a mask leaves, the host waits for the GPU.
+        usable = torch.nonzero((share > 0) & (share < 1))[:, 0]
+        self.register_buffer("usable", usable, persistent=False)
         self.register_buffer(
             "means", torch.full((2, len(share)), 0.5)
         )  # b and a: mean scores of negatives and positives
@@ -99,12 +102,11 @@ class AucMargin(nn.Module):
         b, a = self.means
         alpha = (self.margin + b - a).clamp(min=0)
         p = self.prevalence
-        usable = (p > 0) & (p < 1)
         total = weight.sum(0).clamp(min=1e-8)
         negative, positive = parts[0] / (1 - p).clamp(min=1e-8) / total, parts[1] / p.clamp(min=1e-8) / total
         inner = negative * ((h - b) ** 2 + 2 * alpha * h) + positive * ((h - a) ** 2 - 2 * alpha * h)
         each = inner.sum(0) + 2 * alpha * self.margin - alpha**2
-        return each[usable].sum() / usable.sum().clamp(min=1)
+        return each.index_select(0, self.usable).sum() / max(len(self.usable), 1)
 
 
 def read(path: str | os.PathLike) -> dict:

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from torchvision.ops import StochasticDepth
 
 from cxr.classifier.net import Classifier, predict, targets_and_weights
 from cxr.classifier.settings import Settings
 from cxr.core.findings import SLUGS, columns_of
 from cxr.training import loop
-from cxr.training.average import copy_of, update_average
-from cxr.training.batches import Images, affine, order, warp
+from cxr.training.average import Average
+from cxr.training.batches import Images, affine, moves, order, warp
 from cxr.training.checkpoints import Checkpoints
-from cxr.training.machine import generator, restore
+from cxr.training.feed import Batch
+from cxr.training.machine import adam, generator, restore
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -123,17 +126,18 @@ class ClassifierTraining(loop.Training):
         n = len(train.table)
         self.warmup_share = max(objective.warmup_share, 0.0 if first_rows is None else len(first_rows) / n)
         self.rows_at = rows_by_step(n, settings.batch, settings.seed, self.epochs * steps, first_rows)
-        optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr, betas=(0.9, 0.999), fused=True)
-        self.model, self.optimiser = fabric.setup(net, optimiser)
+        self.model, self.optimiser = fabric.setup(net, adam(net, fabric, lr=settings.lr, betas=(0.9, 0.999)))
         self.objective = objective.to(fabric.device)
-        self.averaged = copy_of(net) if settings.average else net
+        self.average = Average(net, settings.average)
+        self.geometry = {"flip": settings.flip, "rotate": settings.rotate, "crop": (settings.crop_min, 1.0)}
+        self.drops = any(isinstance(layer, _DropoutNd | StochasticDepth) for layer in net.modules())
         self.target, self.weight = (torch.from_numpy(v).to(fabric.device) for v in targets_and_weights(train.table))
         self.best: dict = {"epoch": 0, "score": -math.inf, "weights": {}}
 
     def state(self) -> dict:
         return {
             "net": self.net.state_dict(),
-            "average": self.averaged.state_dict() if self.settings.average else {},
+            "average": self.average.state(),
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "best": self.best,
@@ -141,8 +145,7 @@ class ClassifierTraining(loop.Training):
 
     def load(self, state: dict) -> None:
         self.net.load_state_dict(state["net"])
-        if self.settings.average:
-            self.averaged.load_state_dict(state["average"])
+        self.average.load(state["average"])
         self.objective.load_state_dict(state["objective"])
         restore(self.optimiser, state["optimiser"])
         self.best = state["best"]
@@ -150,30 +153,38 @@ class ClassifierTraining(loop.Training):
     def start_epoch(self, epoch: int) -> None:
         self.model.train()
 
-    def step(self, epoch: int, step: int) -> torch.Tensor:
-        s, position = self.settings, epoch * self.steps + step
-        rows = self.rows_at(position)
-        stream = generator(s.seed, 2, epoch, step)
-        geometry = affine(len(rows), stream, flip=s.flip, rotate=s.rotate, crop=(s.crop_min, 1.0))
-        share = slice(self.fabric.global_rank, None, self.fabric.world_size)  # several devices share one batch
-        rows, geometry = rows[share], geometry[share]
-        x = warp(self.images.gather(rows), geometry, self.images.size)
-        rows = rows.to(self.fabric.device)
-        done = position / (self.epochs * self.steps)
+    def draw(self, epoch: int, step: int) -> Batch:
+        rows = self.rows_at(epoch * self.steps + step)
+        batch = {"rows": rows, "images": self.images.drawn(rows)}
+        if moves(self.geometry):
+            batch["geometry"] = affine(len(rows), generator(self.settings.seed, 2, epoch, step), **self.geometry)
+        return batch
+
+    def form(self, epoch: int, step: int) -> Hashable:
+        """Whether the objective is not yet itself."""
+        return (epoch * self.steps + step) / (self.epochs * self.steps) < self.objective.warmup_share
+
+    def key(self, epoch: int, step: int) -> tuple[int, ...] | None:
+        return (self.settings.seed, 4, epoch, step) if self.drops else None
+
+    def update(self, batch: Batch, form: bool) -> torch.Tensor:
+        rows, done = batch["rows"], 0.0 if form else 1.0
+        x = warp(self.images.pixels(batch["images"]), batch.get("geometry"), self.images.size)
         loss = self.objective(self.model(x), self.target[rows], self.weight[rows], done)
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.optimiser.step()
-        if s.average:
-            update_average(self.averaged, self.net, s.average, position)
         return loss.detach()[None]
 
+    def after(self, epoch: int, step: int) -> None:
+        self.average.update(epoch * self.steps + step)
+
     def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
-        scores = predict(self.fabric, self.averaged, self.valid.images, after=keep)
+        scores = predict(self.fabric, self.average.net, self.valid.images, after=keep)
         loss, mean_auc = validation(scores, self.valid.table, self.select_on)
         score = mean_auc if self.select_on else -loss
         if score > self.best["score"] and epoch / self.epochs > self.warmup_share:
-            self.best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(self.averaged.state_dict())}
+            self.best = {"epoch": epoch, "score": score, "weights": copy.deepcopy(self.average.net.state_dict())}
         return {"train_loss": means["loss"], "valid_loss": loss, "valid_macro_auc": mean_auc}
 
     def line(self, history: list[dict]) -> str:

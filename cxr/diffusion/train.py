@@ -20,10 +20,11 @@ from torch import nn
 from cxr.diffusion.net import build, denoise
 from cxr.diffusion.settings import Settings
 from cxr.training import loop
-from cxr.training.average import copy_of, update_average
+from cxr.training.average import Average
 from cxr.training.batches import Images, affine, order, warp
 from cxr.training.checkpoints import Checkpoints
-from cxr.training.machine import generator, restore
+from cxr.training.feed import Batch
+from cxr.training.machine import adam, generator, restore
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -61,52 +62,50 @@ class DiffusionTraining(loop.Training):
         self.y = torch.from_numpy(conditions)
         self.net = build(s, conditions.shape[1])
         self.net.prior.estimate(images, conditions, spread)
-        adam = torch.optim.Adam(self.net.parameters(), lr=s.lr, fused=True)
-        self.model, self.optimiser = fabric.setup(self.net, adam)
-        self.average = copy_of(self.net) if s.average else self.net
+        self.model, self.optimiser = fabric.setup(self.net, adam(self.net, fabric, lr=s.lr))
+        self.average = Average(self.net, s.average)
 
     def state(self) -> dict:
         return {
             "net": self.net.state_dict(),
-            "average": self.average.state_dict() if self.settings.average else {},
+            "average": self.average.state(),
             "optimiser": self.optimiser.state_dict(),
         }
 
     def load(self, state: dict) -> None:
         self.net.load_state_dict(state["net"])
-        if self.settings.average:
-            self.average.load_state_dict(state["average"])
+        self.average.load(state["average"])
         restore(self.optimiser, state["optimiser"])
 
     def start_epoch(self, epoch: int) -> None:
-        self.permutation = order(len(self.images), self.settings.seed, 1, epoch)
         self.model.train()
 
-    def step(self, epoch: int, step: int) -> torch.Tensor:
+    def draw(self, epoch: int, step: int) -> Batch:
+        """images; y N x K; given bool N; geometry N x 2 x 3; sigma N; noise N x 1 x S x S."""
         s = self.settings
-        x, y, given, geometry, sigma, noise = self.batch(epoch, step)
-        out = denoise(self.model, x + sigma.view(-1, 1, 1, 1) * noise, sigma, y, given, self.spread, geometry)
-        loss = (out.f - (x - out.linear) / out.c_out).square().mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        self.optimiser.step()
-        if s.average:
-            update_average(self.average, self.net, s.average, epoch * self.steps + step)
-        return loss.detach()[None]
-
-    def batch(self, epoch: int, step: int) -> tuple[torch.Tensor, ...]:
-        """(x N x 1 x S x S in [-1, 1], y N x K, given bool N, geometry N x 2 x 3, sigma N, noise like x)."""
-        s, device = self.settings, self.fabric.device
         size = min(s.batch, len(self.images))
-        rows = self.permutation[step * size : (step + 1) * size]
+        rows = order(len(self.images), s.seed, 1, epoch)[step * size : (step + 1) * size]
         stream = generator(s.seed, 2, epoch, step)
         geometry = affine(len(rows), stream, flip=s.flip, rotate=s.rotate, shift=s.shift)
         sigma = noise_levels(len(rows), s, stream)
         given = torch.rand(len(rows), generator=stream) >= s.drop
         noise = torch.randn(len(rows), 1, s.size, s.size, generator=stream)
-        x = warp(self.images.gather(rows), geometry, self.images.size) * 2 - 1
-        moved = (self.y[rows], given, geometry, sigma, noise)
-        return (x, *(part.to(device) for part in moved))
+        batch = {"images": self.images.drawn(rows), "y": self.y[rows], "given": given}
+        return batch | {"geometry": geometry, "sigma": sigma, "noise": noise}
+
+    def update(self, batch: Batch, form: tuple) -> torch.Tensor:
+        x = warp(self.images.pixels(batch["images"]), batch["geometry"], self.images.size) * 2 - 1
+        noisy = x + batch["sigma"].view(-1, 1, 1, 1) * batch["noise"]
+        given = (batch[name] for name in ("sigma", "y", "given"))
+        out = denoise(self.model, noisy, *given, self.spread, batch["geometry"])
+        loss = (out.f - (x - out.linear) / out.c_out).square().mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimiser.step()
+        return loss.detach()[None]
+
+    def after(self, epoch: int, step: int) -> None:
+        self.average.update(epoch * self.steps + step)
 
     def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
         return means
@@ -119,7 +118,7 @@ def spread_of(images: Images) -> float:
     """The standard deviation of the images' pixels, scaled to [-1, 1], to 4 digits."""
     total = squares = 0.0
     for rows in torch.arange(len(images)).split(1024):
-        x = images.gather(rows).double() / 127.5 - 1
+        x = images.gather(rows).cpu().double() / 127.5 - 1
         total, squares = total + float(x.mean((1, 2, 3)).sum()), squares + float(x.square().mean((1, 2, 3)).sum())
     return round((squares / len(images) - (total / len(images)) ** 2) ** 0.5, 4)
 
@@ -139,4 +138,4 @@ def fit(
     history, epochs, _ = loop.run(
         training, checkpoints, label=label, epochs=settings.epochs, steps=n // batch, batch=batch
     )
-    return Trained(training.average, spread, history, epochs)
+    return Trained(training.average.net, spread, history, epochs)

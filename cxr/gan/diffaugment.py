@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import torch
 
+DRAWN = ("brightness", "contrast", "shift", "corner")  # what `draw` gives
+
 
 def draw(n: int, size: int, stream: torch.Generator) -> dict[str, torch.Tensor]:
     """The random numbers of n images, N each (shift and corner N x 2, in pixels). The same numbers are drawn whatever
@@ -26,22 +28,41 @@ def draw(n: int, size: int, stream: torch.Generator) -> dict[str, torch.Tensor]:
     }
 
 
+class Translated(torch.autograd.Function):
+    """Images moved by whole pixels, shift N x 2, with 0 where nothing was.
+
+    The gradient is moved back. A gather's own would be a sort of all pixels on a GPU, for it to be the same twice; a
+    resample's is not the same twice.
+    """
+
+    @staticmethod
+    def forward(ctx, images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(shift)
+        n, channels, size, _ = images.shape
+        place = torch.arange(size, device=images.device)
+        rows, columns = (place - shift[:, k, None] for k in (0, 1))  # N x S: where each pixel comes from
+        inside = ((rows >= 0) & (rows < size))[:, None, :, None] & ((columns >= 0) & (columns < size))[:, None, None, :]
+        rows, columns = (at.clamp(0, size - 1) for at in (rows, columns))
+        images = images.gather(2, rows[:, None, :, None].expand(n, channels, size, size))
+        return images.gather(3, columns[:, None, None, :].expand(n, channels, size, size)) * inside
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (shift,) = ctx.saved_tensors
+        return Translated.apply(gradient, -shift), None
+
+
 def apply(images: torch.Tensor, drawn: dict[str, torch.Tensor], policy: tuple[str, ...]) -> torch.Tensor:
     """Images N x C x S x S in [-1, 1] -> the same, augmented as drawn; gradients flow through."""
     n, channels, size, _ = images.shape
-    drawn = {name: values.to(images.device) for name, values in drawn.items()}
+    drawn = {name: values.to(images.device) for name, values in drawn.items()}  # in a training they are there already
     place = torch.arange(size, device=images.device)
     if "color" in policy:
         images = images + drawn["brightness"].view(n, 1, 1, 1)
         mean = images.mean((1, 2, 3), keepdim=True)
         images = (images - mean) * drawn["contrast"].view(n, 1, 1, 1) + mean
     if "translation" in policy:
-        # By gather, whose gradient is deterministic on a GPU; a resample's is not.
-        rows, columns = (place - drawn["shift"][:, k, None] for k in (0, 1))  # N x S: where each pixel comes from
-        inside = ((rows >= 0) & (rows < size))[:, None, :, None] & ((columns >= 0) & (columns < size))[:, None, None, :]
-        rows, columns = (at.clamp(0, size - 1) for at in (rows, columns))
-        images = images.gather(2, rows[:, None, :, None].expand(n, channels, size, size))
-        images = images.gather(3, columns[:, None, None, :].expand(n, channels, size, size)) * inside
+        images = Translated.apply(images, drawn["shift"])
     if "cutout" in policy:
         far = drawn["corner"][:, :, None] + size // 2
         hit = (place >= drawn["corner"][:, :, None]) & (place < far)  # N x 2 x S

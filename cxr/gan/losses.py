@@ -111,10 +111,14 @@ def squared_slope(d: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) ->
     return slopes(d, x).square().sum(1).mean()
 
 
+def shares(n: int, stream: torch.Generator) -> torch.Tensor:
+    """`share` of n pairs of images: N x 1 x 1 x 1, uniform in [0, 1]."""
+    return torch.rand(n, 1, 1, 1, generator=stream)
+
+
 def slope_from_one(
-    d: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, generated: torch.Tensor, stream: torch.Generator
+    d: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, generated: torch.Tensor, share: torch.Tensor
 ) -> torch.Tensor:
-    """E (|| grad D(v) || - 1)^2 at v = e x + (1 - e) G(z), with e uniform in [0, 1] for each pair of images."""
-    share = torch.rand(len(x), 1, 1, 1, generator=stream).to(x.device)
+    """E (|| grad D(v) || - 1)^2 at v = e x + (1 - e) G(z), with e = share, of `shares`."""
     between = share * x + (1 - share) * generated.detach()
     return (torch.linalg.vector_norm(slopes(d, between), dim=1) - 1).square().mean()

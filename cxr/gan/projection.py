@@ -32,6 +32,7 @@ from cxr.gan.settings import Projection
 from cxr.gan.train import GanTraining, Trained, fit, initial_nets, sampled_as
 from cxr.training.batches import Images
 from cxr.training.checkpoints import Checkpoints
+from cxr.training.feed import Batch
 from cxr.training.machine import generator
 
 if TYPE_CHECKING:
@@ -52,12 +53,13 @@ class ProjectionTraining(GanTraining):
     def ask(self, d: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return d(x, y)
 
-    def batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[dict]]:
+    def draw(self, epoch: int, step: int) -> Batch:
         """As GanTraining's, with w y in place of y, and 0 where y is dropped."""
         s = self.settings
-        x, z, y, drawn = super().batch(epoch, step)
-        given = torch.rand(len(y), generator=generator(s.seed, 11, epoch, step, self.fabric.global_rank)) >= s.drop
-        return x, z, y * (given[:, None] * weight(s, epoch + step / self.steps)).to(y), drawn
+        batch = super().draw(epoch, step)
+        y = batch["y"]
+        given = torch.rand(len(y), generator=generator(s.seed, 11, epoch, step, 0)) >= s.drop
+        return batch | {"y": y * (given[:, None] * weight(s, epoch + step / self.steps)).to(y)}
 
     def sample(self, n: int, key: int) -> np.ndarray:
         """n images of conditions of the training images, as far as these are phased in."""

@@ -73,7 +73,7 @@ class Watch:
     def _features(self, images: np.ndarray) -> np.ndarray:
         """uint8 N x S x S -> float64 N x FEATURES, scaled."""
         blocks = torch.from_numpy(images)[:, None].split(32)
-        features = [self.net(block.to(self.device).float() / 127.5 - 1).double().cpu().numpy() for block in blocks]
+        features = [self.net(block.to(self.device).float() / 127.5 - 1).cpu().double().numpy() for block in blocks]
         return (np.concatenate(features) - self.mean) / self.scale
 
     def look(self, generated: np.ndarray) -> dict[str, float]:

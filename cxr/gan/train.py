@@ -11,7 +11,7 @@ Shapes: N batch, C channels, S size, Z latent, K labels of a conditional GAN.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,10 +25,11 @@ from cxr.gan.formats import GRID
 from cxr.gan.nets import beside_image, beside_noise, build, generate
 from cxr.gan.settings import Shared, augmentations
 from cxr.training import loop
-from cxr.training.average import copy_of, update_average
+from cxr.training.average import Average
 from cxr.training.batches import Images, affine, order, warp
 from cxr.training.checkpoints import Checkpoints
-from cxr.training.machine import generator, restore
+from cxr.training.feed import Batch
+from cxr.training.machine import adam, generator, restore
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -93,10 +94,11 @@ class GanTraining(loop.Training):
         self.loss = losses.choose(s.loss, s.label_smoothing, s.saturating)
         labels = 0 if vectors is None else vectors.shape[1]
         self.g, self.d = initial_nets(s, images.size, labels, self.projection)
-        adam = {"lr": s.lr, "betas": (s.beta1, 0.999), "fused": True}
-        self.model_g, self.optimiser_g = fabric.setup(self.g, torch.optim.Adam(self.g.parameters(), **adam))
-        self.model_d, self.optimiser_d = fabric.setup(self.d, torch.optim.Adam(self.d.parameters(), **adam))
-        self.sampler = copy_of(self.g) if s.average else self.g  # the generator that is looked at and kept
+        options = {"lr": s.lr, "betas": (s.beta1, 0.999)}
+        self.model_g, self.optimiser_g = fabric.setup(self.g, adam(self.g, fabric, **options))
+        self.model_d, self.optimiser_d = fabric.setup(self.d, adam(self.d, fabric, **options))
+        self.average = Average(self.g, s.average)
+        self.sampler = self.average.net  # the generator that is looked at and kept
         self.y = None if vectors is None else torch.from_numpy(vectors).float()
         self.sample_labels = None if vectors is None else vectors[sampled_as(len(images), s.seed)]
         self.watch = selection.Watch(images, kept_back, s.seed)
@@ -107,7 +109,7 @@ class GanTraining(loop.Training):
         return {
             "g": self.g.state_dict(),
             "d": self.d.state_dict(),
-            "average": self.sampler.state_dict() if self.settings.average else {},
+            "average": self.average.state(),
             "optimiser_g": self.optimiser_g.state_dict(),
             "optimiser_d": self.optimiser_d.state_dict(),
             "grids": self.grids,
@@ -117,61 +119,72 @@ class GanTraining(loop.Training):
     def load(self, state: dict) -> None:
         self.g.load_state_dict(state["g"])
         self.d.load_state_dict(state["d"])
-        if self.settings.average:
-            self.sampler.load_state_dict(state["average"])
+        self.average.load(state["average"])
         restore(self.optimiser_g, state["optimiser_g"])
         restore(self.optimiser_d, state["optimiser_d"])
         self.grids, self.best = state["grids"], state["best"]
 
     def start_epoch(self, epoch: int) -> None:
-        self.permutation = order(len(self.images), self.settings.seed, 1, epoch)
         self.model_g.train()
         self.model_d.train()
 
-    def step(self, epoch: int, step: int) -> torch.Tensor:
+    def draw(self, epoch: int, step: int) -> Batch:
+        """images; geometry where images are mirrored; z; y of a conditional GAN; for each of the three times that D is
+        asked the numbers of its augmentation, as brightness0; share, of WGAN-GP.
+        """
         s = self.settings
-        x, z, y, drawn = self.batch(epoch, step)
-        fake = self.model_g(beside_noise(z, y))
+        size = min(s.batch, len(self.images))
+        rows = order(len(self.images), s.seed, 1, epoch)[step * size : (step + 1) * size]
+        stream = generator(s.seed, 2, epoch, step)
+        geometry = affine(len(rows), stream, flip=s.flip)
+        batch = {"images": self.images.drawn(rows), "z": torch.randn(len(rows), s.z_dim, 1, 1, generator=stream)}
+        if s.flip:
+            batch["geometry"] = geometry
+        if self.y is not None:
+            batch["y"] = self.y[rows]
+        if self.policy:
+            stream = generator(s.seed, 7, epoch, step)
+            for time in range(3):
+                drawn = diffaugment.draw(len(rows), self.images.size, stream)
+                batch |= {f"{name}{time}": values for name, values in drawn.items()}
+        if s.loss == "wgan_gp":
+            batch["share"] = losses.shares(len(rows), generator(s.seed, 10, epoch, step, 0))
+        return batch
+
+    def form(self, epoch: int, step: int) -> Hashable:
+        """Whether D's loss has R1's penalty: at each EVERY-th step."""
+        return bool(self.settings.r1) and (epoch * self.steps + step) % losses.EVERY == 0
+
+    def update(self, batch: Batch, form: bool) -> torch.Tensor:
+        s, y = self.settings, batch.get("y")
+        x = warp(self.images.pixels(batch["images"]), batch.get("geometry"), self.images.size) * 2 - 1
+        x = x.expand(-1, s.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        fake = self.model_g(beside_noise(batch["z"], y))
 
         # D tells real from generated images
-        real_seen, fake_seen = self.seen(x, drawn[0]), self.seen(fake.detach(), drawn[1])
+        real_seen, fake_seen = self.seen(x, batch, 0), self.seen(fake.detach(), batch, 1)
         on_real, on_fake = self.logits(real_seen, y), self.logits(fake_seen, y)
-        loss_d = self.loss.d(on_real, on_fake) + self.penalty(real_seen, fake_seen, y, epoch, step)
+        loss_d = self.loss.d(on_real, on_fake) + self.penalty(real_seen, fake_seen, batch, form)
         self.descend(loss_d, self.optimiser_d)
 
         # G makes images that D takes for real
         self.d.requires_grad_(False)  # its gradients are not needed here: a quarter of the step
-        loss_g = self.loss.g(self.logits(self.seen(fake, drawn[2]), y))
-        self.descend(loss_g, self.optimiser_g)
-        self.d.requires_grad_(True)
-
-        if s.average:
-            update_average(self.sampler, self.g, s.average, epoch * self.steps + step)
+        try:
+            loss_g = self.loss.g(self.logits(self.seen(fake, batch, 2), y))
+            self.descend(loss_g, self.optimiser_g)
+        finally:
+            self.d.requires_grad_(True)
         d_real, d_fake = (logits.detach().sigmoid().mean() for logits in (on_real, on_fake))
         return torch.stack([loss_d.detach(), loss_g.detach(), d_real, d_fake])
 
-    def batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, list[dict]]:
-        """(x N x C x S x S in [-1, 1], z, y N x K or None, the augmentations' draws for each time that D is asked)."""
-        s, device = self.settings, self.fabric.device
-        share = slice(self.fabric.global_rank, None, self.fabric.world_size)  # several devices share one batch
-        size = min(s.batch, len(self.images))
-        rows = self.permutation[step * size : (step + 1) * size]
-        stream = generator(s.seed, 2, epoch, step)
-        geometry = affine(len(rows), stream, flip=s.flip)
-        z = torch.randn(len(rows), s.z_dim, 1, 1, generator=stream)
-        drawn: list[dict] = [{}] * 3
-        if self.policy:
-            stream = generator(s.seed, 7, epoch, step)
-            drawn = [diffaugment.draw(len(rows), self.images.size, stream) for _ in drawn]
-            drawn = [{name: values[share] for name, values in one.items()} for one in drawn]
-        x = warp(self.images.gather(rows[share]), geometry[share], self.images.size) * 2 - 1
-        x = x.expand(-1, s.channels, -1, -1).contiguous(memory_format=torch.channels_last)
-        y = None if self.y is None else self.y[rows[share]].to(device)
-        return x, z[share].to(device), y, drawn
+    def after(self, epoch: int, step: int) -> None:
+        self.average.update(epoch * self.steps + step)
 
-    def seen(self, x: torch.Tensor, drawn: dict) -> torch.Tensor:
-        """Images as D sees them, augmented as drawn."""
-        return diffaugment.apply(x, drawn, self.policy) if self.policy else x
+    def seen(self, x: torch.Tensor, batch: Batch, time: int) -> torch.Tensor:
+        """Images as D sees them, augmented as drawn for that time."""
+        if not self.policy:
+            return x
+        return diffaugment.apply(x, {name: batch[f"{name}{time}"] for name in diffaugment.DRAWN}, self.policy)
 
     def logits(self, x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
         """D's logits, N x 1 x 1 x 1 float32."""
@@ -180,17 +193,16 @@ class GanTraining(loop.Training):
     def ask(self, d: nn.Module, x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
         return d(beside_image(x, y))
 
-    def penalty(
-        self, x: torch.Tensor, fake: torch.Tensor, y: torch.Tensor | None, epoch: int, step: int
-    ) -> torch.Tensor | float:
+    def penalty(self, x: torch.Tensor, fake: torch.Tensor, batch: Batch, form: bool) -> torch.Tensor | float:
         """What D's loss has on top for its slope: WGAN-GP's penalty at every step, R1 times EVERY at each EVERY-th."""
         s = self.settings
+
+        def d(v: torch.Tensor) -> torch.Tensor:
+            return self.ask(self.d, v, batch.get("y"))
+
         if s.loss == "wgan_gp":
-            stream = generator(s.seed, 10, epoch, step, self.fabric.global_rank)
-            return losses.SLOPE_WEIGHT * losses.slope_from_one(lambda v: self.ask(self.d, v, y), x, fake, stream)
-        if s.r1 and (epoch * self.steps + step) % losses.EVERY == 0:
-            return losses.EVERY * s.r1 / 2 * losses.squared_slope(lambda v: self.ask(self.d, v, y), x)
-        return 0.0
+            return losses.SLOPE_WEIGHT * losses.slope_from_one(d, x, fake, batch["share"])
+        return losses.EVERY * s.r1 / 2 * losses.squared_slope(d, x) if form else 0.0
 
     def descend(self, loss: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
         optimiser.zero_grad(set_to_none=True)
@@ -205,8 +217,7 @@ class GanTraining(loop.Training):
 
     def look(self, epoch: int) -> dict[str, float]:
         """Measure the generator, draw its grid, and keep it when its KID is the least."""
-        # One process decides for all: their batch norms differ, and so might their stops.
-        measures = self.fabric.broadcast(self.watch.look(self.sample(selection.LARGEST, 6)))
+        measures = self.watch.look(self.sample(selection.LARGEST, 6))
         self.grids[epoch] = torch.from_numpy(grid(self.sample(GRID * GRID, 3)))
         if self.select and measures["kid"] < self.best["kid"]:
             weights = {name: value.clone() for name, value in self.sampler.state_dict().items()}

@@ -9,7 +9,9 @@ Shapes: N batch, H x W stored size, S the network's size.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,18 +71,31 @@ class Images:
             images[places, 0] = store.images[self.rows[chosen[places]]]
         return images
 
+    def drawn(self, chosen: torch.Tensor) -> torch.Tensor:
+        """What a step's batch holds of images by their place in `image_ids`, int64 N, on the CPU: the places where the
+        images are on the device, else the images. `pixels` takes it.
+        """
+        return chosen if self.resident is not None else torch.from_numpy(self._read(chosen.cpu().numpy()))
+
+    def pixels(self, drawn: torch.Tensor) -> torch.Tensor:
+        """What `drawn` gave -> uint8 N x 1 x H x W on the device."""
+        if self.resident is not None:
+            return self.resident[drawn.to(self.device)]
+        return drawn.to(self.device)
+
     def gather(self, chosen: torch.Tensor) -> torch.Tensor:
         """Images by their place in `image_ids`: int64 N -> uint8 N x 1 x H x W on the device."""
-        if self.resident is not None:
-            return self.resident[chosen.to(self.device)]
-        images = torch.from_numpy(self._read(chosen.cpu().numpy()))
-        if self.device.type == "cuda":
-            return images.pin_memory().to(self.device, non_blocking=True)
-        return images.to(self.device)
+        drawn = self.drawn(chosen)
+        if self.resident is None and self.device.type == "cuda":
+            return drawn.pin_memory().to(self.device, non_blocking=True)
+        return self.pixels(drawn)
 
 
+@functools.lru_cache(maxsize=8)
 def order(n: int, *key: int) -> torch.Tensor:
-    """A permutation of range(n), int64, that depends on the key alone."""
+    """A permutation of range(n), int64, that depends on the key alone; not to be written to. The last few are kept: a
+    step that asks for its part of one does not pay for all of it.
+    """
     return torch.randperm(n, generator=generator(*key))
 
 
@@ -137,11 +152,26 @@ def affine(
     return matrix
 
 
-def warp(images: torch.Tensor, matrix: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 N x C x H x W by N x 2 x 3 -> float32 N x C x size x size in [0, 1]; bilinear, black outside the image."""
+STILL = {"flip": 0.0, "rotate": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "crop": (1.0, 1.0)}  # affine's defaults
+
+
+def moves(options: dict[str, Any]) -> bool:
+    """Whether `affine` under these options may give another matrix than the identity."""
+    return any(options[name] != STILL[name] for name in options)
+
+
+def warp(images: torch.Tensor, matrix: torch.Tensor | None, size: int) -> torch.Tensor:
+    """uint8 N x C x H x W by N x 2 x 3 -> float32 N x C x size x size in [0, 1]; bilinear, black outside the image.
+
+    None leaves images of that size as they are. So does a matrix on the CPU that is the identity; one on a GPU is not
+    looked at, for that would wait for the GPU.
+    """
     values = images.to(torch.float32) / 255
-    if images.shape[-2:] == (size, size) and bool((matrix == torch.eye(2, 3)).all()):
+    still = matrix is None or (matrix.device.type == "cpu" and bool((matrix == torch.eye(2, 3)).all()))
+    if images.shape[-2:] == (size, size) and still:
         return values
+    if matrix is None:
+        matrix = torch.eye(2, 3).expand(len(images), 2, 3)
     # affine_grid's numbers as one broadcast sum: its batched matrix product costs more than the resample.
     m = matrix.to(values.device)[:, None, None]  # N x 1 x 1 x 2 x 3
     place = (2 * torch.arange(size, device=values.device) + 1) / size - 1  # centres of the pixels, in [-1, 1]

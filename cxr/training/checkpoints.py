@@ -65,18 +65,16 @@ class Checkpoints:
 
     folder: one per stage instance. fingerprint: {group: {name: value}}, everything that shapes the result except the
     training's length (cxr/training/fingerprint.py); a state under another fingerprint is never loaded. minutes: between
-    two saves, 0 to save after every step. writes: False on all but one process of a training on several devices.
+    two saves, 0 to save after every step.
     On SIGTERM or Ctrl-C the current step ends, the state is saved, and the process exits with 128 + the signal's
     number; a second signal ends the process at once.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike, fingerprint: dict, minutes: float = 5.0, *, writes: bool = True
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike, fingerprint: dict, minutes: float = 5.0) -> None:
         self.fingerprint = fingerprint
         self.mark = mark(fingerprint)
         self.folder = Path(folder) / self.mark
-        self.minutes, self.writes = minutes, writes
+        self.minutes = minutes
         self.saved_at = time.monotonic()
         self.saved: int | None = None  # the position last saved
         self.signal: int | None = None
@@ -103,13 +101,12 @@ class Checkpoints:
     def _hold(self) -> None:
         if self._lock:
             return
-        if alone := (exclusive(self.folder / "lock") if self.writes else None):
+        if alone := exclusive(self.folder / "lock"):
             for torn in self.folder.glob(".*"):  # what a killed process was writing
                 torn.unlink(missing_ok=True)
             alone.close()
         self._lock = hold(self.folder)
-        if self.writes:
-            write_json(self.folder / "fingerprint.json", self.fingerprint)
+        write_json(self.folder / "fingerprint.json", self.fingerprint)
 
     def load(self, at_most: int) -> dict | None:
         """The newest whole state after at most so many steps, or None.
@@ -156,21 +153,19 @@ class Checkpoints:
         return f"changed since {newest.parent.name}: {', '.join(changed[:4])}{more}"
 
     def _say(self, text: str) -> None:
-        if self.writes:
-            print(text, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
     def save(self, state: dict, position: int) -> None:
         """Keep `state` as reached after `position` steps (an int that grows with training)."""
         from cxr.training import weights
 
-        if self.writes:
-            self._hold()
-            path = self.folder / f"state-{position:012d}.safetensors"
-            weights.save_state(path, {"fingerprint": self.mark, "state": state})
-            _fsync(self.folder)  # the rename, before older states go
-            older = [path for other, path in states(self.folder).items() if other <= position]
-            for old in older[:-KEPT]:  # what a longer training left beyond this position stays
-                old.unlink(missing_ok=True)
+        self._hold()
+        path = self.folder / f"state-{position:012d}.safetensors"
+        weights.save_state(path, {"fingerprint": self.mark, "state": state})
+        _fsync(self.folder)  # the rename, before older states go
+        older = [path for other, path in states(self.folder).items() if other <= position]
+        for old in older[:-KEPT]:  # what a longer training left beyond this position stays
+            old.unlink(missing_ok=True)
         self.saved, self.saved_at = position, time.monotonic()
 
     def step(self, state: Callable[[], dict], position: int, *, last: bool = False) -> None:

@@ -11,20 +11,12 @@ import ctypes
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from lightning_fabric import Fabric
-
-
-def _fabric_class() -> type[Fabric]:
-    """Fabric of lightning-fabric, which imports in half the time of the whole lightning package; else of lightning."""
-    try:
-        from lightning_fabric import Fabric
-    except ImportError:
-        from lightning.fabric import Fabric  # type: ignore[no-redef]
-    return Fabric
+    from torch import nn
 
 
 def _keep_memory() -> None:
@@ -42,47 +34,83 @@ def _keep_memory() -> None:
         mallopt(mmap_max, 0)
 
 
-def _prepare() -> None:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by deterministic matrix products on CUDA
+def _prepare() -> bool:
+    """Set up deterministic numerics; whether there is a GPU. Raises ValueError for a GPU that can't be used as asked.
+
+    On a GPU an operation without a deterministic form is an error: as a warning it would also make attention take its
+    faster form, whose gradient differs from run to run. float32 is IEEE's there: by default cuDNN's convolutions keep
+    ten bits of a product's factors (TF32), without a word. What is to be fast is bf16.
+    """
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by deterministic products
     import torch
 
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    from cxr.training import gpu
+
+    found = gpu.check(workspace)
+    torch.use_deterministic_algorithms(True, warn_only=not found)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # up to 8 % of a step; nothing reads such memory
     torch.backends.cudnn.benchmark = False
-    if not torch.cuda.is_available():
+    if found:
+        _exact_float32()
+    else:
         _keep_memory()
+    return found
+
+
+def _exact_float32() -> None:
+    """float32 on a GPU as IEEE has it, without TF32."""
+    import torch
+
+    # By the older flags: with the newer ones alone torch refuses to read these, which its own code does.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def device() -> torch.device:
     """A CUDA device or the CPU, deterministic, for a stage that trains nothing: importing Fabric takes seconds."""
+    found = _prepare()
     import torch
 
-    _prepare()
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if found else "cpu")
 
 
 def fabric(precision: str = "auto") -> Fabric:
-    """A launched Lightning Fabric on this machine's accelerator, deterministic.
+    """Lightning Fabric on one CUDA device or the CPU, deterministic. Several GPUs are several trainings.
 
-    precision: auto | 32-true | bf16-mixed. auto is bf16-mixed where the device computes it natively (a GPU from Ampere
-    on; a CPU with AVX512-BF16 or AMX, where it is about 3 times as fast), else 32-true. The number of devices is
-    $CXR_DEVICES (default 1).
+    precision: auto | 32-true | bf16-mixed | 16-mixed. auto is bf16-mixed where the device computes it natively (a GPU
+    from Ampere on; a CPU with AVX512-BF16 or AMX, where it is about 3 times as fast), else 32-true. A Mac's GPU (MPS)
+    is left alone: it has no float64, and some of its gradients differ from run to run.
+    Raises ValueError for a number of devices in $CXR_DEVICES.
     """
+    if os.environ.get("CXR_DEVICES", "1") != "1":
+        raise ValueError(
+            f"CXR_DEVICES = {os.environ['CXR_DEVICES']}: a training uses one GPU, and several GPUs run several "
+            "trainings: unset CXR_DEVICES, and start the pipeline with `python -m stages.repro`"
+        )
+    found = _prepare()
     import torch
+    from lightning_fabric import Fabric
 
-    _prepare()
-    Fabric = _fabric_class()
+    from cxr.training import precision as precisions
+
     if precision == "auto":
-        if torch.cuda.is_available():
+        if found:
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             can = torch.cpu.get_capabilities()
             native = can.get("avx512_bf16", False) or can.get("amx_tile", False)
         precision = "bf16-mixed" if native else "32-true"
-    devices = int(os.environ.get("CXR_DEVICES", "1"))
-    result = Fabric(accelerator="auto", devices=devices, precision=precision)  # type: ignore[arg-type]
+    kind = "cuda" if found else "cpu"
+    result = Fabric(accelerator=kind, devices=1, plugins=precisions.plugins(precision, kind))
     result.launch()
     return result
+
+
+def adam(net: nn.Module, fabric: Fabric, **options: Any) -> torch.optim.Adam:
+    """Fused Adam of a net's weights, which on a GPU may be part of a CUDA graph (cxr/training/graphs.py)."""
+    import torch
+
+    return torch.optim.Adam(net.parameters(), fused=True, capturable=fabric.device.type == "cuda", **options)
 
 
 def _seed(key: tuple[int, ...]) -> int:

@@ -15,6 +15,7 @@ from cxr.adgm import controls, train
 from cxr.adgm.run import TRAININGS
 from cxr.adgm.settings import NEUTRAL, OPTIONAL, Settings
 from cxr.adgm.variants import CONTROLS, VARIANTS, Name
+from cxr.training.average import Average
 from cxr.training.batches import Images, cycled
 from cxr.training.checkpoints import Checkpoints
 from cxr.training.machine import fabric
@@ -165,9 +166,9 @@ def test_a_control_arm_starts_as_the_adgms_classifier_and_sees_the_same_labelled
 
 def test_supervised_never_reads_an_unlabelled_image(data, tmp_path, monkeypatch):
     read = set()
-    gather = Images.gather
+    drawn = Images.drawn
     monkeypatch.setattr(
-        Images, "gather", lambda self, rows: (len(self) == 50 and read.update(rows.tolist())) or gather(self, rows)
+        Images, "drawn", lambda self, rows: (len(self) == 50 and read.update(rows.tolist())) or drawn(self, rows)
     )
     fit(data, Checkpoints(tmp_path / "s", {}), 2, variant="supervised")
     assert read == set(range(16))
@@ -177,8 +178,7 @@ def test_supervised_never_reads_an_unlabelled_image(data, tmp_path, monkeypatch)
 
 def test_the_teacher_follows_the_student(data, tmp_path, monkeypatch):
     moved = []
-    for module in (train, controls):
-        monkeypatch.setattr(module, "update_average", lambda average, net, decay, step: moved.append((decay, step)))
+    monkeypatch.setattr(Average, "update", lambda self, step: moved.append((self.decay, step)))
     fit(data, Checkpoints(tmp_path, {}), 1, variant="mean_teacher", teacher=0.5)
     assert moved == [pair for step in range(6) for pair in ((0.9, step), (0.5, step))]
 

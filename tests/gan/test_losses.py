@@ -8,6 +8,7 @@ import torch
 
 from cxr.gan import losses
 from cxr.gan.settings import Loss
+from cxr.training.machine import generator
 
 LOGITS = torch.tensor([0.5, 3.0]), torch.tensor([-0.5, -2.0])  # on real images, on generated ones
 
@@ -67,17 +68,17 @@ def test_the_slopes_by_hand():
     x = torch.randn(5, 1, 1, 2)
     squared = losses.squared_slope(lambda v: w * (a * v).sum((1, 2, 3)), x)
     assert squared.item() == pytest.approx(100) and torch.autograd.grad(squared, w)[0].item() == pytest.approx(100)
-    penalty = losses.slope_from_one(lambda v: (a * v).sum((1, 2, 3)), x, -x, torch.Generator().manual_seed(0))
+    penalty = losses.slope_from_one(lambda v: (a * v).sum((1, 2, 3)), x, -x, losses.shares(len(x), generator(0)))
     assert penalty.item() == pytest.approx((5 - 1) ** 2, rel=1e-6)
 
 
 def test_wgan_gp_looks_between_a_real_and_a_generated_image():
     """D(v) = |v|^2 / 2 has the slope v, here e x + (1 - e) 0 = e (3, 4), so that its length is 5 e."""
     x = torch.tensor([3.0, 4.0]).expand(6, 1, 1, 2)
-    shares = torch.rand(6, 1, 1, 1, generator=torch.Generator().manual_seed(1))
+    shares = losses.shares(6, generator(1))
     assert 0 <= shares.min() < 0.5 < shares.max() <= 1
     half = lambda v: v.square().sum((1, 2, 3)) / 2  # noqa: E731
-    penalty = losses.slope_from_one(half, x, torch.zeros_like(x), torch.Generator().manual_seed(1))
+    penalty = losses.slope_from_one(half, x, torch.zeros_like(x), shares)
     assert penalty.item() == pytest.approx(float((5 * shares - 1).square().mean()), rel=1e-6)
 
 
@@ -95,6 +96,6 @@ def test_slopes_are_float32_in_a_training_of_lower_precision():
 def test_a_flat_discriminator_has_a_finite_gradient():
     w = torch.zeros(1, requires_grad=True)
     penalty = losses.slope_from_one(
-        lambda v: w * v.sum((1, 2, 3)), torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2), torch.Generator()
+        lambda v: w * v.sum((1, 2, 3)), torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2), torch.rand(2, 1, 1, 1)
     )
     assert penalty.item() == 1 and torch.isfinite(torch.autograd.grad(penalty, w)[0]).all()

@@ -106,17 +106,17 @@ def test_a_batch_has_its_conditions_weighted_by_epoch_and_step(blobs):
     for epoch, step in ((0, 0), (0, 4), (1, 0), (1, 3), (2, 0), (9, 4)):
         rows = made.permutation[8 * step : 8 * step + 8]
         expected = min(1, (epoch + step / 5) / 2) * torch.from_numpy(LIGHT)[rows]
-        assert torch.allclose(made.batch(epoch, step)[2], expected)
+        assert torch.allclose(made.draw(epoch, step)["y"], expected)
 
 
 def test_conditions_are_dropped_from_a_share_of_the_images_the_same_ones_each_time(blobs):
     made, again = training(blobs, drop=0.3, phase_in=0), training(blobs, drop=0.3, phase_in=0)
     batches = [(epoch, step) for epoch in range(20) for step in range(5)]
-    given = torch.stack([made.batch(*at)[2][:, 1] for at in batches])  # 1 of every image, so that 0 is a drop
-    assert torch.equal(given, torch.stack([again.batch(*at)[2][:, 1] for at in batches]))
+    given = torch.stack([made.draw(*at)["y"][:, 1] for at in batches])  # 1 of every image, so that 0 is a drop
+    assert torch.equal(given, torch.stack([again.draw(*at)["y"][:, 1] for at in batches]))
     assert set(given.flatten().tolist()) == {0.0, 1.0} and 0.23 < (given == 0).float().mean() < 0.37  # 4 sd
     assert (given[0] != given[1]).any()
-    assert training(blobs, drop=0.0, phase_in=0).batch(0, 0)[2][:, 1].min() == 1
+    assert training(blobs, drop=0.0, phase_in=0).draw(0, 0)["y"][:, 1].min() == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"loss": "wgan_gp", "spectral_norm": False}, {"loss": "minimax", "r1": 2.0}])

@@ -166,9 +166,9 @@ def test_without_images_to_judge_by_a_collapse_is_still_seen(blobs, tmp_path, mo
 def test_the_average_is_the_loops(blobs, tmp_path, monkeypatch):
     """Every tensor of the kept generator, by the formula, over the weights after each step."""
     seen = []
-    real = dcgan_train.update_average
-    watched = lambda a, net, d, t: (seen.append(copy_of(net)), real(a, net, d, t))  # noqa: E731
-    monkeypatch.setattr(dcgan_train, "update_average", watched)
+    real = dcgan_train.GanTraining.after
+    watched = lambda self, *at: (seen.append(copy_of(self.g)), real(self, *at))  # noqa: E731
+    monkeypatch.setattr(dcgan_train.GanTraining, "after", watched)
     made = train(blobs, tmp_path, 3, average=0.7)
     start, _ = nets.build(16, 8, 8, 1, seed=3)
     for name, value in made.g.state_dict().items():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cxr.training.average import copy_of, update_average
+from cxr.training.average import Average, copy_of
 
 
 def net(weight: float) -> nn.Sequential:
@@ -27,8 +27,11 @@ def net(weight: float) -> nn.Sequential:
     ],
 )
 def test_weights_and_statistics_move_alike_and_counters_are_copied(decay, step, expected):
-    average, current = copy_of(net(2)), net(6)
-    update_average(average, current, decay, step)
+    current = net(2)
+    following = Average(current, decay, apart=True)
+    current.load_state_dict(net(6).state_dict())
+    following.update(step)
+    average = following.net
     assert average[0].weight.item() == pytest.approx(expected)
     assert average[1].running_mean.item() == pytest.approx(expected)
     assert average[1].num_batches_tracked.item() == 6
@@ -38,3 +41,18 @@ def test_weights_and_statistics_move_alike_and_counters_are_copied(decay, step, 
 def test_the_copy_learns_nothing_and_normalises_by_its_statistics():
     average = copy_of(net(2))
     assert not average.training and not any(p.requires_grad for p in average.parameters())
+
+
+def test_without_a_decay_it_is_the_net_itself():
+    current = net(2)
+    following = Average(current, 0.0)
+    following.update(3)
+    assert following.net is current and following.state() == {} and current[0].weight.item() == 2
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_no_step_lists_the_tensors_of_a_net(decay, monkeypatch):
+    following = Average(net(2), decay)
+    monkeypatch.setattr(nn.Module, "state_dict", None)
+    for step in range(5):
+        following.update(step)
