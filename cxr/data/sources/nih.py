@@ -40,6 +40,7 @@ FINDINGS = (*REPORTED, *(name for name in EXPERT if name not in REPORTED))
 IMAGE = re.compile(r"(\d{8})_\d{3}\.png")
 RENAMED = {"Infiltrate": "Infiltration"}
 RADIOLOGISTS = "radiologists"
+ANSWERS = {"YES": 1.0, "NO": 0.0, "HEDGE": -1.0, "": np.nan}
 
 
 def tables(tree: Tree) -> list[str]:
@@ -167,13 +168,11 @@ def _relabelled(rows: pd.DataFrame, tree: Tree, names: list[str]) -> pd.DataFram
     parts = []
     for name in names:
         table = read_csv(tree.read(name), name, ("Image Index", *EXPERT))
-        values = {"YES": 1.0, "NO": 0.0, "HEDGE": -1.0, "": np.nan}
         cells = table[list(EXPERT)].apply(lambda column: column.str.strip().str.upper())
-        if (wrong := ~cells.isin(list(values))).any(axis=None):
+        if (wrong := ~cells.isin(list(ANSWERS))).any(axis=None):
             line = wrong.any(axis=1).idxmax()
             raise ValueError(f"{name} line {line}: a label is none of YES, NO and HEDGE: restore the published file")
-        labels = cells.apply(lambda column: column.map(values))
-        parts.append(labels.set_axis(table["Image Index"].str.strip()))
+        parts.append(cells.apply(lambda column: column.map(ANSWERS)).set_axis(table["Image Index"].str.strip()))
     labels = pd.concat(parts)
     if labels.index.has_duplicates:
         raise ValueError(f"{labels.index[labels.index.duplicated()][0]} stands twice in {first_few(names)}: remove one")

@@ -35,10 +35,10 @@ VIEWS = {
     "RL": ("lateral", "RL"), "LATERAL": ("lateral", None), "LAT": ("lateral", None),
 }  # fmt: skip
 WORDS = {
-    **dict.fromkeys(("1", "1.0", "yes", "true", "positive", "pos", "ja", "wahr", "oui", "vrai", "si", "sí", "verdadero"), 1.0),
-    **dict.fromkeys(("0", "0.0", "no", "false", "negative", "neg", "nein", "falsch", "non", "faux", "falso"), 0.0),
-    **dict.fromkeys(("-1", "-1.0", "uncertain", "unclear", "unklar"), -1.0),
-}  # fmt: skip
+    **dict.fromkeys("1 1.0 yes true positive pos ja wahr oui vrai si sí verdadero".split(), 1.0),
+    **dict.fromkeys("0 0.0 no false negative neg nein falsch non faux falso".split(), 0.0),
+    **dict.fromkeys("-1 -1.0 uncertain unclear unklar".split(), -1.0),
+}
 SEXES = {**dict.fromkeys(("f", "female", "w", "weiblich", "femme", "mujer"), "F"),
          **dict.fromkeys(("m", "male", "männlich", "maennlich", "homme", "hombre"), "M")}  # fmt: skip
 

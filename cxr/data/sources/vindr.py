@@ -1,9 +1,9 @@
 """Reads VinDr-CXR (Nguyen et al. 2022, Scientific Data 9, 429) as records: PhysioNet's release, or Kaggle's challenge.
 
 Three radiologists read every training image, five agreed on every test image. PhysioNet has a table of labels, a row
-per image and reader for training, per image for the test, and one of boxes. The two label tables spell one column in two
-ways (Other diseases, Other disease). Kaggle has one table, with a row per box, and lacks the six diseases, which have no
-box: there they are blank. A training image has a finding where most of its readers say so. Boxes of all readers are
+per image and reader for training, per image for the test, and one of boxes. The two label tables spell one column in
+two ways (Other diseases, Other disease). Kaggle has one table, with a row per box, and lacks what has no box: there it
+is blank. A training image has a finding where most of its readers say so. Boxes of all readers are
 kept. The images are DICOM (.dicom) and frontal. No table and no header says which images are of one patient, so
 patient_id names an image. Headers have sex and age; an age of 000Y is unknown, for every patient is an adult.
 """
