@@ -40,7 +40,7 @@ def run(
     from cxr.data.sources.table import columns_of
 
     given = columns_of(columns)
-    recipe = Recipe(patients=patients, seed=seed, site=site) if source == "phantom" else None
+    recipe = Recipe(patients=patients, seed=seed, site=site if site > 1 else None) if source == "phantom" else None
     downloads = (state or state_dir()) / "downloads"
     tree, kind = open_source(located(source), dataset, downloads, recipe)
     found = registry.find(dataset, tree)

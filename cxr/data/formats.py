@@ -14,6 +14,7 @@ class Recipe(Format):
 
     patients: int = Field(description="number of patients")
     seed: int = Field(description="seed of all random draws")
+    site: int | None = Field(None, description="which hospital it simulates; absent: the first")
 
 
 class ZipFile(Format):

@@ -235,7 +235,7 @@ def judge(
     view, in the order of train, the rows of the label table that the metadata baseline is fitted under.
     """
     if not outside:
-        return tables([], Internal(final, rates, metadata.Baseline(None, [])), local_labels, settings)  # type: ignore[arg-type]
+        return tables([], Internal(final, rates, metadata.Baseline(None, [])), local_labels, settings)
     baseline = metadata.fit(people, columns_of(train, "target"), columns_of(train, "weight"))
     rows = rates[rates["model"] == "final"].set_index("finding")
     internal = Internal(final[final["split"] == "test"].reset_index(drop=True), rows, baseline)

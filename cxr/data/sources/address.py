@@ -163,8 +163,10 @@ def _phantom(dataset: str, downloads: Path, recipe: Recipe) -> Path:
     code = [sha256(file) for file in sorted(Path(cohort.__file__).parent.glob("*.py"))]
     write = {"chexpert": cohort.write_chexpert, "rsna": cohort.write_rsna}[dataset]
 
-    name = f"phantom-{dataset}-{_short_hash(json.dumps([recipe.model_dump(), code], sort_keys=True))}.zip"
-    return _once(downloads / name, lambda file: write(file, **recipe.model_dump()))
+    name = (
+        f"phantom-{dataset}-{_short_hash(json.dumps([recipe.model_dump(exclude_none=True), code], sort_keys=True))}.zip"
+    )
+    return _once(downloads / name, lambda file: write(file, **recipe.model_dump(exclude_none=True)))
 
 
 def _kaggle(handle: str, downloads: Path) -> Path:
