@@ -214,7 +214,7 @@ def results() -> str:
 
 @functools.cache
 def graph() -> str:
-    """The stages as a Mermaid graph. It is `dvc dag --mermaid` for presets/study.yaml with a diffusion model, with the
+    """The stages as a Mermaid graph. It is `dvc dag --mermaid` for presets/study.yaml with generators and an external data set, with the
     instances of a stage as one box and without the arrows that follow from others. Dashed: stages the demo lacks.
     """
     import networkx
@@ -222,6 +222,7 @@ def graph() -> str:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
         study = (ROOT / "presets/study.yaml").read_text().replace("_seeds: []", "_seeds: [0]")
+        study = study.replace("\nexternal: []", "\nexternal: [{name: other, dataset: nih, source: other}]")
         (Path(folder) / "params.yaml").write_text(study)
         for command in (["init", "--no-scm", "--quiet"], ["dag", "--mermaid"]):
             ran = subprocess.run(["dvc", *command], cwd=folder, capture_output=True, text=True, check=True)

@@ -32,6 +32,7 @@ from cxr.evaluation.ranked import share_interval
 KINDS = ("score", "probability", "positive", "truth")
 FORMS = ("given", "local")  # of a probability: as the predictor gives it, and scaled on local labels
 RATES = ("sensitivity", "specificity")
+NAMES = ("external", "external_calibration", "external_sets", "external_labels")  # of the tables
 
 
 class Outside(NamedTuple):
@@ -88,12 +89,8 @@ def tables(
         calibrated += [head | row for row in _calibrated(table, local_labels, settings)]
         sets.append(info.model_dump(exclude={"labels", "notes", "weights_sha256"}) | {"notes": "; ".join(info.notes)})
         labels += [head | one.model_dump() for one in info.labels]
-    return {
-        "external": frame("external", scored),
-        "external_calibration": frame("external_calibration", calibrated),
-        "external_sets": frame("external_sets", sets),
-        "external_labels": frame("external_labels", labels),
-    }
+    parts = scored, calibrated, sets, labels
+    return {name: frame(name, rows) for name, rows in zip(NAMES, parts, strict=True)}
 
 
 def _answer(info: External, finding: str) -> str:
@@ -235,7 +232,7 @@ def judge(
     view, in the order of train, the rows of the label table that the metadata baseline is fitted under.
     """
     if not outside:
-        return tables([], Internal(final, rates, metadata.Baseline(None, [])), local_labels, settings)
+        return {name: frame(name, []) for name in NAMES}
     baseline = metadata.fit(people, columns_of(train, "target"), columns_of(train, "weight"))
     rows = rates[rates["model"] == "final"].set_index("finding")
     internal = Internal(final[final["split"] == "test"].reset_index(drop=True), rows, baseline)
