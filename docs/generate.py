@@ -214,8 +214,9 @@ def results() -> str:
 
 @functools.cache
 def graph() -> str:
-    """The stages as a Mermaid graph. It is `dvc dag --mermaid` for presets/study.yaml with generators and an external data set, with the
-    instances of a stage as one box and without the arrows that follow from others. Dashed: stages the demo lacks.
+    """The stages as a Mermaid graph. It is `dvc dag --mermaid` for presets/study.yaml with every generator and another
+    hospital, with the instances of a stage as one box and without the arrows that follow from others. Dashed: stages
+    the demo lacks.
     """
     import networkx
 
