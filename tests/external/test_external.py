@@ -130,7 +130,7 @@ def scores(rng, n, skill, prefix, offset=0.0) -> pd.DataFrame:
 def judged():
     rng = np.random.default_rng(0)
     final = scores(rng, 400, 1.0, "i").assign(split="test")
-    there = scores(rng, 600, 0.6, "e", offset=2.0)
+    there = scores(rng, 600, 0.4, "e", offset=2.0)
     flat = pd.DataFrame({f"{kind}.{s}": np.zeros(400) for kind in ("target", "weight") for s in SLUGS})
     flat["target.edema"], flat["weight.edema"] = final["truth.edema"], 1.0
     rates = pd.DataFrame({"model": "final", "finding": FINDINGS, "sensitivity": 0.9, "specificity": 0.5})
