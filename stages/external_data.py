@@ -31,6 +31,8 @@ def run(
     ] = None,
 ) -> None:
     """Read an external data set as records and pack its images; nothing is ever trained on them."""
+    import re
+
     from cxr.core.files import atomic, write_json, write_table
     from cxr.data.formats import Chosen, Recipe
     from cxr.data.pack import pack
@@ -39,6 +41,10 @@ def run(
     from cxr.data.sources.dataset import Given
     from cxr.data.sources.table import columns_of
 
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"external: name = {name!r}: use letters, digits, _ and - alone")
+    if source == "phantom" and dataset != "chexpert":
+        raise ValueError(f"external {name}: the phantom is a chexpert, not a {dataset}: set dataset to chexpert")
     given = columns_of(columns)
     recipe = Recipe(patients=patients, seed=seed, site=site if site > 1 else None) if source == "phantom" else None
     downloads = (state or state_dir()) / "downloads"
