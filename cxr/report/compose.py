@@ -115,8 +115,8 @@ def tables(value) -> Iterator[page.Table]:
     """Every table of the page, wherever it is in the context."""
     if isinstance(value, page.Table):
         yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
+    elif isinstance(value, dict):
+        for inner in value.values():
             yield from tables(inner)
 
 

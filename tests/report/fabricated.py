@@ -83,7 +83,7 @@ def predictions(labels: pd.DataFrame, rng: np.random.Generator, skill: float) ->
 def abroad(final: pd.DataFrame, records: pd.DataFrame, rng: np.random.Generator) -> Outside:
     """Predictions of an external data set, a little worse than those of final, with two labels that mean something."""
     people = records[["image_id", "sex", "age", "projection", "view"]]
-    table = final.drop(columns=["split"]).merge(people, on="image_id")
+    table = final.drop(columns=["split", "projection"]).merge(people, on="image_id")
     table["patient_id"] = "x" + table["patient_id"]
     for key in SLUGS:
         logit = np.log(table[f"score.{key}"] / (1 - table[f"score.{key}"])) + rng.normal(size=len(table))

@@ -96,7 +96,7 @@ def test_what_a_run_lacks_is_not_reported(made, whole):
     assert where(hidden, "39")["where"] == "not reported" and "error_images" in where(hidden, "39")["remark"]
     assert where(whole, "18")["reported"] == "no"  # no radiologist
     assert where(whole, "33")["reported"] == "yes"
-    alone = whole | {"external": {"sets": []}}
+    alone = whole | {"external": {"sets": {}}}
     assert where(alone, "33")["remark"] == "no external test set was given"
     assert where(whole, "13", dataclasses.replace(made[0], findings=[]))["guideline"] == "CLAIM 2024"
     counts = checklist(made[0], whole)["counts"]

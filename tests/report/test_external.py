@@ -23,7 +23,7 @@ def test_the_page_gives_the_drop_and_names_who_and_what_was_left_out(made):
 
 
 def test_the_answer_follows_the_interval_of_the_drop(made, whole):
-    one = external(made[0])["sets"][0]
+    one = external(made[0])["sets"]["elsewhere"]
     for change, words in (
         ({"lost": True, "gained": False}, "The model loses there"),
         ({"lost": False, "gained": True}, "does better there than at home"),
@@ -31,11 +31,11 @@ def test_the_answer_follows_the_interval_of_the_drop(made, whole):
         ({"findings": 0}, "no drop can be given"),
         ({"beats_floor": False}, "It is not shown to read the images there"),
     ):
-        html = page.render(whole | {"external": {"sets": [one | change]}})
+        html = page.render(whole | {"external": {"sets": {"elsewhere": one | change}}})
         assert words in Page(html).text
 
 
 def test_without_a_data_set_the_page_says_that_nobody_knows(made, whole):
     without = external(dataclasses.replace(made[0], params=made[0].params | {"external": []}))
-    assert without == {"sets": []}
+    assert without == {"sets": {}}
     assert "No external data set was given" in Page(page.render(whole | {"external": without})).text

@@ -11,10 +11,10 @@ from cxr.report.sections.common import auc_of, pick, row_name, too_few
 
 
 def external(run: Artefacts) -> dict:
-    """sets: of each external data set that the parameters name, its counts, answer and tables; none: an empty list."""
+    """sets: of each external data set that the parameters name, by name, its counts, answer and tables."""
     names = [one["name"] for one in run.params.get("external") or []]
     info = run.rows("external_sets", "name")
-    return {"sets": [_one(run, info[name]) for name in names]}
+    return {"sets": {name: _one(run, info[name]) for name in names}}
 
 
 def _one(run: Artefacts, info: dict) -> dict:
@@ -43,7 +43,7 @@ def _one(run: Artefacts, info: dict) -> dict:
         "kept_apart": sorted({row["label"] for row in labels} - {row["label"] for row in meant}),
         "table": Table(f"external_{name}", [_row(by[name, finding]) for finding in order]),
         "calibration": Table(f"external_calibration_{name}", [_errors(row) for row in _of(scaled, name, order)]),
-        "labels": Table(f"external_labels_{name}", [{**row, "name": None} for row in labels]),
+        "labels": Table(f"external_labels_{name}", [{key: row[key] for key in row if key != "name"} for row in labels]),
     }
 
 
