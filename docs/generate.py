@@ -79,7 +79,13 @@ def parameters() -> str:
         "always passes a value. *Demo* is `params.yaml` and `presets/demo.yaml`, *Paper* is `presets/paper.yaml`.",
         "A wrong value stops the stage with one line before any work starts.\n",
     ]  # fmt: skip
+    heads = ["Parameter", "Type and range", "Default", "Demo", "Paper", "What it is"]
     for section, keys in demo.items():
+        if isinstance(keys, list):  # no section: a list of its own
+            what = remark(remarks[section, ""])
+            rows = [[f"`{section}`", "list", "", written(keys), written(paper[section]), what]]
+            page += [f"## {section}\n", table(heads, rows)]
+            continue
         rows = []
         for key, value in keys.items():
             option = option_of(section, key)
@@ -89,7 +95,7 @@ def parameters() -> str:
                 kind = f"list of {kind}"
             rows.append([f"`{key}`", kind, default, written(value), written(paper[section][key]), text])
         page += [f"## {section}\n", remark(remarks[section, ""]) + ".\n" if remarks[section, ""] else ""]
-        page.append(table(["Parameter", "Type and range", "Default", "Demo", "Paper", "What it is"], rows))
+        page.append(table(heads, rows))
     return "\n".join(page)
 
 
