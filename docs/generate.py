@@ -79,7 +79,13 @@ def parameters() -> str:
         "always passes a value. *Demo* is `params.yaml` and `presets/demo.yaml`, *Paper* is `presets/paper.yaml`.",
         "A wrong value stops the stage with one line before any work starts.\n",
     ]  # fmt: skip
+    heads = ["Parameter", "Type and range", "Default", "Demo", "Paper", "What it is"]
     for section, keys in demo.items():
+        if isinstance(keys, list):  # no section: a list of its own
+            what = remark(remarks[section, ""])
+            rows = [[f"`{section}`", "list", "", written(keys), written(paper[section]), what]]
+            page += [f"## {section}\n", table(heads, rows)]
+            continue
         rows = []
         for key, value in keys.items():
             option = option_of(section, key)
@@ -89,7 +95,7 @@ def parameters() -> str:
                 kind = f"list of {kind}"
             rows.append([f"`{key}`", kind, default, written(value), written(paper[section][key]), text])
         page += [f"## {section}\n", remark(remarks[section, ""]) + ".\n" if remarks[section, ""] else ""]
-        page.append(table(["Parameter", "Type and range", "Default", "Demo", "Paper", "What it is"], rows))
+        page.append(table(heads, rows))
     return "\n".join(page)
 
 
@@ -214,14 +220,16 @@ def results() -> str:
 
 @functools.cache
 def graph() -> str:
-    """The stages as a Mermaid graph. It is `dvc dag --mermaid` for presets/study.yaml with a diffusion model, with the
-    instances of a stage as one box and without the arrows that follow from others. Dashed: stages the demo lacks.
+    """The stages as a Mermaid graph. It is `dvc dag --mermaid` for presets/study.yaml with every generator and another
+    hospital, with the instances of a stage as one box and without the arrows that follow from others. Dashed: stages
+    the demo lacks.
     """
     import networkx
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
         study = (ROOT / "presets/study.yaml").read_text().replace("_seeds: []", "_seeds: [0]")
+        study = study.replace("\nexternal: []", "\nexternal: [{name: other, dataset: nih, source: other}]")
         (Path(folder) / "params.yaml").write_text(study)
         for command in (["init", "--no-scm", "--quiet"], ["dag", "--mermaid"]):
             ran = subprocess.run(["dvc", *command], cwd=folder, capture_output=True, text=True, check=True)

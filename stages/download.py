@@ -9,16 +9,11 @@ python -m stages.download --dataset chexpert --source phantom --out data/chexper
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from .cli import located, main, state_dir
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cxr.data.sources.archive import Tree
 
 
 def run(
@@ -45,14 +40,24 @@ def run(
     """Read the label tables of a data set as records. Download it, or draw the phantom, first."""
     from cxr.core.files import atomic, write_json, write_table
     from cxr.data.formats import Recipe
-    from cxr.data.sources.address import describe, open_source
+    from cxr.data.sources import registry
+    from cxr.data.sources.address import describe, open_source, read_patients
+    from cxr.data.sources.dataset import Given
 
     size = {"chexpert": chexpert_patients, "rsna": rsna_patients}[dataset]
     recipe = Recipe(patients=size, seed=seed) if source == "phantom" else None
     downloads = (state or state_dir()) / "downloads"
     tree, kind = open_source(located(source), dataset, downloads, recipe)
-    records, tables, more = _chexpert(tree, labels, out) if dataset == "chexpert" else _rsna(tree, patients, downloads)
-    manifest = describe(tree, kind, tables, list(records["path"]), recipe, **more)
+    mapping, more = None, {}
+    if patients and dataset == "rsna":
+        mapping, more["mapping"] = read_patients(located(patients), downloads)
+    reading = registry.read(registry.find(dataset), tree, Given(labels if dataset == "chexpert" else "", mapping))
+    records = reading.records
+    manifest = describe(tree, kind, reading.tables, list(records["path"]), recipe, **more, **reading.manifest)
+    for name, table in reading.beside.items():
+        write_table(out / name, table)
+    for line in reading.notes:
+        print(f"download: {line}")
     with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as note:
         write_table(table, records)
         write_json(note, manifest)
@@ -64,37 +69,6 @@ def run(
         )
     else:
         print(f"download: {len(records):,} images of {records['patient_id'].nunique():,} patients from a {kind} source")
-
-
-def _rsna(tree: Tree, given: str, downloads: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
-    """The records, the names of the tables, and what the manifest says of the patients.
-
-    given: the mapping's address, '' for the one beside the tables.
-    """
-    from cxr.data.sources import rsna, rsna_patients
-    from cxr.data.sources.address import read_patients
-
-    tables, patients, more = rsna.tables(tree), None, {}
-    if given:
-        patients, more["mapping"] = read_patients(located(given), downloads)
-    elif name := rsna_patients.beside(tree, tables[0]):
-        tables.append(name)
-        patients = rsna_patients.parse(tree.read(name), name)
-    more["patient_key"] = "patient" if patients else "image"
-    return rsna.read(tree, patients), tables, more
-
-
-def _chexpert(tree: Tree, labels: str, out: Path) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
-    """The records, the names of the tables, and the name of the labels for the manifest. Writes readers.parquet."""
-    from cxr.core.files import write_table
-    from cxr.data.sources import chexpert, chexpert_test
-
-    records = chexpert.read(tree, labels)
-    studies = records.loc[records["official_split"] == "test", "study_id"].drop_duplicates()
-    write_table(out / "readers.parquet", chexpert_test.read_readers(tree, studies))
-    for line in chexpert_test.read(tree)[1]:
-        print(f"download: {line}")
-    return records, chexpert.tables(tree, labels), {"labels": labels} if labels != chexpert.TABLES[0] else {}
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def run(
     age_bands: Annotated[list[int], Option(min=1, max=120, help="years at which an age band starts")] = (40, 60, 80),
     study_scores: Annotated[Literal["max", "mean"], Option(help="a study's score from its images'")] = "max",
     thresholds: Annotated[list[float], Option(min=0.001, max=0.999, help="of the net benefit")] = THRESHOLDS,
+    local_labels: Annotated[int, Option(min=20, help="external: images that a recalibration is fitted on")] = 200,
     power: Annotated[float, Option(min=0.5, max=0.999, help="power for the smallest detectable difference")] = 0.8,
     seed: Annotated[int, Option(min=0, help="seed of the draws of patients")] = 0,
 ) -> None:
@@ -62,6 +63,7 @@ def run(
     from cxr.core.records import load
     from cxr.evaluation import run as steps
     from cxr.evaluation.classifiers import Settings
+    from cxr.evaluation.external import read as read_external
     from cxr.evaluation.predictions import read_runs
     from cxr.evaluation.readers import read as read_readers
     from cxr.evaluation.study import check
@@ -82,6 +84,7 @@ def run(
     )  # fmt: skip
     people = steps.Records(records, load(records, "chexpert"))
     calls = readers and read_readers(readers)
+    sets = read_external(predictions / "external")
     if adgms:  # everything is read before anything is computed
         rsna = steps.Records(rsna_records, load(rsna_records, "rsna"))
         split, info = read_split(rsna_split, "rsna", RsnaKey)
@@ -90,12 +93,16 @@ def run(
         steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings, calls),
         policy_result,
     ]
+    rates, final = results[0].tables["operating"], models["final"][0]
+    results.append(steps.outside(sets, final, rates, train[final_policy], people, local_labels, settings))
     if arms:
         results.append(steps.study(trainings, findings, settings, endpoint))
     if adgms:
         results.append(steps.adgm(adgms, rsna, split, settings, info.patient_key))
     _write(results, out, metrics)
     _print_few(results[0].tables["auc"])
+    for one in sets:
+        print(f"evaluate: {one.info.name}: {one.info.images:,} images of {one.info.patients:,} {one.info.patient_key}s")
 
 
 def _write(results: list, out: Path, metrics: Path) -> None:

@@ -14,6 +14,7 @@ class Recipe(Format):
 
     patients: int = Field(description="number of patients")
     seed: int = Field(description="seed of all random draws")
+    site: int | None = Field(None, description="which hospital it simulates; absent: the first")
 
 
 class ZipFile(Format):
@@ -41,3 +42,14 @@ class Manifest(Format):
     mapping: str | None = Field(
         None, description="only of RSNA: SHA-256 of the mapping that data.rsna_patients names, hexadecimal"
     )
+
+
+class Chosen(Format):
+    """dataset.json, beside an external data set's records: what the user chose of it."""
+
+    name: str = Field(description="its name in params.yaml")
+    dataset: str = Field(description="name in the registry (cxr/data/sources/registry.py)")
+    labels: str = Field(description="which of its label tables counts; '': the usual one")
+    part: str = Field(description="all, train, valid or test: which of its official parts is read")
+    size: int = Field(description="side of the packed images, pixels")
+    notes: list[str] = Field(description="a sentence each on what was left out")

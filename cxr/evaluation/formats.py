@@ -44,3 +44,33 @@ class Metrics(Format):
     )
     policies: dict[str, Numbers] = Field({}, description="policy: macro AUC against the final policy's")
     study: dict[str, Numbers | dict[str, Numbers]] = Field({}, description="arm of the study: AUCs over its seeds")
+
+
+class Label(Format):
+    """What a label of another data set means."""
+
+    label: str = Field(description="the data set's own label")
+    finding: str = Field(description="CheXpert's nearest finding; '': none")
+    answer: str = Field(description="same, near (scored and marked) or not the same (not scored)")
+    source: str = Field(description="where the label's definition stands")
+    reason: str = Field(description="why it is not simply the same")
+
+
+class External(Format):
+    """external.json, beside the predictions of an external data set: who was scored, and who was not."""
+
+    name: str = Field(description="its name in params.yaml")
+    title: str = Field(description="its name on the page")
+    data: str = Field(description="phantom (simulated patients), folder, zip, ...")
+    labelled_by: str = Field(description="who labelled it")
+    patient_key: str = Field(description="what patient_id names: patient or image")
+    images: int = Field(description="images scored")
+    patients: int = Field(description="their patients")
+    trained_patients: int = Field(description="patients refused because they were trained on")
+    trained_images: int = Field(description="their images")
+    other_view: int = Field(description="images left out because the model was not trained on their view")
+    unreadable: int = Field(description="images that resize rejected")
+    unlike: float = Field(description="share of the scored images that the command predict would refuse as unlike")
+    notes: list[str] = Field(description="a sentence each on what reading left out")
+    labels: list[Label] = Field(description="what each label with a value means")
+    weights_sha256: str = Field(description="SHA-256 of the model's weights")

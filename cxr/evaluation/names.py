@@ -90,11 +90,23 @@ TABLES = {
                 *with_bounds(("benefit", "over_all"))),
     "readers": ("model", "reader", "finding", "n", "positives", "negatives", "patients",
                 *with_bounds(("sensitivity", "specificity", "at", "difference"))),
+    "external": ("name", "finding", "answer", "n", "positives", "negatives", "patients", "findings",
+                 "auc", "low", "high", *with_bounds(("internal", "drop")), "floor",
+                 *with_bounds(("above",)), "prevalence", "chance", *with_bounds(("ap",)), *RATES,
+                 "internal_sensitivity", "internal_specificity"),
+    "external_calibration": ("name", "finding", "n", "positives", "negatives", "findings", "local_labels",
+                             "local_positives",
+                             *(f"{number}_{form}{end}" for number in ("brier", "perfect", "slope", "intercept")
+                               for form in ("given", "local") for end in ("", "_low", "_high")),
+                             "ece_given", "ece_local"),
+    "external_sets": ("name", "title", "data", "labelled_by", "patient_key", "images", "patients", "trained_patients",
+                      "trained_images", "other_view", "unreadable", "unlike", "notes"),
+    "external_labels": ("name", "label", "finding", "answer", "source", "reason"),
     "adgm_floor": ("classes", "labels", "view", "n", "patients", "auc", "low", "high"),
 }  # fmt: skip
 # Whole numbers that may be blank.
 COUNTS = ("positives", "negatives", "findings", "missing", "valid_positives", "valid_negatives",
-          "called", "called_findings", "uncertain")  # fmt: skip
+          "called", "called_findings", "uncertain", "local_labels", "local_positives")  # fmt: skip
 
 
 def frame(table: str, rows: Sequence[dict], *more: str) -> pd.DataFrame:

@@ -149,16 +149,18 @@ def tables(
             if not enough(labels, settings):
                 continue
             probability = {form: values[known, k] for form, values in judged[model].probability.items()}
-            errors[-1], points = _errors(labels, probability, drawn, k, settings)
+            errors[-1], points = measure_errors(labels, probability, drawn, k, settings)
             curves += [curve.assign(model=model, finding=finding) for curve in points]
             if not np.isnan(threshold):
-                rates[-1] = _rates(labels, scores[known, k] >= threshold, drawn)
+                rates[-1] = measure_rates(labels, scores[known, k] >= threshold, drawn)
         head, names = (
             {"model": model, "patients": len(draws.counts)},
             [f"{e}_{f}" for f in FORMS for e in NUMBERS],
         )
-        calibrated += [head | row for row in _rows(counts, errors, len(test), names, settings)]
-        operating += [head | row for row in _rows(counts, rates, len(test), ("sensitivity", "specificity"), settings)]
+        calibrated += [head | row for row in rows_with_mean(counts, errors, len(test), names, settings)]
+        operating += [
+            head | row for row in rows_with_mean(counts, rates, len(test), ("sensitivity", "specificity"), settings)
+        ]
     return {
         "calibration": frame("calibration", calibrated),
         "operating": frame("operating", operating),
@@ -167,7 +169,7 @@ def tables(
     }  # fmt: skip
 
 
-def _errors(
+def measure_errors(
     truth: np.ndarray, probability: Mapping[str, np.ndarray], draws: metrics.Draws, k: int, settings: Settings
 ) -> tuple[Measured, list[pd.DataFrame]]:
     """(NUMBERS of each form, reliability curves of the forms that could be fitted). k: of the finding."""
@@ -188,7 +190,7 @@ def _errors(
     return measured, curves
 
 
-def _rates(truth: np.ndarray, called: np.ndarray, draws: metrics.Draws) -> Measured:
+def measure_rates(truth: np.ndarray, called: np.ndarray, draws: metrics.Draws) -> Measured:
     """Sensitivity and specificity of calling an image positive."""
     measured = Measured({}, {})
     for name, members, correct in (("sensitivity", truth == 1, called), ("specificity", truth == 0, ~called)):
@@ -199,7 +201,7 @@ def _rates(truth: np.ndarray, called: np.ndarray, draws: metrics.Draws) -> Measu
     return measured
 
 
-def _rows(
+def rows_with_mean(
     counts: Sequence[dict], measured: Sequence[Measured], n: int, names: Sequence[str], settings: Settings
 ) -> list[dict]:
     """One row per finding, then macro of n images: the mean over the findings of which every number is known."""

@@ -53,6 +53,11 @@ def recentred(value: float, replicates: np.ndarray) -> np.ndarray:
     return np.clip(replicates - replicates[known].mean() + value, 0.0, 1.0) if known.any() else replicates
 
 
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """The average precision: truth N of 1 and 0, at least one positive; scores N."""
+    return float(average_precision_score(truth, scores))
+
+
 def chance(positives: int, n: int) -> float:
     """The mean average precision of a random order of n images, with at least one positive."""
     harmonic = float((1 / np.arange(1, n + 1)).sum())
@@ -106,7 +111,7 @@ def _finding(truth, scores, threshold, draws, known, settings) -> tuple[dict, di
         return row, {}
     drawn = metrics.Draws(draws.owner[known], draws.counts)
     share = float(truth.mean())
-    precision = float(average_precision_score(truth, scores))
+    precision = average_precision(truth, scores)
     values = {"ap": (precision, recentred(precision, bootstrap(truth, scores, drawn)))}
     positives, images = metrics.bootstrap_sums(np.stack([truth, np.ones(len(truth))], axis=1), drawn)
     with np.errstate(invalid="ignore"):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cxr.adgm.variants import Run, leading
 from cxr.evaluation import adgm as adgm_tables
-from cxr.evaluation import benefit, metadata, operating, precision, sensitivity, studies, subgroups
+from cxr.evaluation import benefit, external, metadata, operating, precision, sensitivity, studies, subgroups
 from cxr.evaluation import policies as policy_tables
 from cxr.evaluation import readers as reader_tables
 from cxr.evaluation import study as study_tables
@@ -78,6 +78,24 @@ def classifiers(
     metrics = summary(tables, names, final_policy, findings) | operating.summary(tables, floor, final_policy)
     metrics |= studies.summary(tables["per_study"], final_policy) | precision.summary(tables["precision"], final_policy)
     return Result(tables, metrics)
+
+
+def outside(
+    sets: list[external.Outside],
+    final: pd.DataFrame,
+    rates: pd.DataFrame,
+    train: pd.DataFrame,
+    records: Records,
+    local_labels: int,
+    settings: Settings,
+) -> Result:
+    """How good is the first final on other hospitals' patients? sets: none gives tables without a row.
+
+    final: its predictions; rates: the table operating of `classifiers`; train: training rows of the final policy's
+    label table, for the metadata baseline; local_labels: that a recalibration is fitted on.
+    """
+    people = metadata.people(*records, train["image_id"])
+    return Result(external.judge(sets, final, rates, people, train, local_labels, settings), {})
 
 
 def study(models: study_tables.Models, findings: Sequence[str], settings: Settings, endpoint: str) -> Result:

@@ -24,6 +24,7 @@ from cxr.report.sections.classifiers import baseline, final
 from cxr.report.sections.data import data
 from cxr.report.sections.errors import errors
 from cxr.report.sections.explain import explain
+from cxr.report.sections.external import external
 from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.flow import flow
 from cxr.report.sections.generators import gan
@@ -70,6 +71,7 @@ def gather(run: Artefacts) -> dict:
         "flow": flow(run),
         "errors": errors(run),
         "explain": explain(run),
+        "external": external(run),
         "adgm": adgm(run),
         "audit": audit(run),
         "benchmarks": benchmarks(run),
@@ -100,6 +102,8 @@ def _flat(section: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _text(value) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_text(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return ", ".join(map(_text, value)) or "none"
     if isinstance(value, bool):

@@ -47,6 +47,7 @@ def _classifier(run: Artefacts, context: dict) -> dict:
     (study,) = [a for a in scoring["answers"] if a["name"] == "final"]
     return {
         "phantoms": _phantoms(context, "chexpert"),
+        "elsewhere": [one["title"] for one in context["external"]["sets"].values()],
         "model": read_json(run.models / "final" / str(seed) / "model.json", f"final@{seed}", ClassifierModel),
         "trainings": len(run.seeds),
         "policy": context["final"]["policy"],

@@ -22,6 +22,8 @@ from cxr.core.store import write_store
 from cxr.data.formats import Manifest
 from cxr.evaluation import classifiers
 from cxr.evaluation import run as steps
+from cxr.evaluation.external import Outside
+from cxr.evaluation.formats import External
 from cxr.explain.formats import Explained
 from cxr.fidelity.formats import Fidelity
 from cxr.papers import DATASETS
@@ -78,6 +80,30 @@ def predictions(labels: pd.DataFrame, rng: np.random.Generator, skill: float) ->
     return rows
 
 
+def abroad(final: pd.DataFrame, records: pd.DataFrame, rng: np.random.Generator) -> Outside:
+    """Predictions of an external data set, a little worse than those of final, with two labels that mean something."""
+    people = records[["image_id", "sex", "age", "projection", "view"]]
+    table = final.drop(columns=["split", "projection"]).merge(people, on="image_id")
+    table["patient_id"] = "x" + table["patient_id"]
+    for key in SLUGS:
+        logit = np.log(table[f"score.{key}"] / (1 - table[f"score.{key}"])) + rng.normal(size=len(table))
+        table[f"score.{key}"] = table[f"probability.{key}"] = 1 / (1 + np.exp(-logit))
+        table[f"positive.{key}"] = (table[f"score.{key}"] > 0.5).astype(float)
+        if key not in ("cardiomegaly", "lung_lesion"):
+            table[f"truth.{key}"] = np.nan
+    answers = (("Big heart", "Cardiomegaly", "same"), ("Nodule", "Lung Lesion", "near"), ("Haze", "", "not the same"))
+    labels = [
+        {"label": label, "finding": finding, "answer": answer, "source": "a book", "reason": ""}
+        for label, finding, answer in answers
+    ]
+    info = example(
+        External, name="elsewhere", title="Saint <b>Elsewhere</b>", images=len(table), patient_key="patient",
+        patients=table["patient_id"].nunique(), trained_patients=3, trained_images=7, labels=labels,
+        labelled_by="two radiologists",
+    )  # fmt: skip
+    return Outside(External(**info), table)
+
+
 def xray_grid(rng: np.random.Generator, noise: float, tile: int = 32) -> Image.Image:
     y, x = np.mgrid[-1 : 1 : tile * 1j, -1 : 1 : tile * 1j]
     lungs = np.exp(-((np.abs(x) - 0.45) ** 2) / 0.05 - y**2 / 0.35)
@@ -105,6 +131,7 @@ def fabricate(
     for one in runs:
         _adgm(root, rng, one)
     params = {"policies": POLICIES, "evaluate": {"confidence": 0.95, "replicates": 60}, "gan": {"x": "<b>&"}}
+    params["external"] = [{"name": "elsewhere", "source": "/data/x"}]
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     folders = ("explore", "audit", "chexpert", "rsna", "splits", "stores", "history", "gan", "fidelity", "adgm")
     options = {name: root / name for name in (*folders, "models", "predictions", "store", "evaluate", "explain")}
@@ -184,7 +211,10 @@ def _evaluate(root, rng, xpert, pneumonia, split, labels, patient_key) -> dict[R
     mix, question = steps.policies({p: models[p] for p in POLICIES}, "u_zeroes", settings)
     people = steps.Records("records", xpert), steps.Records("records", pneumonia)
     tables = steps.classifiers(models, mix, dict.fromkeys(models, train), people[0], "u_zeroes", [], settings).tables
-    tables |= question.tables | steps.adgm(runs, people[1], split["rsna"], settings, patient_key).tables
+    elsewhere = steps.outside([abroad(final, xpert, rng)], final, tables["operating"], train, people[0], 40, settings)
+    tables |= (
+        question.tables | elsewhere.tables | steps.adgm(runs, people[1], split["rsna"], settings, patient_key).tables
+    )
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
     return runs

@@ -11,7 +11,7 @@ from cxr.core.files import write_json
 from cxr.data.formats import Manifest
 from cxr.report.compose import gather
 from cxr.report.documents import documents
-from cxr.report.sections.checklist import COLUMNS, ITEMS, NEVER, checklist, facts
+from cxr.report.sections.checklist import COLUMNS, ITEMS, NEEDS, checklist, facts
 from tests.make import example
 from tests.report.fabricated import MARKUP, Page
 
@@ -84,7 +84,7 @@ def test_where_an_item_stands_exists_on_the_page(made):
     items = pd.read_csv(ITEMS, dtype=str, keep_default_na=False)
     ids = Page(made[2]).ids
     assert set(items["anchor"]) - {""} <= ids
-    assert set(items["needs"]) - {""} <= {"errors", "readers", "generated", *NEVER}
+    assert set(items["needs"]) - {""} <= set(NEEDS)
 
 
 def test_what_a_run_lacks_is_not_reported(made, whole):
@@ -95,8 +95,10 @@ def test_what_a_run_lacks_is_not_reported(made, whole):
     hidden = whole | {"errors": {"shown": False, "findings": []}}
     assert where(hidden, "39")["where"] == "not reported" and "error_images" in where(hidden, "39")["remark"]
     assert where(whole, "18")["reported"] == "no"  # no radiologist
-    assert where(whole, "33")["remark"] == "no external test set was given"
+    assert where(whole, "33")["reported"] == "yes"
+    alone = whole | {"external": {"sets": {}}}
+    assert where(alone, "33")["remark"] == "no external test set was given"
     assert where(whole, "13", dataclasses.replace(made[0], findings=[]))["guideline"] == "CLAIM 2024"
     counts = checklist(made[0], whole)["counts"]
     assert counts["CLAIM 2024"]["all"] == 44 and 25 < counts["CLAIM 2024"]["reported"] < 44
-    assert set(facts(made[0], whole)) == {"errors", "readers", "generated", *NEVER}
+    assert set(facts(made[0], whole)) == set(NEEDS)

@@ -13,6 +13,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxr.core.files import sha256
 from cxr.data.formats import Manifest, Recipe
@@ -20,6 +21,9 @@ from cxr.data.sources.archive import MAX_FILE, Folder, Tree, Zip
 from cxr.data.sources.prefix import Prefix
 from cxr.data.sources.remote import download, public
 from cxr.data.sources.rsna_patients import Patients, parse, within
+
+if TYPE_CHECKING:
+    from cxr.data.phantom.sites import Site
 
 KINDS = (
     "phantom, a folder, a .zip, the http(s):// or s3:// address of a .zip, s3://.../ of a folder, or kaggle:<handle>"
@@ -168,9 +172,24 @@ def _phantom(dataset: str, downloads: Path, recipe: Recipe) -> Path:
 
     code = [sha256(file) for file in sorted(Path(cohort.__file__).parent.glob("*.py"))]
     write = {"chexpert": cohort.write_chexpert, "rsna": cohort.write_rsna}[dataset]
+    options: dict = recipe.model_dump(exclude={"site"})
+    if recipe.site is not None:
+        options["site"] = _site(recipe.site, dataset)
 
-    name = f"phantom-{dataset}-{_short_hash(json.dumps([recipe.model_dump(), code], sort_keys=True))}.zip"
-    return _once(downloads / name, lambda file: write(file, **recipe.model_dump()))
+    name = (
+        f"phantom-{dataset}-{_short_hash(json.dumps([recipe.model_dump(exclude_none=True), code], sort_keys=True))}.zip"
+    )
+    return _once(downloads / name, lambda file: write(file, **options))
+
+
+def _site(number: int, dataset: str) -> Site:
+    """The phantom's hospital of this number. Raises ValueError for another number, and for RSNA, which has one."""
+    from cxr.data.phantom import sites
+
+    known = {1: sites.FIRST, 2: sites.SECOND}
+    if number not in known or dataset != "chexpert":
+        raise ValueError(f"site = {number}: the phantom has a second hospital for chexpert alone; give 1 or 2")
+    return known[number]
 
 
 def _kaggle(handle: str, downloads: Path) -> Path:

@@ -21,6 +21,7 @@ import pandas as pd
 from cxr.core.findings import FINDINGS
 from cxr.data.sources import chexpert_test, layout
 from cxr.data.sources.archive import DEPTHS, Tree
+from cxr.data.sources.dataset import Dataset, Given, Reading
 from cxr.data.sources.label_csv import check_some, first_few, measures, numbers, read_csv
 from cxr.data.sources.schema import VIEWS, conform
 
@@ -212,3 +213,34 @@ def _check_files(tree: Tree, table: pd.DataFrame) -> None:
             f"{first_few(lost['place'] + ' ' + lost['image_id'])}: "
             f"{why or 'complete the download, or remove these rows'}{seen}"
         )
+
+
+def read_all(tree: Tree, given: Given) -> Reading:
+    """The records, and readers.parquet: what the benchmark radiologists said of the official test set."""
+    labels = given.labels or TABLES[0]
+    records = read(tree, labels)
+    studies = records.loc[records["official_split"] == "test", "study_id"].drop_duplicates()
+    return Reading(
+        records,
+        tables(tree, labels),
+        chexpert_test.read(tree)[1],
+        {"labels": labels} if labels != TABLES[0] else {},
+        {"readers.parquet": chexpert_test.read_readers(tree, studies)},
+    )
+
+
+DATASET = Dataset(
+    name="chexpert",
+    title="CheXpert",
+    findings=FINDINGS,
+    views="frontal and lateral",
+    patient_key="patient",
+    people="stanford",
+    labelled_by="the CheXpert labeller, from reports; radiologists in valid.csv and the official test set",
+    terms="for research, after registration; no image may be given to others",
+    where="https://stanfordaimi.azurewebsites.net/datasets/8cbd9ed4-2eb9-4565-affc-111cf4f7ebe2",
+    recognised_by="train.csv and valid.csv side by side",
+    tables=tables,
+    read=read_all,
+    blank_is_negative=True,
+)

@@ -7,11 +7,14 @@ this part is taken where it is the only one.
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from cxr.data.sources.archive import LINKS, Folder, Tree
+from cxr.data.sources.archive import LINKS, MAX_FILE, Folder, Tree
 from cxr.data.sources.label_csv import first_few
 
 STUDY = re.compile(r"(?:.*/)?(patient\d+/study\d+/[^/]+)\.(\w+)")
@@ -65,6 +68,56 @@ def find(tree: Tree, wanted: Iterable[str], key: Callable[[str], tuple[str, str]
         if candidates:
             found[name] = candidates[0]
     return found
+
+
+def place_all(tree: Tree, wanted: Sequence[str], key: Callable[[str], tuple[str, str] | None], table: str) -> list[str]:
+    """The name in the tree of each wanted file, wherever below the root it lies, in their order.
+
+    key: as of find; table: the table that names the files, for the message. Raises ValueError for what is nowhere.
+    """
+    names = tree.names()
+    missing = [name for name in wanted if name not in names]
+    elsewhere = find(tree, missing, key) if missing else {}
+    if lost := [name for name in missing if name not in elsewhere]:
+        raise ValueError(
+            f"{table}: {len(lost):,} of {len(wanted):,} images do not exist below {tree.root} ({first_few(lost)}): "
+            f"{why_missing(tree, lost, key) or 'complete the download, or remove their rows'}"
+        )
+    return [elsewhere.get(name, name) for name in wanted]
+
+
+def only_table(tree: Tree, pattern: str, what: str) -> str:
+    """The name of the only file whose own name, without .gz, matches a pattern. Raises ValueError for none or several.
+
+    what: the data set and the table, for the message. A packed and an unpacked copy in one folder are one file.
+    """
+    names = sorted(name for name in tree.names() if re.fullmatch(pattern, unpacked(name).rpartition("/")[2]))
+    different = {unpacked(name): name for name in reversed(names)}  # the unpacked one comes first in `names`
+    if len(different) == 1:
+        return next(iter(different.values()))
+    if different:
+        raise ValueError(f"{tree.root} holds several tables of {what} ({first_few(names)}): give the folder of one")
+    raise ValueError(f"no {what} here: {tree.root} has no such table (it is called like {pattern})")
+
+
+def unpacked(name: str) -> str:
+    """A file's name without .gz."""
+    return name.removesuffix(".gz")
+
+
+def read_packed(tree: Tree, name: str) -> bytes:
+    """The bytes of a file, of a .gz those inside. Raises ValueError where they are damaged or more than MAX_FILE."""
+    data = tree.read(name)
+    if not name.endswith(".gz"):
+        return data
+    try:
+        with gzip.open(io.BytesIO(data)) as stream:
+            data = stream.read(MAX_FILE + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{name} is no whole .gz ({error}): download it again") from error
+    if len(data) > MAX_FILE:
+        raise ValueError(f"{name} unpacks to more than {MAX_FILE:,} bytes: refused")
+    return data
 
 
 def why_missing(tree: Tree, missing: Sequence[str], key: Callable[[str], tuple[str, str] | None]) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import CLASSES
-from cxr.data.sources import layout
+from cxr.data.sources import layout, rsna_patients
 from cxr.data.sources.archive import DEPTHS, Tree
+from cxr.data.sources.dataset import Dataset, Given, Reading
 from cxr.data.sources.dicom_headers import read_headers
 from cxr.data.sources.label_csv import first_few, is_blank, measures, numbers, read_csv
 from cxr.data.sources.rsna_patients import Patients
@@ -179,3 +180,35 @@ def _check_ids(table: pd.DataFrame, name: str) -> None:
         raise ValueError(
             f"{name} line {line}: patientId is {table.at[line, 'patientId']!r}, no file name: correct that cell"
         )
+
+
+def read_all(tree: Tree, given: Given) -> Reading:
+    """The records. Without a mapping given, the one beside the tables counts, if there is one."""
+    names, patients = tables(tree), given.patients
+    if patients is None and (name := rsna_patients.beside(tree, names[0])):
+        names.append(name)
+        patients = rsna_patients.parse(tree.read(name), name)
+    return Reading(read(tree, patients), names, [], {"patient_key": "patient" if patients else "image"})
+
+
+def labels(records: pd.DataFrame, findings: tuple[str, ...]) -> pd.DataFrame:
+    """The classes as labels: one of them is there, the others are not."""
+    return pd.DataFrame({name: (records["class_name"] == name).astype(np.float32) for name in findings})
+
+
+DATASET = Dataset(
+    name="rsna",
+    title="RSNA Pneumonia Detection Challenge 2018",
+    findings=CLASSES,
+    views="frontal",
+    patient_key="patient with the mapping, else image",
+    people="nih",
+    labelled_by="radiologists",
+    terms="for research and education, under the challenge's rules; no image may be given to others",
+    where="https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
+    recognised_by="stage_2_train_labels.csv and stage_2_detailed_class_info.csv",
+    tables=tables,
+    read=read_all,
+    boxes=True,
+    labels=labels,
+)

@@ -16,18 +16,17 @@ from cxr.report.page import Table
 
 ITEMS = Path(__file__).parents[1] / "templates" / "checklist.csv"
 COLUMNS = ("guideline", "item", "topic", "asks", "where", "anchor", "needs", "otherwise")
-# What an item may need. No stage tests on data of another source, or draws heat maps.
-NEVER = ("external", "explain")
+NEEDS = ("errors", "readers", "generated", "external")  # what an item may need
 
 
 def facts(run: Artefacts, context: dict) -> dict[str, bool]:
     """What the items of the checklist depend on."""
-    known = {
+    return {
         "errors": bool(context["errors"]["findings"]),
         "readers": bool(context["scoring"]["readers"]),
         "generated": bool(run.findings),
+        "external": bool(context["external"]["sets"]),
     }
-    return known | dict.fromkeys(NEVER, False)
 
 
 def checklist(run: Artefacts, context: dict) -> dict:

@@ -1,0 +1,1 @@
+"""External validation: a trained model on other hospitals' data, on which nothing is trained."""

@@ -1,0 +1,74 @@
+"""Whom a model has seen in training, so that nobody is tested on them.
+
+Patients are compared within the same people (cxr/data/sources/dataset.py): NIH's and RSNA's are the same persons under
+the same number. A start may have seen whole data sets (weights of torchxrayvision, by their name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+from cxr.data.formats import Manifest
+from cxr.data.sources.dataset import Dataset
+from cxr.data.sources.registry import DATASETS
+
+# The end of the name of weights of torchxrayvision -> data sets that they were trained on
+WEIGHTS = {
+    "nih": ("nih",), "rsna": ("rsna",), "pc": ("padchest",), "chex": ("chexpert",), "mimic_nb": ("mimic",),
+    "mimic_ch": ("mimic",), "all": ("nih", "rsna", "padchest", "chexpert", "mimic"),
+}  # fmt: skip
+
+Seen = Mapping[str, frozenset[str] | None]  # people -> patients, None: any of them may have been seen
+
+
+class Refused(NamedTuple):
+    """rows: of records whose patient was not trained on; patients, images: how many were left out."""
+
+    rows: pd.DataFrame
+    patients: int
+    images: int
+
+
+def people_of(dataset: Dataset, manifest: Manifest) -> str:
+    """Whose patients a data set shows. Each phantom hospital has patients of its own."""
+    if manifest.kind != "phantom":
+        return dataset.people
+    return f"phantom {getattr(manifest.recipe, 'site', None) or 1}"
+
+
+def seen_by(start: str, people: str, patients: pd.Series) -> dict[str, frozenset[str] | None]:
+    """Whom a model has seen. start: classifier.weights; people and patients: of its training images."""
+    seen: dict[str, frozenset[str] | None] = {people: frozenset(patients.astype(str))}
+    if start.startswith("xrv:"):
+        name = start.rpartition("-")[2]
+        seen |= {DATASETS[one].people: None for one in WEIGHTS.get(name, WEIGHTS["all"])}
+    return seen
+
+
+def refuse(rows: pd.DataFrame, people: str, patient_key: str, seen: Seen, what: str) -> Refused:
+    """The rows of patients who were not trained on. patient_key: patient or image. Raises ValueError, with the reason,
+    where nobody is left, and where images can't be told by patient among people of whom some were trained on.
+    """
+    if people not in seen:
+        return Refused(rows, 0, 0)
+    known = seen[people]
+    if known is None:
+        raise ValueError(
+            f"external {what}: the model's initial weights were trained on these patients: choose other "
+            f"classifier.weights, or remove {what} from external"
+        )
+    if patient_key == "image":
+        raise ValueError(
+            f"external {what}: some of these patients were trained on, and nothing says whose image is whose: give the "
+            f"mapping of images to patients"
+        )
+    trained = rows["patient_id"].astype(str).isin(known)
+    if trained.all():
+        raise ValueError(
+            f"external {what}: all {rows['patient_id'].nunique():,} patients were trained on: it is no external data "
+            f"set; remove it from external"
+        )
+    return Refused(rows[~trained], rows.loc[trained, "patient_id"].nunique(), int(trained.sum()))

@@ -1,0 +1,95 @@
+"""The stages external_data and external as commands, on a hospital's own table and on NIH's made tree."""
+
+import pandas as pd
+import pytest
+
+from cxr.core.files import read_json, write_json
+from cxr.core.findings import SLUGS
+from cxr.core.store import open_store
+from cxr.evaluation.formats import External
+from stages import external, external_data
+from tests.data.sources import trees
+
+
+@pytest.fixture
+def ours(made, tmp_path):
+    """The files that the classifier was trained, validated and tested on, as a hospital's own data set."""
+    split = pd.read_parquet(made / "split/split.parquet")
+    view = ["LAT" if "lateral" in name else "PA" for name in split["image_id"]]
+    table = pd.DataFrame({"file": split["image_id"], "whose": split["patient_id"], "view": view, "wet": 1})
+    table.loc[::2, "wet"] = 0
+    table.to_csv(made / "files" / "list.csv", sep=";", index=False, encoding="utf-8-sig")
+    external_data.run(
+        name="ours", dataset="table", source=str(made / "files"), size=32, out=tmp_path / "data", processes=1,
+        columns=["path=file", "patient=whose", "view=view", "edema=wet"], state=tmp_path / "state",
+    )  # fmt: skip
+    (made / "files" / "list.csv").unlink()
+    return tmp_path
+
+
+def scored(made, folder, trained_on, kind="folder"):
+    write_json(folder / "manifest.json", {"kind": kind, "images": 1, "bytes": 1, "tables": {}})
+    external.run(
+        predictor=made / "predictor", data=folder / "data", table=made / "labels.parquet",
+        manifest=folder / "manifest.json", trained_on=trained_on, out=folder / "out", precision="32-true",
+    )  # fmt: skip
+    return pd.read_parquet(folder / "out/predictions.parquet"), read_json(folder / "out/external.json", None, External)
+
+
+def test_scores_are_the_pipelines_and_trained_patients_are_refused(made, ours, capsys):
+    table, info = scored(made, ours, "table")
+    kept = pd.read_parquet(made / "predictions.parquet").set_index("image_id")
+    assert sorted(table["image_id"]) == sorted(kept.index) and info.trained_patients == info.trained_images == 45
+    for slug in SLUGS:
+        gap = (table.set_index("image_id")[f"score.{slug}"] - kept[f"score.{slug}"]).abs().max()
+        assert gap < 1e-5
+    assert info.images == info.patients == 45 and info.other_view == 0 and info.patient_key == "patient"
+    assert table["truth.edema"].isin((0, 1)).all() and table["truth.pneumonia"].isna().all()
+    assert "45 images of 45 trained-on patients refused" in capsys.readouterr().out
+
+
+def test_other_people_under_the_same_numbers_are_not_refused(made, ours):
+    table, info = scored(made, ours, "chexpert")
+    assert len(table) == 90 and info.trained_images == 0
+    assert [one.finding for one in info.labels] == ["Edema"] and info.labels[0].answer == "same"
+
+
+def test_a_frontal_model_leaves_laterals_out(frontal, ours):
+    table, info = scored(frontal, ours, "chexpert")
+    assert len(table) == 72 and info.other_view == 18 and (table["projection"] == "frontal").all()
+
+
+def test_nih_is_packed_and_a_part_of_it_chosen(made, tmp_path, capsys):
+    options = {"name": "nih", "dataset": "auto", "source": str(trees.nih(tmp_path / "nih")), "size": 32, "processes": 1}
+    external_data.run(**options, out=tmp_path / "data", part="test", state=tmp_path)
+    assert open_store(tmp_path / "data/store/32").index["image_id"].tolist() == ["00000002_000.png", "00000003_000.png"]
+    assert "2 images of 2 patients of NIH ChestX-ray14 from a folder source" in capsys.readouterr().out
+    table, info = scored(made, tmp_path, "chexpert")
+    assert table["truth.pleural_effusion"].tolist() == [1, 0] and info.title == "NIH ChestX-ray14"
+    assert {one.label for one in info.labels if one.answer == "not the same"} >= {"Infiltration", "No Finding"}
+    with pytest.raises(ValueError, match="has no image of the official part 'valid'"):
+        external_data.run(**options, out=tmp_path / "other", part="valid", state=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"name": "../x"}, "use letters, digits, _ and - alone"),
+        ({"source": "phantom"}, "the phantom is a chexpert, not a nih"),
+        ({"dataset": "nhi"}, "unknown data set 'nhi'"),
+        ({"columns": ["edema"]}, "must be <key>=<column"),
+    ],
+)
+def test_a_wrong_entry_is_one_line(tmp_path, change, problem):
+    options = {"name": "nih", "dataset": "nih", "source": str(tmp_path), "size": 32, "out": tmp_path / "data"}
+    with pytest.raises(ValueError, match=problem):
+        external_data.run(**options | {"state": tmp_path} | change)
+
+
+def test_a_model_of_another_size_is_named(made, ours):
+    external_data.run(
+        name="n", dataset="nih", source=str(trees.nih(ours / "nih")), size=48, out=ours / "data", state=ours,
+        processes=1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="images of 48 pixels, the model's have 32"):
+        scored(made, ours, "chexpert")
