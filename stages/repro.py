@@ -56,7 +56,8 @@ def run(
         Option(min=1, help="stages at a time; default: what GPUs and cores can feed, without a GPU 2, of one core 1"),
     ] = None,
     profile: Annotated[
-        Path | None, Option(exists=True, file_okay=False, help="a folder of profiles/: each stage is a job of a cluster")
+        Path | None,
+        Option(exists=True, file_okay=False, help="a folder of profiles/: each stage is a job of a cluster"),
     ] = None,
 ) -> None:
     """Bring the pipeline up to date, several stages at a time."""
@@ -67,11 +68,15 @@ def run(
         print("Data and pipelines are up to date.")
         return
     if not importlib.util.find_spec("snakemake"):
-        raise ValueError("Snakemake is not installed: pip install 'cxr[cluster]', or run `dvc repro`, one stage at a time")
+        raise ValueError(
+            "Snakemake is not installed: pip install 'cxr[cluster]', or run `dvc repro`, one stage at a time"
+        )
     with alone(FOLDER) as lock:
         write_plan(FOLDER, {name: graph[name] & todo for name in graph if name in todo})
         words = on_cluster(profile, jobs) if profile else on_this_machine(jobs or at_a_time(gpus()))
         code = snakemake(words, lock)
+        if code > 128:
+            raise SystemExit(code)
         if failed := [path.name for path in sorted((FOLDER / "started").iterdir()) if not done(path.name)]:
             raise ValueError(f"{', '.join(failed)} failed, and what depends on it did not run; the lines above say why")
     if code:
@@ -179,13 +184,15 @@ def ways(graph: Graph) -> dict[str, int]:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[int]:
-    """Hold this clone's run, in an empty folder; the descriptor of its lock. Raises ValueError while another holds it."""
+    """Hold this clone's run, in an empty folder; the lock's descriptor. Raises ValueError while another holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError("another `cxr repro` runs in this clone: wait for its end, or use a clone for each") from error
+            raise ValueError(
+                "another `cxr repro` runs in this clone: wait for its end, or use a clone for each"
+            ) from error
         except OSError:
             pass  # a file system without locks
         shutil.rmtree(folder)
@@ -216,7 +223,7 @@ def on_cluster(profile: Path, jobs: int | None) -> list[str]:
     """Snakemake's words for one job a stage."""
     for name in ("CXR_SLOTS", "CXR_GPUS"):  # a job's own scheduler shares out
         os.environ.pop(name, None)
-    words = ["--profile", str(profile.resolve()), "--workflow-profile", str(STAGE_NEEDS.resolve())]
+    words = ["--profile", str(STAGE_NEEDS.resolve()), "--workflow-profile", str(profile.resolve())]
     return words + (["--jobs", str(jobs)] if jobs else [])
 
 

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # A SLURM of one machine, for tests: two nodes that believe in many cores, much memory and a GPU each. Needs root and Debian's slurmctld,
 # slurmd, slurm-client and munge.
-#   slurm.sh start FOLDER    prints the line that a shell evaluates to reach it
+#   slurm.sh start FOLDER
 #   slurm.sh stop FOLDER
+# Its settings are links in /etc/slurm while it runs, for Snakemake hands no SLURM_CONF on to a job.
 set -euo pipefail
 action=$1 folder=$(realpath -m "$2")
 
 stop() {
     for name in slurmd-n1 slurmd-n2 slurmctld munged; do
         if [ -s "$folder/$name.pid" ]; then kill "$(cat "$folder/$name.pid")" 2> /dev/null || true; fi
+    done
+    for name in slurm gres; do
+        if [ "$(readlink "/etc/slurm/$name.conf")" = "$folder/$name.conf" ]; then rm "/etc/slurm/$name.conf"; fi
     done
 }
 
@@ -17,6 +21,10 @@ if [ "$action" = stop ]; then
     exit
 fi
 
+if [ -e /etc/slurm/slurm.conf ]; then
+    echo "slurm.sh: this machine has a SLURM already: /etc/slurm/slurm.conf" >&2
+    exit 1
+fi
 mkdir -p "$folder"/{state,spool-n1,spool-n2,munge}
 chmod 700 "$folder/munge"
 host=$(hostname -s)
@@ -57,12 +65,12 @@ NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=32 Rea
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 EOF
 printf 'NodeName=n1,n2 Name=gpu File=/dev/null\n' > "$folder/gres.conf"
-export SLURM_CONF=$folder/slurm.conf
-slurmctld -f "$SLURM_CONF"
-for node in n1 n2; do slurmd -f "$SLURM_CONF" -N "$node"; done
+mkdir -p /etc/slurm
+ln -sf "$folder/slurm.conf" "$folder/gres.conf" /etc/slurm/
+slurmctld
+for node in n1 n2; do slurmd -N "$node"; done
 for _ in $(seq 60); do
     if [ "$(sinfo --noheader --format %T --states idle --Node 2> /dev/null | wc -l)" = 2 ]; then
-        echo "export SLURM_CONF=$SLURM_CONF"
         exit
     fi
     sleep 1
