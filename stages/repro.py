@@ -1,31 +1,37 @@
-"""`dvc repro` with several stages at a time: those that don't wait for each other.
+"""`dvc repro` with several stages at a time, on this machine or as jobs of a cluster: those that don't wait for each
+other.
 
 python -m stages.repro
 python -m stages.repro --jobs 4 evaluate
+python -m stages.repro --profile profiles/slurm
 
 A parameter that dvc.yaml repeats a stage over is checked to be a list.
 
-DVC runs each stage (`dvc repro --single-item`), so that cache, lock file and run cache are as after `dvc repro`. DVC
-itself runs one stage after the other, and a small training doesn't fill the cores: on two cores, two trainings of one
-thread each at the same time take two thirds of the time that they take one after the other with two threads.
+DVC says what changed. Snakemake runs that and what depends on it (stages/Snakefile), each stage by `dvc repro
+--single-item` (stages/job.py), so that cache, lock file and run cache are as after `dvc repro`. DVC itself runs one
+stage after the other, and a small training doesn't fill the cores: on two cores, two trainings of one thread each at
+the same time take two thirds of the time that they take one after the other with two threads.
 
 A stage gets its share of the cores as OMP_NUM_THREADS, where that isn't set: with another number of threads a training
-ends with other last digits. It gets one GPU, or $CXR_DEVICES of them. Of the stages that are ready, the one with the
-longest way to the end goes first. A stage with a shorter way gets a lower priority from the system: the demo took 9 min
-37 s so, and 10 min 10 s without. After a failure the running stages end and no other starts. Ctrl-C reaches every
-stage.
+ends with other last digits. It gets one GPU. Of the stages that are ready, the one with the longest way to the end goes
+first. After a failure the running stages end and no other starts. Ctrl-C and SIGTERM reach every stage; a training
+saves its state, and the same command continues.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import importlib.util
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import time
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Annotated
@@ -35,26 +41,50 @@ from typer import Argument, Option
 from cxr.core.files import usable_cores
 
 from .cli import main
+from .job import FOLDER
 
-NICE = 10  # about a tenth of a core where both want all of it
+CORES_EACH, MOST_EACH = 2, 4  # of the host's cores for a training on a GPU, and trainings at a time on one
+LONGEST_SAVE = 120  # seconds
+STAGE_NEEDS = Path("profiles/stages")  # threads, memory, GPU and time of each kind of stage
 Graph = dict[str, set[str]]  # stage -> the stages that it waits for
 
 
 def run(
     targets: Annotated[list[str] | None, Argument(help="stages, with all they depend on; none: everything")] = None,
     jobs: Annotated[
-        int | None, Option(min=1, help="stages at a time; default: as many as GPUs, without one 2, of one core 1")
+        int | None,
+        Option(min=1, help="stages at a time; default: what GPUs and cores can feed, without a GPU 2, of one core 1"),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        Option(exists=True, file_okay=False, help="a folder of profiles/: each stage is a job of a cluster"),
     ] = None,
 ) -> None:
     """Bring the pipeline up to date, several stages at a time."""
     check_lists(Path("dvc.yaml"))
-    devices = gpus()
-    each = devices_each(len(devices))
-    jobs = jobs or len(devices) // each or min(2, usable_cores())
     graph, changed = pipeline(targets or [])
-    failed = schedule(graph, changed, jobs, lambda *one: reproduce(*one, jobs, devices, each))
-    if failed:
-        raise ValueError(f"{', '.join(failed)} failed, and what depends on it did not run; the lines above say why")
+    todo = affected(graph, changed)
+    if not todo:
+        print("Data and pipelines are up to date.")
+        return
+    if not importlib.util.find_spec("snakemake"):
+        raise ValueError(
+            "Snakemake is not installed: pip install 'cxr[cluster]', or run `dvc repro`, one stage at a time"
+        )
+    with alone(FOLDER) as lock:
+        write_plan(FOLDER, {name: graph[name] & todo for name in graph if name in todo})
+        words = on_cluster(profile, jobs) if profile else on_this_machine(jobs or at_a_time(gpus()))
+        code = snakemake(words, lock)
+        if code > 128:
+            raise SystemExit(code)
+        if failed := [path.name for path in sorted((FOLDER / "started").iterdir()) if not done(path.name)]:
+            raise ValueError(f"{', '.join(failed)} failed, and what depends on it did not run; the lines above say why")
+    if code:
+        raise SystemExit(code)
+
+
+def done(name: str) -> bool:
+    return (FOLDER / "done" / name).exists()
 
 
 def gpus() -> list[str]:
@@ -65,12 +95,11 @@ def gpus() -> list[str]:
     return [str(i) for i in range(len(list(driver.iterdir())))] if driver.is_dir() else []
 
 
-def devices_each(available: int) -> int:
-    """The number of GPUs that one training uses: $CXR_DEVICES, as cxr/training/machine.py reads it."""
-    wanted = os.environ.get("CXR_DEVICES", "1")
-    if not wanted.isdecimal() or int(wanted) < 1 or (available and int(wanted) > available):
-        raise ValueError(f"CXR_DEVICES = {wanted}: give a number of devices from 1 to {max(available, 1)}")
-    return int(wanted)
+def at_a_time(devices: list[str]) -> int:
+    """Stages at a time. A training of a small network leaves most of a GPU idle, so that several share one."""
+    if not devices:
+        return min(2, usable_cores())
+    return len(devices) * max(1, min(MOST_EACH, usable_cores() // len(devices) // CORES_EACH))
 
 
 def pipeline(targets: list[str]) -> tuple[Graph, set[str]]:
@@ -78,11 +107,18 @@ def pipeline(targets: list[str]) -> tuple[Graph, set[str]]:
 
     Raises ValueError for a target that is no stage, and for what DVC can't read.
     """
-    with ThreadPoolExecutor(2) as pool:
-        drawing, status = pool.map(_dvc, (["dag", "--dot"], ["status", "--json"]))
-    whole: Graph = {name: set() for name in re.findall(r'^"([^"]+)";$', drawing, re.MULTILINE)}
-    for before, after in re.findall(r'^"([^"]+)" -> "([^"]+)";$', drawing, re.MULTILINE):
-        whole[after].add(before)
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with contextlib.closing(Repo()) as repo:
+            edges = repo.index.graph
+            status = repo.status()
+    except DvcException as error:
+        raise ValueError(str(error)) from error
+    whole: Graph = {stage.addressing: {before.addressing for before in edges.successors(stage)} for stage in edges}
+    place = {stage.addressing: number for number, stage in enumerate(repo.index.stages)}
+    whole = dict(sorted(whole.items(), key=lambda item: place[item[0]]))
     wanted: set[str] = set()
     todo = [] if targets else list(whole)
     for target in targets:
@@ -95,7 +131,7 @@ def pipeline(targets: list[str]) -> tuple[Graph, set[str]]:
         if name not in wanted:
             wanted.add(name)
             todo += whole[name]
-    return {name: before for name, before in whole.items() if name in wanted}, set(json.loads(status)) & wanted
+    return {name: before for name, before in whole.items() if name in wanted}, set(status) & wanted
 
 
 def check_lists(file: Path) -> None:
@@ -128,12 +164,13 @@ def check_lists(file: Path) -> None:
                 )
 
 
-def _dvc(words: list[str]) -> str:
-    """What a dvc command prints. Raises ValueError with its error message."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True)
-    if done.returncode:
-        raise ValueError(done.stderr.strip().removeprefix("ERROR: "))
-    return done.stdout
+def affected(graph: Graph, changed: set[str]) -> set[str]:
+    """The stages that changed, and those that depend on one that did."""
+    result: set[str] = set()
+    for name in TopologicalSorter(graph).static_order():
+        if name in changed or graph[name] & result:
+            result.add(name)
+    return result
 
 
 def ways(graph: Graph) -> dict[str, int]:
@@ -145,61 +182,79 @@ def ways(graph: Graph) -> dict[str, int]:
     return length
 
 
-def schedule(graph: Graph, changed: set[str], jobs: int, work: Callable[[str, int, bool], bool]) -> list[str]:
-    """Do the work of every stage that changed or depends on one that did, after those it waits for, at most `jobs` at a
-    time. Of those that are ready the one with the longest way goes first; among equals the first in dvc.yaml, where the
-    classifier stands before the GANs.
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[int]:
+    """Hold this clone's run, in an empty folder; the lock's descriptor. Raises ValueError while another holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                "another `cxr repro` runs in this clone: wait for its end, or use a clone for each"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        shutil.rmtree(folder)
+        for name in ("started", "done"):
+            (folder / name).mkdir(parents=True)
+        yield lock.fileno()
 
-    work: (stage, worker's number, urgent: no other has a longer way) -> whether it succeeded. Returns the stages that
-    failed; after a failure no other starts.
+
+def write_plan(folder: Path, graph: Graph) -> None:
+    """What stages/Snakefile and stages/job.py read. The longest way goes first; among equals the first in dvc.yaml,
+    where the classifier stands before the GANs.
     """
-    way, affected = ways(graph), set(changed)
-    place = {name: number for number, name in enumerate(graph)}
-    unfinished, free = set(graph), list(range(jobs))
-    ready: list[str] = []
-    failed: list[str] = []
-    running: dict[Future[bool], tuple[str, int]] = {}
-    order = TopologicalSorter(graph)
-    order.prepare()
-    with ThreadPoolExecutor(jobs) as pool:
-        while order.is_active():
-            ready += order.get_ready()
-            if unchanged := [name for name in ready if name not in affected]:
-                order.done(*unchanged)
-                ready = [name for name in ready if name in affected]
-                unfinished -= set(unchanged)
-                continue
-            ready.sort(key=lambda name: (-way[name], place[name]))
-            while ready and free and not failed:
-                name, worker = ready.pop(0), free.pop(0)
-                urgent = way[name] == max(way[other] for other in unfinished & affected)
-                running[pool.submit(work, name, worker, urgent)] = name, worker
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name, worker = running.pop(future)
-                free = sorted([*free, worker])
-                unfinished.discard(name)
-                if future.result():
-                    order.done(name)
-                    affected |= {after for after, before in graph.items() if name in before}
-                else:
-                    failed.append(name)
-    return failed
+    way = ways(graph)
+    priority = {name: len(graph) * way[name] - place for place, name in enumerate(graph)}
+    after = {name: sorted(before) for name, before in graph.items()}
+    plan = {"repository": str(Path.cwd()), "after": after, "way": way, "priority": priority}
+    (folder / "plan.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
 
-def reproduce(name: str, worker: int, urgent: bool, jobs: int, devices: list[str], each: int) -> bool:
-    """Have DVC run one stage, with its share of the cores and `each` of the GPUs. Its output is this process's."""
-    env = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | os.environ
-    if devices:
-        first = worker % (len(devices) // each) * each
-        env |= {"CUDA_VISIBLE_DEVICES": ",".join(devices[first : first + each])}
-    command = [sys.executable, "-m", "dvc", "--quiet", "--wait-for-lock", "repro", "--single-item", name]
-    with subprocess.Popen(command, env=env) as process:
-        if not urgent and hasattr(os, "setpriority"):
+def on_this_machine(jobs: int) -> list[str]:
+    """Snakemake's words for `jobs` stages at a time here; sets what stages/job.py shares out."""
+    os.environ["CXR_SLOTS"], os.environ["CXR_GPUS"] = str(jobs), ",".join(gpus())
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // jobs)))
+    return ["--cores", str(jobs), "--quiet", "all", "--workflow-profile", "none"]
+
+
+def on_cluster(profile: Path, jobs: int | None) -> list[str]:
+    """Snakemake's words for one job a stage."""
+    for name in ("CXR_SLOTS", "CXR_GPUS"):  # a job's own scheduler shares out
+        os.environ.pop(name, None)
+    words = ["--profile", str(STAGE_NEEDS.resolve()), "--workflow-profile", str(profile.resolve())]
+    return words + (["--jobs", str(jobs)] if jobs else [])
+
+
+def snakemake(words: list[str], lock: int) -> int:
+    """Run the plan; Snakemake's exit code, or 128 + the number of the signal that ended this process. Snakemake holds
+    the lock too: it goes on when this process alone is killed.
+
+    Ctrl-C and SIGTERM go on to every process of the run as SIGINT, at which DVC waits for its stage, a training saves
+    its state, and Snakemake cancels a cluster's jobs.
+    """
+    here = Path(__file__).parent
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(here / "Snakefile"), "--directory", str(FOLDER)]
+    command += ["--scheduler", "greedy", "--nolock", "--drop-metadata", "--rerun-triggers", "mtime", *words]
+    caught: list[int] = []
+    with subprocess.Popen(command, start_new_session=True, pass_fds=[lock]) as process:
+
+        def forward(number: int, _frame) -> None:
+            caught.append(number)
             with contextlib.suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
-        return process.wait() == 0
+                os.killpg(process.pid, signal.SIGINT)
+
+        before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+        code = process.wait()
+        until = time.monotonic() + LONGEST_SAVE
+        with contextlib.suppress(ProcessLookupError):  # a training that saves outlives Snakemake
+            while caught and time.monotonic() < until:
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 + caught[0] if caught else code
 
 
 if __name__ == "__main__":

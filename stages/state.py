@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import live
 from .cli import state_dir
 
 if TYPE_CHECKING:
@@ -50,4 +51,7 @@ def training_state(
         }
         | ({"cudnn": torch.backends.cudnn.version()} if gpu else {"threads": torch.get_num_threads()}),
     }
-    return Checkpoints((state or state_dir()) / instance, parts, minutes)
+    checkpoints = Checkpoints((state or state_dir()) / instance, parts, minutes)
+    if loggers := live.chosen():
+        checkpoints.watch = live.Watch(loggers, checkpoints.folder / "live", instance)
+    return checkpoints

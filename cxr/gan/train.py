@@ -228,6 +228,9 @@ class GanTraining(loop.Training):
         looked = epoch == 1 or epoch % self.settings.sample_every == 0
         return means | (self.look(epoch) if looked else {"kid": math.nan, "diversity": math.nan})
 
+    def pictures(self) -> dict[int, torch.Tensor]:
+        return self.grids
+
     def line(self, history: list[dict]) -> str:
         return selection.line(history, self.settings.stop_diversity)
 

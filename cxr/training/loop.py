@@ -86,6 +86,10 @@ class Training(ABC):
     def line(self, history: list[dict]) -> str:
         """What is printed of the last row; '' for nothing."""
 
+    def pictures(self) -> dict[int, torch.Tensor]:
+        """Pictures by epoch, H x W or H x W x 3 uint8: a generator's grids."""
+        return {}
+
     def stop(self, history: list[dict]) -> str | None:
         """Why the training ends before its last epoch, or None."""
         return None
@@ -185,6 +189,8 @@ def run(
             look()
             means = {name: total / steps for name, total in zip(training.names, sums.tolist(), strict=True)}
             history.append({"epoch": epoch + 1} | training.end_epoch(epoch + 1, means, keep))
+            if checkpoints.watch:
+                checkpoints.watch(history, training.pictures())
             epoch, step, sums = epoch + 1, 0, zeros
             if text := training.line(history):
                 progress.line(text)

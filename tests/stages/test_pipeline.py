@@ -19,7 +19,7 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PRESETS = {p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in sorted((ROOT / "presets").glob("*.yaml"))}
 STAGES = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
 SCRIPTS = {name: re.match(r"python -m stages\.(\w+) ", stage["cmd"])[1] for name, stage in STAGES.items()}
-PLUMBING = {"__init__", "__main__", "cli", "options", "state"}  # files of stages/ that are no command
+PLUMBING = {"__init__", "__main__", "cli", "job", "live", "options", "state"}  # files of stages/ that are no command
 NETWORKS = {"classifier", "gan", "diffusion", "adgm"}
 # Set for one machine, and never in params.yaml: moving to another machine must not invalidate the cache.
 MACHINE = {"state", "processes", "checkpoint_minutes", "engine", "master"}

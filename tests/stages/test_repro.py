@@ -1,86 +1,47 @@
-"""Several stages at a time: the order, what is left out, failures, and that DVC then finds nothing to do."""
+"""Several stages at a time: the order, what is left out, failures, signals, and that DVC then finds nothing to do."""
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from stages.repro import NICE, check_lists, devices_each, gpus, pipeline, reproduce, run, schedule
+from stages import job, repro
+from stages.repro import affected, at_a_time, check_lists, gpus, pipeline, run, ways, write_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"c"}, "e": {"b", "d"}, "f": set()}
 
 
-class Work:
-    """Notes when each stage starts and ends; the stages in `fail` fail."""
-
-    def __init__(self, fail=(), seconds=0.02):
-        self.fail, self.seconds, self.events, self.now, self.most = fail, seconds, [], set(), 0
-        self.workers, self.lock, self.urgent = set(), threading.Lock(), {}
-
-    def __call__(self, name, worker, urgent):
-        with self.lock:
-            self.urgent |= {name: urgent}
-            assert worker not in self.workers
-            self.workers.add(worker)
-            self.events.append(("start", name))
-            self.most = max(self.most, len(self.workers))
-        time.sleep(self.seconds)
-        with self.lock:
-            self.workers.remove(worker)
-            self.events.append(("end", name))
-        return name not in self.fail
-
-    def started(self):
-        return [name for event, name in self.events if event == "start"]
+def test_what_did_not_change_is_left_out_unless_something_before_it_did():
+    assert affected(GRAPH, set(GRAPH)) == set(GRAPH)
+    assert affected(GRAPH, {"c"}) == {"c", "d", "e"}
+    assert affected(GRAPH, {"f", "e"}) == {"e", "f"} and affected(GRAPH, set()) == set()
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 5])
-def test_every_stage_runs_once_after_what_it_waits_for(jobs):
-    work = Work()
-    assert schedule(GRAPH, set(GRAPH), jobs, work) == []
-    assert sorted(work.started()) == sorted(GRAPH) and work.most <= jobs
-    for name, before in GRAPH.items():
-        for other in before:
-            assert work.events.index(("end", other)) < work.events.index(("start", name))
+def test_the_longest_way_goes_first_and_among_equals_the_first_of_dvc_yaml(tmp_path):
+    """The classifier becomes ready after the GANs, but stands before them."""
+    assert ways(GRAPH) == {"a": 4, "b": 2, "c": 3, "d": 2, "e": 1, "f": 1}
+    graph = {"split": set(), "label": {"split"}, "baseline": {"label"}, "gan": {"split"}, "end": {"baseline", "gan"}}
+    write_plan(tmp_path, graph)
+    priority = json.loads((tmp_path / "plan.json").read_text())["priority"]
+    assert sorted(priority, key=priority.get, reverse=True) == ["split", "label", "baseline", "gan", "end"]
 
 
-def test_two_at_a_time_and_the_longest_way_first():
-    work = Work()
-    schedule(GRAPH, set(GRAPH), 2, work)
-    assert work.most == 2
-    assert work.started()[:3] == ["a", "f", "c"]  # c has d and e after it, b only e
-    assert work.urgent == {"a": True, "f": False, "c": True, "b": False, "d": True, "e": True}
-
-
-def test_what_others_have_a_longer_way_than_is_nice_to_them(project):
-    (project / "dvc.yaml").write_text(
-        yaml.safe_dump({"stages": {n: {"cmd": f"sleep 1; nice > {n}", "outs": [n]} for n in ("alone", "first")}
-                        | {"last": {"cmd": "nice > last", "deps": ["first"], "outs": ["last"]}}})
-    )  # fmt: skip
-    assert repro("--jobs", "2").returncode == 0
-    niceness = {name: int((project / name).read_text()) for name in ("first", "alone", "last")}
-    assert niceness["alone"] == niceness["first"] + NICE and niceness["last"] == niceness["first"]
-
-
-def test_what_did_not_change_is_left_out_unless_something_before_it_ran():
-    work = Work()
-    assert schedule(GRAPH, {"c"}, 2, work) == []
-    assert work.started() == ["c", "d", "e"]
-    work = Work()
-    assert schedule(GRAPH, set(), 2, work) == [] and work.events == []
-
-
-def test_a_failure_starts_nothing_new():
-    work = Work(fail=("c",))
-    assert schedule(GRAPH, set(GRAPH), 1, work) == ["c"]
-    assert "d" not in work.started() and "e" not in work.started() and work.started()[-1] == "c"
+def test_only_what_no_unfinished_stage_has_a_longer_way_than_is_urgent(tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "FOLDER", tmp_path)
+    (tmp_path / "done").mkdir()
+    way = ways(GRAPH)
+    assert {name for name in GRAPH if job.is_urgent(name, way)} == {"a"}
+    for name in "ac":
+        (tmp_path / "done" / name).touch()
+    assert {name for name in "bdef" if job.is_urgent(name, way)} == {"b", "d"}
 
 
 def test_gpus_are_those_that_may_be_used(monkeypatch):
@@ -90,23 +51,21 @@ def test_gpus_are_those_that_may_be_used(monkeypatch):
     assert gpus() == []
 
 
-def test_a_training_over_several_gpus_gets_them_and_wrong_numbers_are_one_line(monkeypatch):
-    assert devices_each(4) == 1
-    monkeypatch.setenv("CXR_DEVICES", "2")
-    assert devices_each(4) == 2 and devices_each(2) == 2
-    for wrong, found in (("4", 2), ("0", 2), ("all", 0)):
-        monkeypatch.setenv("CXR_DEVICES", wrong)
-        with pytest.raises(ValueError, match=f"CXR_DEVICES = {wrong}: give a number of devices from 1"):
-            devices_each(found)
+@pytest.mark.parametrize(
+    "cores, devices, jobs",
+    [(1, 0, 1), (8, 0, 2), (2, 1, 1), (8, 1, 4), (64, 1, 4), (16, 4, 8), (4, 8, 8)],
+)
+def test_several_trainings_share_a_gpu_that_has_cores_to_feed_them(monkeypatch, cores, devices, jobs):
+    monkeypatch.setattr(repro, "usable_cores", lambda: cores)
+    assert at_a_time([str(number) for number in range(devices)]) == jobs
 
 
-def test_workers_share_no_gpu(monkeypatch, tmp_path):
-    monkeypatch.setattr("stages.repro.sys.executable", str(tmp_path / "python"))
-    (tmp_path / "python").write_text(f'#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES" >> {tmp_path}/seen\n')
-    (tmp_path / "python").chmod(0o755)
-    for worker in range(3):
-        assert reproduce("any", worker, True, 2, ["0", "1", "4", "5"], 2)
-    assert (tmp_path / "seen").read_text().split() == ["0,1", "4,5", "0,1"]
+def test_stages_at_a_time_share_out_the_gpus(project):
+    """Three slots on two GPUs: no slot is taken twice, and the first two have a GPU each."""
+    stages = {name: {"cmd": f"echo $CUDA_VISIBLE_DEVICES > {name}; sleep 2", "outs": [name]} for name in "xyz"}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    assert reproduce("--jobs", "3", CUDA_VISIBLE_DEVICES="4,GPU-a").returncode == 0
+    assert sorted((project / name).read_text().strip() for name in "xyz") == ["4", "4", "GPU-a"]
 
 
 @pytest.fixture
@@ -127,20 +86,20 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def repro(*words, **env):
+def reproduce(*words, **env):
     command = [sys.executable, "-m", "stages.repro", *words]
-    env = os.environ | {"PYTHONPATH": str(ROOT)} | env
+    env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"} | env
     return subprocess.run(command, env=env, capture_output=True, text=True)
 
 
 def test_dvc_finds_nothing_left_to_do(project):
-    done = repro("--jobs", "2")
+    done = reproduce("--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert (project / "whole").read_text() == "1\n1\n1\n"
     after = subprocess.run([sys.executable, "-m", "dvc", "repro"], capture_output=True, text=True)
     assert "Data and pipelines are up to date." in after.stdout + after.stderr
     locked = (project / "dvc.lock").read_bytes()
-    assert repro().returncode == 0 and (project / "dvc.lock").read_bytes() == locked
+    assert reproduce().returncode == 0 and (project / "dvc.lock").read_bytes() == locked
 
 
 @pytest.mark.parametrize(
@@ -185,10 +144,10 @@ def test_targets_take_what_they_need_and_no_more(project):
 
 
 def test_a_stage_that_fails_is_named_and_earlier_results_stay(project):
-    assert repro().returncode == 0
+    assert reproduce().returncode == 0
     text = (project / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(text.replace("echo 1 > source", "echo why >&2; exit 3"))
-    done = repro()
+    done = reproduce()
     assert done.returncode == 1 and "why" in done.stderr
     assert done.stderr.splitlines()[-1] == (
         "repro: error: source failed, and what depends on it did not run; the lines above say why"
@@ -196,9 +155,38 @@ def test_a_stage_that_fails_is_named_and_earlier_results_stay(project):
     assert (project / "whole").read_text() == "1\n1\n1\n"
 
 
-def test_among_equals_the_first_of_the_graph_goes_first():
-    """The classifier becomes ready after the GANs, but stands before them."""
-    graph = {"split": set(), "label": {"split"}, "baseline": {"label"}, "gan": {"split"}, "end": {"baseline", "gan"}}
-    started = []
-    assert not schedule(graph, set(graph), 1, lambda name, *_: started.append(name) or True)
-    assert started == ["split", "label", "baseline", "gan", "end"]
+def test_what_others_have_a_longer_way_than_is_nice_to_them(project):
+    (project / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {n: {"cmd": f"sleep 1; nice > {n}", "outs": [n]} for n in ("alone", "first")}
+                        | {"last": {"cmd": "nice > last", "deps": ["first"], "outs": ["last"]}}})
+    )  # fmt: skip
+    assert reproduce("--jobs", "2").returncode == 0
+    niceness = {name: int((project / name).read_text()) for name in ("first", "alone", "last")}
+    assert niceness["alone"] == niceness["first"] + job.NICE and niceness["last"] == niceness["first"]
+
+
+def test_a_signal_reaches_the_stage_which_ends_before_the_command_does(project):
+    """As a training does: it saves on SIGINT and SIGTERM, and takes its time. Meanwhile nobody else may start."""
+    script = """import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), open('saved', 'w'), sys.exit(1)))
+open('running', 'w')
+time.sleep(300)
+"""
+    (project / "train.py").write_text(script)
+    stages = {"train": {"cmd": f"{sys.executable} train.py", "deps": ["train.py"], "outs": ["out"]}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+    command = [sys.executable, "-m", "stages.repro"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 120
+        while not (project / "running").exists():
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.1)
+        other = reproduce()
+        assert other.returncode == 1 and "another `cxr repro` runs in this clone" in other.stderr
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate()[1]
+    assert (project / "saved").exists(), errors
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    (project / "train.py").write_text("open('out', 'w')")
+    assert reproduce().returncode == 0, "no lock stays"

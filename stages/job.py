@@ -1,0 +1,61 @@
+"""One stage of a plan, run by DVC: what Snakemake starts for `cxr repro`, on this machine or on a node of a cluster.
+
+python -m stages.job STAGE
+
+On this machine (CXR_SLOTS is set) it takes a free slot until it ends, and with it a GPU. A stage that others have a
+longer way than leaves them the cores. It imports nothing that takes time.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path(".dvc/tmp/repro")  # of the run in this clone: the plan, the markers, Snakemake's own files
+NICE = 10  # about a tenth of a core where both want all of it
+
+
+def take_slot(slots: int) -> int:
+    """The number of a slot that no other stage has, held until this process ends. There are as many as stages at a
+    time, but Snakemake may see an end a moment before the slot is free.
+    """
+    while True:
+        for number in range(slots):
+            held = os.open(FOLDER / f"slot-{number}", os.O_CREAT | os.O_RDWR)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(held)
+            else:
+                return number
+        time.sleep(0.05)
+
+
+def is_urgent(stage: str, way: dict[str, int]) -> bool:
+    """No stage that is not done has a longer way to the end. way: stage -> stages on its longest way."""
+    return way[stage] >= max(way[other] for other in way if not (FOLDER / "done" / other).exists())
+
+
+def main(stage: str) -> int:
+    """Run `dvc repro --single-item` with this stage's share of the machine; its exit code. Threads that are set stay:
+    with another number a training ends with other last digits.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("CXR_THREADS", "1"))
+    if slots := int(os.environ.get("CXR_SLOTS", "0")):
+        slot = take_slot(slots)
+        if devices := os.environ.get("CXR_GPUS"):
+            names = devices.split(",")
+            os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
+        if not is_urgent(stage, json.loads((FOLDER / "plan.json").read_text(encoding="utf-8"))["way"]):
+            os.nice(NICE)
+    for number in (signal.SIGINT, signal.SIGTERM):  # DVC and its stage get them too, and end first
+        signal.signal(number, lambda *_: None)
+    return subprocess.call([sys.executable, "-m", "dvc", "--quiet", "--wait-for-lock", "repro", "--single-item", stage])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
