@@ -1,4 +1,4 @@
-"""The settings of one diffusion training, and of the edits that it makes: sections diffusion and editing of params.yaml."""
+"""The settings of a diffusion training, and of edits by it: sections diffusion and editing of params.yaml."""
 
 from __future__ import annotations
 

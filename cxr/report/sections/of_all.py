@@ -34,8 +34,7 @@ def of_all(run: Artefacts) -> list[dict]:
     for kind, seeds in kinds(run).items():
         folder, stage = run.gan.parent / str(seeds[0]) / kind, f"{kind}@{seeds[0]}"
         kept = read_json(folder / "kept.json", stage, KEPT[kind]).model_dump()
-        trained = (folder / "history.csv").is_file()
-        loss = read_table(folder / "history.csv", stage, ("epoch",)).get("loss") if trained else None
+        loss = read_table(folder / "history.csv", stage, ("epoch", "loss"))["loss"] if "loss" in kept else None
         sheet = f"grid-{kept['epoch']:04d}" if "epoch" in kept else "generated"
         real, generated, rows = (image(folder / f"{name}.png", stage) for name in ("real", sheet, "rows"))
         mixed, key = shuffled(real, generated, seeds[0])
