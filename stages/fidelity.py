@@ -53,7 +53,7 @@ def run(
     from cxr.core.records import load
     from cxr.core.store import open_store
     from cxr.fidelity.formats import Fidelity
-    from cxr.fidelity.judge import judge_findings, parts, real_rows
+    from cxr.fidelity.judge import Made, judge_findings, parts, real_rows
     from cxr.fidelity.measures import MEASURES, scales
     from cxr.gan.generators import kept_back
     from cxr.synthesis.samplers import open_sampler, stage_of
@@ -71,8 +71,10 @@ def run(
     store = open_store(stores / str(meta.size))
     real = {p: store.images[store.rows(t["image_id"])] for p, t in (("train", train), ("held_out", held_out))}
 
-    def images(rows, *key):
-        return sampler.sample(len(rows), sampler.encode(rows), *key)
+    def images(rows, judged_by, *key):
+        asked = sampler.beside(rows, judged_by, *key)
+        made = sampler.sample(len(asked), sampler.encode(asked), *key)
+        return Made(made, asked["patient_id"].to_numpy(object) if sampler.edits else None)
 
     origin = {"features": features, "generator_sha256": sha256(generator / "generator.safetensors")}
     origin |= {"split_sha256": split_info.sha256, "scales": scales(meta.size)}

@@ -4,16 +4,23 @@ cxr generate models/gan/0/pneumonia -n 500 --out images/
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
 from .cli import main, root
 from .options import Seed
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cxr.synthesis.samplers import Sampler
+
 
 def run(
-    generator: Annotated[Path, Argument(help="folder of a generator, as the stages gan and diffusion write it")],
+    generator: Annotated[
+        Path, Argument(help="folder of a generator, as the stages gan, diffusion, projection and editing write it")
+    ],
     out: Annotated[Path, Option(help="folder for the images and table.csv; a new or an empty one")],
     n: Annotated[int, Option("-n", "--n", min=1, max=1_000_000, help="number of X-rays")] = 100,
     finding: Annotated[
@@ -36,8 +43,8 @@ def run(
     from PIL import Image
 
     from cxr.core.files import Progress, atomic, sha256, write_table
-    from cxr.core.findings import FINDINGS, slug
     from cxr.core.findings import finding as official
+    from cxr.core.findings import slug
     from cxr.synthesis.generate import BLOCK
     from cxr.synthesis.samplers import judged_in, open_sampler
     from cxr.training.machine import device
@@ -55,7 +62,7 @@ def run(
             f"--finding {', '.join(finding) or 'is missing'}: {generator.name} makes X-rays of "
             f"{', '.join(sampler.findings)}: choose {'some' if sampler.conditional else 'one'} of them"
         )
-    if not sampler.whole and (sex or age is not None or view):
+    if (sampler.edits or not sampler.whole) and (sex or age is not None or view):
         raise ValueError(f"{generator.name} takes no sex, age or view: leave --sex, --age and --view out")
     weights = sha256(generator / "generator.safetensors")
     reports = fidelity or root() / "reports" / "fidelity"
@@ -63,24 +70,37 @@ def run(
         if not force and (reason := refusal(judged / "fidelity.json", weights, max_duplicates)):
             raise ValueError(f"{generator}: {reason}; --force generates all the same")
 
-    row = dict.fromkeys(FINDINGS, 0.0) | {official(name): 1.0 for name in names}
-    row |= {"sex": sex, "age": age, "view": view, "projection": "frontal"}
-    encoded = sampler.encode(pd.DataFrame([row])) if sampler.conditional else None
+    encoded, about = _conditions(sampler, names, n, {"sex": sex, "age": age, "view": view}, seed)
     label = "+".join(names)
     files = [f"{label}-{k:06d}.png" for k in range(n)]
     with atomic(out) as folder, Progress("generate", n) as progress:
         folder.mkdir()
         for start in range(0, n, BLOCK):
             many = min(BLOCK, n - start)
-            y = None if encoded is None else encoded.repeat(many, axis=0)
+            y = None if encoded is None else encoded[start : start + many]
             for file, image in zip(files[start:], sampler.sample(many, y, seed, 5, start), strict=False):  # balance: 4
                 Image.fromarray(image).save(folder / file)
             progress.update(many)
         table = pd.DataFrame({"file": files, "finding": label, "seed": seed, "generator_sha256": weights})
-        write_table(
-            folder / "table.csv", table.assign(**({"sex": sex, "age": age, "view": view} if sampler.whole else {}))
-        )
+        write_table(folder / "table.csv", table.assign(**about))
     print(f"generate: {n:,} X-rays of {label}, {sampler.meta.size} px")
+
+
+def _conditions(
+    sampler: "Sampler", names: list[str], n: int, patient: dict[str, object], seed: int
+) -> "tuple[np.ndarray | None, dict[str, object]]":
+    """(the conditions of n X-rays that show the findings, N x K, or None; columns of table.csv about them)."""
+    import numpy as np
+    import pandas as pd
+
+    from cxr.core.findings import FINDINGS, finding
+
+    if sampler.edits:
+        asked = sampler.draw(names, n, np.random.default_rng([seed, 5]))
+        return sampler.encode(asked), {"source": asked["image_id"].to_numpy()}
+    row = dict.fromkeys(FINDINGS, 0.0) | {finding(name): 1.0 for name in names} | patient
+    encoded = sampler.encode(pd.DataFrame([row | {"projection": "frontal"}])) if sampler.conditional else None
+    return None if encoded is None else encoded.repeat(n, axis=0), patient if sampler.whole else {}
 
 
 def refusal(file: Path, weights: str, most: float) -> str | None:

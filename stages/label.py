@@ -42,7 +42,7 @@ def run(
     from cxr.core.files import write_table
     from cxr.core.guard import read_split
     from cxr.core.records import load
-    from cxr.gan.generators import generator_of
+    from cxr.gan.serving import generator_of
 
     if final_policy not in all_policies(policies, selftrained):
         raise ValueError(f"final.policy = {final_policy} has no baseline to compare with: add it to arms.policies")

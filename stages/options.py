@@ -23,7 +23,8 @@ Generators = Annotated[
     list[str], Option(help="one slug for each generator, or several joined by + where findings share one")
 ]
 Samplers = Annotated[
-    list[str], Option(help="the generators whose X-rays balance the table: DCGANs by their names, or diffusion")
+    list[str],
+    Option(help="the generators whose X-rays balance the table: DCGANs by their names, or one of all training X-rays"),
 ]
 RARE = ("pneumonia", "lung_lesion", "consolidation")  # the first paper's rare findings
 

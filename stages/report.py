@@ -49,6 +49,7 @@ def run(
     samplers: Annotated[list[str], Option(help="the generators whose X-rays balance the training table")] = RARE,
     diffusion_seeds: Annotated[list[int], Option(min=0, help="seeds of the diffusion models; none: no model")] = (),
     projection_seeds: Annotated[list[int], Option(min=0, help="seeds of the projection GANs; none: no GAN")] = (),
+    editing_seeds: Annotated[list[int], Option(min=0, help="seeds of the edited X-rays; none: not edited")] = (),
     arms: Annotated[list[str], Option(help="the study's arms; none: no study")] = (),
     seeds: Annotated[list[int], Option(min=0, help="one training of each classifier, GAN and arm for each seed")] = (
         0,
@@ -83,7 +84,7 @@ def run(
             adgm=adgm, models=models, evaluate=evaluate, explain=explain,
             predictions=predictions, store=store, error_images=error_images, verdict_p=verdict_p,
             samplers=list(samplers), diffusion_seeds=list(diffusion_seeds),
-            projection_seeds=list(projection_seeds),
+            projection_seeds=list(projection_seeds), editing_seeds=list(editing_seeds),
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
             final_policy=final_policy, params=shown,

@@ -1,4 +1,4 @@
-"""generator.json of a diffusion model, written by the diffusion stage."""
+"""generator.json and kept.json of a diffusion model and of its edits, written by the stages diffusion and editing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cxr.core.formats import Format, recorded
-from cxr.diffusion.settings import Settings
+from cxr.diffusion.settings import Edit, Settings
 
 
 class Generator(recorded(Settings)):
@@ -20,6 +20,21 @@ class Generator(recorded(Settings)):
     images: int = Field(description="training images")
     patients: int = Field(description="training patients")
     split_sha256: str = Field(description="SHA-256 of the split's table")
+
+
+class Editing(Generator):
+    """generator.json of edits: that of the diffusion model which makes them, and how."""
+
+    kind: Literal["editing"] = Field(description="kind of generator")
+    editing: recorded(Edit) = Field(description="what shapes an edit")
+
+
+class Edited(Format):
+    """kept.json of edits: what they start from and how much they change, for the report."""
+
+    sources: int = Field(description="real training X-rays that edits start from")
+    patients: int = Field(description="their patients")
+    masked: float = Field(ge=0, le=1, description="mean share of an X-ray that an edit may change")
 
 
 class Kept(Format):

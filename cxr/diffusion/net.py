@@ -15,6 +15,7 @@ Shapes: N batch, S size, K condition.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
@@ -149,21 +150,35 @@ def sample(
         noise = torch.randn(BLOCK, 1, settings.size, settings.size, generator=generator(*key, start))
         y = torch.as_tensor(conditions[start : start + BLOCK], dtype=torch.float32)
         x = solve(net, noise[: len(y)].to(device), y.to(device), settings, spread)
-        made.append(((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)[:, 0].cpu().numpy())
+        made.append(grey_levels(x))
     return np.concatenate(made) if made else np.zeros((0, settings.size, settings.size), np.uint8)
 
 
-def solve(net: nn.Module, noise: torch.Tensor, y: torch.Tensor, settings: Settings, spread: float) -> torch.Tensor:
+def grey_levels(x: torch.Tensor) -> np.ndarray:
+    """Images N x 1 x S x S in about [-1, 1] -> uint8 N x S x S."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)[:, 0].cpu().numpy()
+
+
+def solve(
+    net: nn.Module,
+    noise: torch.Tensor,
+    y: torch.Tensor,
+    settings: Settings,
+    spread: float,
+    start: torch.Tensor | None = None,
+    after: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = lambda x, level: x,
+) -> torch.Tensor:
     """Standard normal noise N x 1 x S x S -> images in about [-1, 1].
 
     The noise levels fall from sigma_max, where the images are drawn from the prior's own distribution: above it the net
-    has nothing to correct.
+    has nothing to correct. start: the images to start from, in place of these. after: what becomes of the images after
+    each step, from them and their noise level, which ends at 0.
     """
     scheduler = library().EDMDPMSolverMultistepScheduler(sigma_data=spread, sigma_max=settings.sigma_max)
     scheduler.set_timesteps(settings.sampler_steps)
     yes = torch.ones(len(noise), dtype=torch.bool, device=noise.device)
-    x = net.prior.draw(noise, settings.sigma_max, y)
-    for t, level in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+    x = net.prior.draw(noise, settings.sigma_max, y) if start is None else start
+    for t, level, below in zip(scheduler.timesteps, scheduler.sigmas, scheduler.sigmas[1:], strict=False):
         level = level.to(x)
         sigma = level.expand(len(x))
         clean = denoise(net, x, sigma, y, yes, spread).denoised
@@ -173,5 +188,5 @@ def solve(net: nn.Module, noise: torch.Tensor, y: torch.Tensor, settings: Settin
         # The scheduler makes D = c_skip x + c_out F of the F that it is given, with the c_skip and c_out of the paper.
         total = level**2 + spread**2
         f = (clean - spread**2 / total * x) * total.sqrt() / (level * spread)
-        x = scheduler.step(f, t, x, return_dict=False)[0]
+        x = after(scheduler.step(f, t, x, return_dict=False)[0], below.to(x))
     return x

@@ -1,4 +1,4 @@
-"""The settings of one diffusion training: section diffusion of params.yaml."""
+"""The settings of a diffusion training, and of edits by it: sections diffusion and editing of params.yaml."""
 
 from __future__ import annotations
 
@@ -40,3 +40,14 @@ class Settings(Format):
     sigma_max: float = Field(3.0, gt=0.0, le=100.0, description="noise level from which sampling starts")
     sampler_steps: int = Field(12, ge=2, le=1000, description="evaluations of the net for one X-ray")
     seed: int = Field(0, ge=0, description="seed of weights, batches and noise")
+
+
+class Edit(Format):
+    """What shapes an edit of a real X-ray by a trained model (cxr/diffusion/edit.py). Its options train nothing."""
+
+    noise: float = Field(1.0, ge=0.05, le=100.0, description="noise level from which an edit is drawn")
+    draws: int = Field(4, ge=1, le=100, description="noise draws that a mask is the mean of")
+    smooth: float = Field(0.03, ge=0.005, le=0.2, description="width of the mask's blur as a share of the size")
+    threshold: float = Field(0.5, ge=0.0, le=1.0, description="share of a mask's largest difference that is edited")
+    sources: int = Field(500, ge=2, le=100_000, description="real training X-rays, at most, that edits start from")
+    seed: int = Field(0, ge=0, description="seed of the choice of sources")

@@ -7,6 +7,9 @@ and rare findings have few. Distances are Euclidean in two spaces, and a duplica
 trained net, where a shifted copy or one with another contrast stays near, and pixels, where a copy is near whatever the
 net computes (mirrored copies count).
 
+An edited image is a real one in part, of its source's patient. It is compared with all other patients' images; how far
+it lies from its own patient's is a number of its own.
+
 Membership inference (Hayes et al. 2019; Chen et al. 2020, GAN-Leaks): how well the distance to the nearest generated
 image separates training from held-out images, as an AUC; 0.5 reveals nothing.
 """
@@ -14,6 +17,7 @@ image separates training from held-out images, as an AUC; 0.5 reveals nothing.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
@@ -34,11 +38,26 @@ def pixels(images: np.ndarray) -> np.ndarray:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Euclidean distance to the nearest row of b, its index), for each row of a."""
+class Owners(NamedTuple):
+    """The patients of two tables' rows. Pairs of one patient do not count; with `same`, they alone do."""
+
+    a: np.ndarray
+    b: np.ndarray
+    same: bool = False
+
+    def left_out(self, rows: slice) -> np.ndarray:
+        """bool, rows of a x rows of b."""
+        equal = self.a[rows, None] == self.b
+        return ~equal if self.same else equal
+
+
+def nearest(a: np.ndarray, b: np.ndarray, owners: Owners | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(Euclidean distance to the nearest row of b, its index), for each row of a; inf where owners leave none."""
     distance, place = np.empty(len(a)), np.empty(len(a), np.int64)
     for start in range(0, len(a), BLOCK):
         d = squared(a[start : start + BLOCK], b)
+        if owners is not None:
+            d = np.where(owners.left_out(slice(start, start + BLOCK)), np.inf, d)
         place[start : start + BLOCK] = d.argmin(1)
         distance[start : start + BLOCK] = np.sqrt(d.min(1))
     return distance, place
@@ -84,15 +103,19 @@ def judge(
     train_patients: np.ndarray,
     held_out_patients: np.ndarray,
     rng: np.random.Generator,
+    sources: np.ndarray | None = None,
 ) -> tuple[dict, np.ndarray]:
     """(the numbers of fidelity.json on memorisation, generated images and their nearest training images as indices
     2 x N, most similar pair first).
 
     train, held_out, made: space -> N x D vectors. A space's training vectors are a whole multiple of the images,
-    mirrored images after the others. Without held-out images there is no reference, and the numbers are None.
+    mirrored images after the others. sources: of edited images, their own patients N, among train_patients. They are
+    left out, and own_median is the distance to them. Without held-out images there is no reference, and the numbers are
+    None.
     """
     n, n_made = len(train_patients), len(next(iter(made.values())))
-    near = {space: nearest(made[space], train[space]) for space in made}
+    owners = {space: _owners(sources, train_patients, len(train[space]) // n) for space in made}
+    near = {space: nearest(made[space], train[space], owners[space]) for space in made}
     bounds = ("duplicates", "duplicates_low", "duplicates_high")
     result: dict = dict.fromkeys(bounds) | {"spaces": {}}
     if len(held_out_patients) == 0:
@@ -108,7 +131,8 @@ def judge(
         closeness, place = np.where(closer, relative, closeness), np.where(closer, index % n, place)
         copied |= duplicate
         # Without mirrored images: they would give training images two chances to be near, held-out ones only one.
-        to_made = [nearest(x, made[space])[0] for x in (train[space][:n], held_out[space])]
+        turned = None if sources is None else Owners(train_patients, sources)
+        to_made = [nearest(x, made[space], who)[0] for x, who in ((train[space][:n], turned), (held_out[space], None))]
         auc = membership(*to_made, train_patients, held_out_patients, rng)
         result["spaces"][space] = {
             "generated_median": _round(np.median(distance)),
@@ -116,10 +140,18 @@ def judge(
             "duplicates": _round(duplicate.mean()),
             "held_out_duplicates": _round(duplicates(reference, reference).mean()),
         } | dict(zip(("membership_auc", "membership_low", "membership_high"), map(_round, auc), strict=True))
+        if (own := owners[space]) is not None:
+            distance, _ = nearest(made[space], train[space], own._replace(same=True))
+            result["spaces"][space]["own_median"] = _round(np.median(distance))
     interval = binomtest(int(copied.sum()), n_made).proportion_ci(method="wilson")
     result |= dict(zip(bounds, map(_round, (copied.mean(), interval.low, interval.high)), strict=True))
     order = np.argsort(closeness, kind="stable")
     return result, np.stack([order, place[order]])
+
+
+def _owners(sources: np.ndarray | None, patients: np.ndarray, times: int) -> Owners | None:
+    """Of edited images and training images that stand `times` over in a table."""
+    return None if sources is None else Owners(np.asarray(sources, object), np.tile(patients, times))
 
 
 def _round(value: float) -> float:

@@ -63,6 +63,9 @@ class Space(Format):
     membership_auc: float = Field(description="AUC of telling training from held-out images by distance, 0 to 1")
     membership_low: float = Field(description="low end of its 95 % interval over patients")
     membership_high: float = Field(description="high end of its 95 % interval over patients")
+    own_median: float | None = Field(
+        None, description="median distance of edited images to their own patient's nearest; absent: not edited"
+    )
 
 
 class Memorisation(Format):

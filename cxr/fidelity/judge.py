@@ -20,6 +20,13 @@ from cxr.gan import generators
 PAIRS = 10  # pairs of images in the picture
 
 
+class Made(NamedTuple):
+    """Generated images, uint8 N x S x S. sources: the patients of those that are edits, N; None: not edited."""
+
+    images: np.ndarray
+    sources: np.ndarray | None = None
+
+
 class Judged(NamedTuple):
     """One finding: the numbers of fidelity.json, the rows of halves.csv, and the most similar pairs as a picture."""
 
@@ -68,7 +75,7 @@ def judge_findings(
     held_out: pd.DataFrame,
     trained_on: np.ndarray,
     real: Mapping[str, np.ndarray],
-    generate: Callable[..., np.ndarray],
+    generate: Callable[..., Made],
     features: Callable[[np.ndarray], np.ndarray],
     replicates: int,
     permutations: int,
@@ -76,20 +83,21 @@ def judge_findings(
 ) -> Iterator[Judged]:
     """Judge as many generated images as there are real training images, for each of `names` (of `parts`).
 
-    real: part (train, held_out) -> uint8 N x S x S; generate(rows of train, *key) -> as many images; features(images)
-    -> N x D; the others as in `judge_finding`.
+    real: part (train, held_out) -> uint8 N x S x S; generate(rows of train, the findings that they are judged by, *key)
+    -> as many images; features(images) -> N x D; the others as in `judge_finding`.
     """
     names = list(names)
     seen = {part: features(images) for part, images in real.items()}
     for k, (name, rows, others) in enumerate(names):
-        made = generate(train.iloc[rows], seed, 5, *([k] if len(names) > 1 else []))
+        judged_by = [name] if name != EVERY else [other for other, *_ in names if other != EVERY]
+        made, sources = generate(train.iloc[rows], judged_by, seed, 5, *([k] if len(names) > 1 else []))
         beside = {
             kind: {**parts, "held_out": parts["held_out"][others], "made": new}
             for kind, parts, new in (("images", real, made), ("features", seen, features(made)))
         }
         yield judge_finding(
             name, rows, trained_on, train, held_out.iloc[others], beside["images"], beside["features"], replicates,
-            permutations, seed,
+            permutations, seed, sources,
         )  # fmt: skip
 
 
@@ -104,23 +112,28 @@ def judge_finding(
     replicates: int,
     permutations: int,
     seed: int,
+    sources: np.ndarray | None = None,
 ) -> Judged:
     """Compare one finding's generated images with real ones.
 
     images and features: part (train, held_out, made) -> uint8 N x S x S and N x D. They are compared with the
     finding's own training images (positive: their places in `train`), copies with all that the generator was trained on
-    (trained_on: bool over `train`), since no copy can be of the patients that only selected its epoch.
+    (trained_on: bool over `train`), since no copy can be of the patients that only selected its epoch. sources: of
+    edited images, their patients, whose real images are left out: both would be one background.
     """
     made, patients = images["made"], train["patient_id"].to_numpy(object)
+    if sources is not None:
+        positive = positive[~np.isin(patients[positive].astype(str), sources.astype(str))]
     rng = np.random.default_rng([seed, *name.encode()])
     rows = measures.compare(
-        features["train"][positive], features["made"], images["train"][positive], made, patients[positive],
+        features["train"][positive], features["made"][: len(positive)], images["train"][positive],
+        made[: len(positive)], patients[positive],
         replicates=replicates, rng=rng,
     )  # fmt: skip
     held_out_patients = held_out["patient_id"].to_numpy(object)
     apart = two_sample.judge(
         Sample(images["train"][positive], features["train"][positive], patients[positive]),
-        Sample(made, features["made"], np.arange(len(made))),
+        Sample(made, features["made"], np.arange(len(made)) if sources is None else sources),
         Sample(images["held_out"], features["held_out"], held_out_patients),
         permutations=permutations, rng=np.random.default_rng([seed, 1, *name.encode()]),
     )  # fmt: skip
@@ -130,7 +143,7 @@ def judge_finding(
     mirrored = copies.pixels(images["train"][:, :, ::-1])
     spaces["train"]["pixels"] = np.concatenate([spaces["train"]["pixels"], mirrored])
     parts = spaces["train"], spaces["held_out"], spaces["made"]
-    memorisation, pairs = copies.judge(*parts, patients[trained_on], held_out_patients, rng)
+    memorisation, pairs = copies.judge(*parts, patients[trained_on], held_out_patients, rng, sources)
     closest = pairs[:, :PAIRS]
     picture = grid(np.concatenate([made[closest[0]], images["train"][closest[1]]]), closest.shape[1])
     numbers = {

@@ -108,7 +108,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def halves(patients: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Indices of two sets of images of equal size, at most LARGEST each, with no patient in both."""
     code = np.unique(patients, return_inverse=True)[1]
-    place = rng.permutation(code.max() + 1)[code]  # each patient's place in a random order
+    place = rng.permutation(code.max(initial=-1) + 1)[code]  # each patient's place in a random order
     order = np.lexsort((rng.random(len(code)), place))
     ends = np.flatnonzero(np.diff(place[order])) + 1  # where one patient's images end
     if not len(ends):

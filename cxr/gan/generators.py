@@ -1,4 +1,4 @@
-"""Which generator makes the X-rays of which finding.
+"""What a DCGAN learns: the findings of its name, their X-rays, the patients kept back.
 
 A generator is named after what it learns: one slug (lung_lesion), or several joined by + where one net serves several
 findings (pneumonia+consolidation). Its mode says what it does with them:
@@ -10,14 +10,11 @@ conditional - as pooled, but nets that are given the findings of each image as a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.findings import finding, in_view, slug
-
-WHOLE = ("diffusion", "projection")  # names of the generators of all training images, whatever their findings
 
 
 def members(generator: str) -> list[str]:
@@ -44,30 +41,6 @@ def check(generator: str, mode: str) -> list[str]:
             f"by +, as [pneumonia+lung_lesion], or set gan.mode to per_finding"
         )
     return slugs
-
-
-def generator_of(name: str, generators: Sequence[str]) -> str:
-    """The generator that makes a finding's X-rays. Raises ValueError when none or several do."""
-    serving = [g for g in generators if g in WHOLE or slug(finding(name)) in members(g)]
-    if len(serving) != 1:
-        what = "no generator" if not serving else " and ".join(serving)
-        raise ValueError(
-            f"rare.findings has {slug(finding(name))}, of which balanced_by.samplers has {what}: it needs one"
-        )
-    return serving[0]
-
-
-def folder(root: Path, name: str, generators: Sequence[str]) -> Path:
-    """The folder of a finding's results: one level below its generator's where that serves
-    several findings.
-    """
-    generator = generator_of(name, generators)
-    return root / generator if serves_one(generator) else root / generator / slug(finding(name))
-
-
-def serves_one(generator: str) -> bool:
-    """Whether a generator, by its name, draws the X-rays of one finding alone."""
-    return generator not in WHOLE and len(members(generator)) == 1
 
 
 def positives(records: pd.DataFrame, names: Sequence[str], view: str) -> pd.DataFrame:

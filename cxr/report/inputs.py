@@ -48,6 +48,7 @@ class Artefacts:
     samplers: list[str] = field(default_factory=list)  # generators that balance the table; default: the DCGANs
     diffusion_seeds: list[int] = field(default_factory=list)
     projection_seeds: list[int] = field(default_factory=list)
+    editing_seeds: list[int] = field(default_factory=list)
     verdict_p: float = 0.005  # largest p of a verdict on trained networks
     trainers: dict[str, str] = field(default_factory=dict)  # policy -> the stage instance that trains its baseline
 

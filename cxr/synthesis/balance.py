@@ -110,7 +110,7 @@ def check(labels: str, negatives: float, view: str, sampler: Sampler) -> None:
     if negatives and not sampler.whole:
         raise ValueError(
             f"balance.negatives = {negatives:g}, but {sampler.meta.kind} {generator} draws positives alone: set "
-            "balance.negatives to 0, or balance.kind to a generator of all training images (diffusion)"
+            "balance.negatives to 0, or balanced_by.samplers to a generator of all training images (diffusion)"
         )
     if not sampler.certain and labels == "masked":
         raise ValueError(

@@ -44,7 +44,9 @@ def synthesise(
     """
     rng = np.random.default_rng([seed, *name.encode()])
     drawn = []
-    if sampler.conditional or labels == "sampled":
+    if sampler.edits:
+        drawn = _edits(sampler, name, wanted, real.train, rng)
+    elif sampler.conditional or labels == "sampled":
         drawn = [balance.sources([name] if sampler.certain else sampler.findings, wanted.positives, real.train, rng)]
         if wanted.negatives:
             drawn.append(balance.negatives(name, wanted.negatives, real.train, rng))
@@ -70,8 +72,20 @@ def synthesise(
     return images(), rows
 
 
+def _edits(sampler: Sampler, name: str, wanted: Wanted, train: pd.DataFrame, rng: np.random.Generator) -> list:
+    """The label rows of sources that lack the finding, as they are with it and as they are without it.
+
+    Both begin with the same sources: a patient then says nothing of the finding.
+    """
+    absent = train[train[f"truth.{name}"] == 0]
+    edits = sampler.draw([name], max(wanted), rng, absent["image_id"])
+    rows = absent.set_index("image_id").loc[edits["image_id"]].reset_index().assign(added=name)
+    present = rows[: wanted.positives].assign(present=True, **{"target.no_finding": np.float32(0)})
+    return [present, rows[: wanted.negatives].assign(present=False)]
+
+
 def _conditions(sampler: Sampler, drawn: pd.DataFrame, real: Real) -> np.ndarray:
-    if not sampler.whole:
+    if sampler.edits or not sampler.whole:
         return sampler.encode(drawn)
     assert real.records is not None
     return sampler.encode(real.records.loc[drawn["image_id"]])

@@ -21,10 +21,10 @@ from cxr.core import conditions
 from cxr.core.files import read_json
 from cxr.core.findings import SLUGS
 from cxr.core.formats import Format
-from cxr.gan import generators
+from cxr.gan import serving
 from cxr.training.weights import load_into
 
-KINDS = ("dcgan", "diffusion", "projection")
+KINDS = ("dcgan", "diffusion", "projection", "editing")
 Place = Callable[[nn.Module], nn.Module]  # puts a net where it computes, such as fabric.setup
 
 
@@ -33,7 +33,8 @@ class Sampler(ABC):
 
     meta: its generator.json, with size (pixels a side), view, seed, images, epochs, split_sha256. findings: slugs of
     those whose X-rays it draws. conditional: whether it takes a condition. whole: whether that is all of a record, so
-    that it draws negatives too. certain: whether it is known which finding an X-ray shows.
+    that it draws negatives too. certain: whether it is known which finding an X-ray shows. edits: whether its X-rays
+    are real ones with a finding added: `draw` then chooses these, as cxr/synthesis/editing.py says.
     """
 
     Meta: type[Format]
@@ -42,6 +43,7 @@ class Sampler(ABC):
     conditional = False
     whole = False
     certain = True
+    edits = False
 
     def __init__(self, folder: Path, place: Place, trained: bool = True) -> None:
         self.folder, self.meta = folder, read_json(folder / "generator.json", stage_of(folder), self.Meta)
@@ -57,6 +59,16 @@ class Sampler(ABC):
     @abstractmethod
     def build(self) -> nn.Module:
         """The net with its initial weights."""
+
+    def draw(
+        self, names: Sequence[str], n: int, rng: np.random.Generator, among: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """n edits, where it `edits`."""
+        raise NotImplementedError
+
+    def beside(self, rows: pd.DataFrame, findings: Sequence[str], *key: int) -> pd.DataFrame:
+        """The rows whose X-rays stand beside real ones that are judged by the findings (slugs), as many."""
+        return rows
 
     @abstractmethod
     def encode(self, rows: pd.DataFrame) -> np.ndarray | None:
@@ -102,6 +114,10 @@ def _drawer(folder: Path) -> type[Sampler]:
         from cxr.synthesis.projection import Drawer as Projection
 
         return Projection
+    if kind == "editing":
+        from cxr.synthesis.editing import Drawer as Editing
+
+        return Editing
     from cxr.synthesis.diffusion import Drawer as Diffusion
 
     return Diffusion
@@ -122,9 +138,9 @@ def folder_of(gans: Path, finding: str, names: Sequence[str]) -> Path:
     generator of all training images that was not trained for this seed is the one of the least seed beside it.
     Raises ValueError when none or several of the names draw the finding's X-rays.
     """
-    name = generators.generator_of(finding, names)
+    name = serving.generator_of(finding, names)
     own = gans / name
-    if name not in generators.WHOLE or own.is_dir():
+    if name not in serving.WHOLE or own.is_dir():
         return own
     others = [path for path in gans.parent.glob(f"*/{name}") if path.parent.name.isdigit()]
     return min(others, key=lambda path: int(path.parent.name), default=own)
@@ -133,13 +149,13 @@ def folder_of(gans: Path, finding: str, names: Sequence[str]) -> Path:
 def stage_of(folder: Path) -> str:
     """The stage instance that writes a generator's folder: gan@lung_lesion-0, diffusion@0."""
     name, seed = folder.name, folder.parent.name
-    return f"{name}@{seed}" if name in generators.WHOLE else f"gan@{name}-{seed}"
+    return f"{name}@{seed}" if name in serving.WHOLE else f"gan@{name}-{seed}"
 
 
 def judge_of(folder: Path) -> str:
     """The stage instance that judges a generator's X-rays: fidelity@lung_lesion-0, fidelity_of_diffusion@0."""
     name, seed = folder.name, folder.parent.name
-    return f"fidelity_of_{name}@{seed}" if name in generators.WHOLE else f"fidelity@{name}-{seed}"
+    return f"fidelity_of_{name}@{seed}" if name in serving.WHOLE else f"fidelity@{name}-{seed}"
 
 
 def judged_in(fidelity: Path, folder: Path, finding: str) -> Path:
@@ -147,4 +163,4 @@ def judged_in(fidelity: Path, folder: Path, finding: str) -> Path:
     generator lies below its folder of models.
     """
     below = fidelity / folder.parent.name / folder.name
-    return below if generators.serves_one(folder.name) else below / finding
+    return below if serving.serves_one(folder.name) else below / finding

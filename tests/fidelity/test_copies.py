@@ -300,3 +300,19 @@ def test_no_held_out_image_is_said_and_lets_balance_go_on(stage, tmp_path):
     found = json.loads((tmp_path / "fidelity/gan/pneumonia/fidelity.json").read_text())
     assert found["memorisation"]["duplicates"] is None and found["held_out"] == 0 and found["quality"]
     assert stage(balance.run, BALANCE)[0] == 0
+
+
+def test_an_edit_is_compared_with_other_patients_than_its_own():
+    train = chests(TRAIN, 0)
+    made = train[:10].copy()
+    made[:, :4, :4] += 30
+    made[9] = train[20]  # of another patient than its source
+    both = np.concatenate([copies.pixels(train), copies.pixels(train[:, :, ::-1])])
+    spaces = ({"pixels": both}, {"pixels": copies.pixels(chests(HELD_OUT, 1))}, {"pixels": copies.pixels(made)})
+    who = np.arange(TRAIN), np.arange(HELD_OUT), np.random.default_rng(0)
+    blind, _ = copies.judge(*spaces, *who)
+    told, pairs = copies.judge(*spaces, *who, sources=np.arange(10))
+    assert blind["duplicates"] == 1 and told["duplicates"] == 0.1 and pairs[:, 0].tolist() == [9, 20]
+    near = told["spaces"]["pixels"]
+    assert near["own_median"] < 0.3 * near["generated_median"] and "own_median" not in blind["spaces"]["pixels"]
+    assert near["membership_auc"] < blind["spaces"]["pixels"]["membership_auc"]

@@ -19,7 +19,7 @@ from cxr.cohort import policies
 from cxr.core import findings
 from cxr.core.files import write_json, write_table
 from cxr.core.store import write_store
-from cxr.gan import generators, nets
+from cxr.gan import generators, nets, serving
 from cxr.training import weights
 from stages import balance, fidelity, gan
 from stages.cli import main
@@ -32,9 +32,9 @@ PAIR = "pneumonia+edema"
 def test_members_and_folders(tmp_path):
     assert generators.members("Lung Lesion+edema") == ["lung_lesion", "edema"]
     each, shared = ["pneumonia", "edema"], [PAIR, "fracture"]
-    assert generators.generator_of("Edema", each) == "edema" and generators.generator_of("edema", shared) == PAIR
-    assert generators.folder(tmp_path, "edema", each) == tmp_path / "edema"
-    assert generators.folder(tmp_path, "edema", shared) == tmp_path / PAIR / "edema"
+    assert serving.generator_of("Edema", each) == "edema" and serving.generator_of("edema", shared) == PAIR
+    assert serving.folder(tmp_path, "edema", each) == tmp_path / "edema"
+    assert serving.folder(tmp_path, "edema", shared) == tmp_path / PAIR / "edema"
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_members_and_folders(tmp_path):
         (lambda: generators.check("edema", "pooled"), "gan.mode = pooled, but gan_runs.generators has edema alone: jo"),
         (lambda: generators.check("edema", "conditional"), "or set gan.mode to per_finding"),
         (
-            lambda: generators.generator_of("edema", ["pneumonia"]),
+            lambda: serving.generator_of("edema", ["pneumonia"]),
             "edema, of which balanced_by.samplers has no generator",
         ),
-        (lambda: generators.generator_of("edema", ["edema", PAIR]), "has edema and pneumonia+edema: it needs one"),
+        (lambda: serving.generator_of("edema", ["edema", PAIR]), "has edema and pneumonia+edema: it needs one"),
     ],
 )
 def test_what_does_not_fit_is_one_line_with_the_cure(call, message):
@@ -63,7 +63,7 @@ def test_each_presets_generators_serve_its_findings_and_the_paper_keeps_the_last
         for name in preset["gan_runs"]["generators"]:
             generators.check(name, preset["gan"]["mode"])
         assert all(
-            generators.generator_of(name, preset["balanced_by"]["samplers"]) for name in preset["rare"]["findings"]
+            serving.generator_of(name, preset["balanced_by"]["samplers"]) for name in preset["rare"]["findings"]
         ), path
     paper = yaml.safe_load((ROOT / "presets/paper.yaml").read_text(encoding="utf-8"))["gan"]
     assert (paper["select"], paper["average"], paper["diffaugment"]) == ("last", 0, "none")

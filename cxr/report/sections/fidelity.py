@@ -12,7 +12,7 @@ from pathlib import Path
 from cxr.core.files import read_json
 from cxr.core.findings import finding
 from cxr.fidelity.formats import EVERY, LEVEL, Fidelity, Memorisation, Spread, TwoSample
-from cxr.gan import generators
+from cxr.gan import serving
 from cxr.report.inputs import Artefacts, image
 from cxr.report.page import Estimate, Table, xray
 from cxr.report.sections.of_all import kinds
@@ -66,8 +66,8 @@ def _judgements(run: Artefacts) -> Iterator[tuple[str, Path, str, str]]:
     """
     seed = run.seeds[0]
     for key in run.findings if run.generators else ():
-        generator = generators.generator_of(key, run.generators)
-        folder = generators.folder(run.fidelity, key, run.generators)
+        generator = serving.generator_of(key, run.generators)
+        folder = serving.folder(run.fidelity, key, run.generators)
         yield finding(key), folder, f"fidelity@{generator}-{seed}", ""
     for kind, (seed, *_) in kinds(run).items():
         folder, stage = run.fidelity.parent / str(seed) / kind, f"fidelity_of_{kind}@{seed}"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import finding, slug
-from cxr.gan import generators
+from cxr.gan import generators, serving
 from cxr.gan.formats import GRID, Kept
 from cxr.report.figures.gan import beside
 from cxr.report.figures.gan import gan as draw_curves
@@ -26,7 +26,7 @@ STRIP = 6  # grids in the strip over epochs
 def gan(run: Artefacts) -> dict:
     """Figures 6 and 7 of the paper, and the plan of the balancing. pair: of the first generator, as images."""
     entries, histories, epochs, pair = [], {}, {}, None
-    for generator in dict.fromkeys(generators.generator_of(n, run.generators) for n in run.findings if run.generators):
+    for generator in dict.fromkeys(serving.generator_of(n, run.generators) for n in run.findings if run.generators):
         stage, folder = f"gan@{generator}-{run.seeds[0]}", run.gan / generator
         members = list(map(finding, generators.members(generator)))
         name = ", ".join(members)
