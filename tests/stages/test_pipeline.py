@@ -74,9 +74,12 @@ def test_sections_and_command_line_give_exactly_the_options(stage):
     known = set(options(stage))
     passed = [key for section in sections(stage) for key in PARAMS[section]]
     literal = [o.replace("-", "_") for o in re.findall(r"--([\w-]+)", STAGES[stage]["cmd"])]
-    foreach = DVC["stages"][stage].get("foreach", {})
+    foreach = DVC["stages"][stage].get("foreach", [])
+    if isinstance(foreach, str):
+        for key in foreach[2:-1].split("."):
+            foreach = PARAMS[key] if isinstance(foreach, str) else foreach[key]
     if "${item}" in STAGES[stage]["cmd"]:  # a foreach of dicts is unpacked as well
-        dicts = PARAMS[foreach[2:-1]] if isinstance(foreach, str) else foreach.values() if foreach else []
+        dicts = foreach.values() if isinstance(foreach, dict) else foreach
         passed += dict.fromkeys(option for given in dicts if isinstance(given, dict) for option in given)
     given = passed + literal
     assert len(given) == len(set(given)), "an option is given twice"
