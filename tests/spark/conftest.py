@@ -21,6 +21,8 @@ def spark(spark_here):
     # Small jobs end before what Java would win by compiling its best.
     os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     with session("local[2]") as started:
+        started.conf.set("spark.sql.codegen.wholeStage", "false")
+        started.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         yield started
 
 
