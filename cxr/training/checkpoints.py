@@ -68,7 +68,8 @@ class Checkpoints:
     two saves, 0 to save after every step.
     On SIGTERM or Ctrl-C the current step ends, the state is saved, and the process exits with 128 + the signal's
     number; a second signal ends the process at once.
-    watch: what shows a running training to people, called after every epoch with (history, pictures); it shapes nothing.
+    watch: what shows a running training to people, called after every epoch with (history, pictures); it shapes no
+    result.
     """
 
     watch: Callable[[list[dict], dict], None] | None = None
