@@ -22,14 +22,13 @@ from cxr.core.store import write_store
 from cxr.data.formats import Manifest
 from cxr.evaluation import classifiers
 from cxr.evaluation import run as steps
-from cxr.evaluation.external import Outside
-from cxr.evaluation.formats import External
 from cxr.explain.formats import Explained
 from cxr.fidelity.formats import Fidelity
 from cxr.papers import DATASETS
 from cxr.report.inputs import Artefacts
 from cxr.synthesis.formats import Plan
 from tests.make import example
+from tests.report.abroad import abroad
 
 POLICIES, RARE, LABELS = ["u_zeroes", "u_ones"], ["pneumonia", "lung_lesion", "consolidation"], [50, 200]
 VARIANTS = ["corrected", "no_z", "supervised"]
@@ -78,30 +77,6 @@ def predictions(labels: pd.DataFrame, rng: np.random.Generator, skill: float) ->
         signal = rows[f"truth.{name}"].fillna(0.5).to_numpy(float) * skill + rng.normal(size=len(rows))
         rows[f"score.{name}"] = 1 / (1 + np.exp(-signal))
     return rows
-
-
-def abroad(final: pd.DataFrame, records: pd.DataFrame, rng: np.random.Generator) -> Outside:
-    """Predictions of an external data set, a little worse than those of final, with two labels that mean something."""
-    people = records[["image_id", "sex", "age", "projection", "view"]]
-    table = final.drop(columns=["split", "projection"]).merge(people, on="image_id")
-    table["patient_id"] = "x" + table["patient_id"]
-    for key in SLUGS:
-        logit = np.log(table[f"score.{key}"] / (1 - table[f"score.{key}"])) + rng.normal(size=len(table))
-        table[f"score.{key}"] = table[f"probability.{key}"] = 1 / (1 + np.exp(-logit))
-        table[f"positive.{key}"] = (table[f"score.{key}"] > 0.5).astype(float)
-        if key not in ("cardiomegaly", "lung_lesion"):
-            table[f"truth.{key}"] = np.nan
-    answers = (("Big heart", "Cardiomegaly", "same"), ("Nodule", "Lung Lesion", "near"), ("Haze", "", "not the same"))
-    labels = [
-        {"label": label, "finding": finding, "answer": answer, "source": "a book", "reason": ""}
-        for label, finding, answer in answers
-    ]
-    info = example(
-        External, name="elsewhere", title="Saint <b>Elsewhere</b>", images=len(table), patient_key="patient",
-        patients=table["patient_id"].nunique(), trained_patients=3, trained_images=7, labels=labels,
-        labelled_by="two radiologists",
-    )  # fmt: skip
-    return Outside(External(**info), table)
 
 
 def xray_grid(rng: np.random.Generator, noise: float, tile: int = 32) -> Image.Image:

@@ -1,0 +1,33 @@
+"""A fabricated external data set for the report's tests."""
+
+import numpy as np
+import pandas as pd
+
+from cxr.core.findings import SLUGS
+from cxr.evaluation.external import Outside
+from cxr.evaluation.formats import External
+from tests.make import example
+
+
+def abroad(final: pd.DataFrame, records: pd.DataFrame, rng: np.random.Generator) -> Outside:
+    """Predictions of an external data set, a little worse than those of final, with two labels that mean something."""
+    people = records[["image_id", "sex", "age", "projection", "view"]]
+    table = final.drop(columns=["split", "projection"]).merge(people, on="image_id")
+    table["patient_id"] = "x" + table["patient_id"]
+    for key in SLUGS:
+        logit = np.log(table[f"score.{key}"] / (1 - table[f"score.{key}"])) + rng.normal(size=len(table))
+        table[f"score.{key}"] = table[f"probability.{key}"] = 1 / (1 + np.exp(-logit))
+        table[f"positive.{key}"] = (table[f"score.{key}"] > 0.5).astype(float)
+        if key not in ("cardiomegaly", "lung_lesion"):
+            table[f"truth.{key}"] = np.nan
+    answers = (("Big heart", "Cardiomegaly", "same"), ("Nodule", "Lung Lesion", "near"), ("Haze", "", "not the same"))
+    labels = [
+        {"label": label, "finding": finding, "answer": answer, "source": "a book", "reason": ""}
+        for label, finding, answer in answers
+    ]
+    info = example(
+        External, name="elsewhere", title="Saint <b>Elsewhere</b>", images=len(table), patient_key="patient",
+        patients=table["patient_id"].nunique(), trained_patients=3, trained_images=7, labels=labels,
+        labelled_by="two radiologists",
+    )  # fmt: skip
+    return Outside(External(**info), table)
