@@ -10,7 +10,7 @@ from PIL import Image
 
 from cxr.core.files import write_json, write_table
 from cxr.core.picture import grid
-from cxr.diffusion.formats import Kept
+from cxr.diffusion.formats import Edited, Kept
 from cxr.gan import formats as gan_formats
 from cxr.report import page
 from cxr.report.sections.fidelity import fidelity
@@ -79,3 +79,17 @@ def test_a_projection_gan_stands_beside_it(run, bare):
     text = Page(page.render(bare | {"of_all": entries, "fidelity": judged})).text
     assert "The generator after epoch 9 of 9 is kept." in text and "Its X-rays are in no training table." in text
     assert "took 60 steps. Its loss fell from 0.75 in the first epoch to 0.12" in text
+
+
+def test_edited_x_rays_show_real_patients_and_the_page_says_so(run, bare):
+    folder = run.gan.parent / "2/editing"
+    shutil.copytree(run.gan.parent / "2/diffusion", folder)
+    (folder / "history.csv").unlink()  # nothing was trained
+    write_json(folder / "kept.json", Edited(sources=40, patients=25, masked=0.125))
+    shutil.copytree(run.fidelity.parent / "2/diffusion", run.fidelity.parent / "2/editing")
+    edited = dataclasses.replace(run, editing_seeds=[2], samplers=["editing"])
+    entries, judged = of_all(edited), fidelity(edited)
+    assert [(entry["kind"], entry["balances"]) for entry in entries] == [("diffusion", False), ("editing", True)]
+    text = Page(page.render(bare | {"of_all": entries, "fidelity": judged})).text
+    assert "drew a finding into 40 real X-rays of 25 training patients" in text and "12.5 %" in text
+    assert "The rows are As they are, Pneumonia" in text and "an edited X-ray shows a real patient" in text
