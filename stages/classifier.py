@@ -31,6 +31,9 @@ def run(
     settings: Settings,
     synthetic: Annotated[Path | None, Option(help="store of the table's synthetic images")] = None,
     arm: Annotated[Path | None, Option(help="JSON of a control arm: its objective and length")] = None,
+    real_alone: Annotated[
+        float, Option(min=0.0, max=1.0, help="share of the steps, at the end, that see real images alone")
+    ] = 0.0,
     precision: Precision = "auto",
     repeat: Repeat = 0,
     instance: Annotated[
@@ -59,12 +62,14 @@ def run(
     net = build(start, settings.seed, data.classes, settings.backbone)
     check_size(net, settings.size)
     inputs |= {} if start in ("imagenet", "none") else {"weights": Path(start)}
-    params = settings.model_dump() | {"arm": spec, "select_on": data.split.select_on}
-    if not spec["lead"] and spec["objective"] != "auc_margin":  # the others depend on the training's length
+    params = settings.model_dump() | {"arm": spec, "select_on": data.split.select_on, "real_alone": real_alone}
+    if (
+        not spec["lead"] and not real_alone and spec["objective"] != "auc_margin"
+    ):  # the others depend on the training's length
         del params["epochs"]
-    neutral = NEUTRAL | {"arm": objectives.BASELINE}
+    neutral = NEUTRAL | {"arm": objectives.BASELINE, "real_alone": 0.0}
     checkpoints = training_state(__file__, instance, machine, inputs, params, checkpoint_minutes, state, neutral)
-    result = classifier.run(machine, net, data, checkpoints, settings, spec=spec, label=instance)
+    result = classifier.run(machine, net, data, checkpoints, settings, spec=spec, label=instance, real_alone=real_alone)
     with atomic(model) as folder, atomic(history) as curve, atomic(predictions) as scores:
         folder.mkdir()
         save(folder / "model.safetensors", result.net.state_dict(), result.meta)

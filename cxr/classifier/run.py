@@ -82,8 +82,10 @@ def run(
     *,
     spec: dict,
     label: str,
+    real_alone: float = 0.0,
 ) -> Result:
-    """Train on the training images and predict the others. spec: of a control arm, or objectives.BASELINE.
+    """Train on the training images and predict the others. spec: of a control arm, or objectives.BASELINE. real_alone:
+    share of the steps, at the end, that see no synthetic image.
 
     Raises ValueError when the loss is no longer finite.
     """
@@ -101,6 +103,8 @@ def run(
         select_on=data.split.select_on,
         epoch_images=spec["epoch_images"],
         first_rows=np.flatnonzero(train.table["synthetic"]) if spec["lead"] else None,
+        last_rows=np.flatnonzero(~train.table["synthetic"].to_numpy(bool)) if real_alone else None,
+        last=real_alone,
     )
     predictions = [predicted(fabric, trained.net, data.parts[name]) for name in ("valid", "test")]
     table = pd.concat(predictions, ignore_index=True).assign(split_sha256=data.split.sha256)

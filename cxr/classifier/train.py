@@ -71,25 +71,34 @@ def validation(scores: np.ndarray, table: pd.DataFrame, select_on: Sequence[str]
     return float(loss), mean
 
 
-def rows_by_step(
-    n: int, batch: int, seed: int, total: int, first_rows: np.ndarray | None = None
-) -> Callable[[int], torch.Tensor]:
-    """A function from a step, of `total`, to the rows of its batch: one permutation of the n rows after the other.
+def phases(
+    n: int, total: int, first_rows: np.ndarray | None = None, last_rows: np.ndarray | None = None, last: float = 0.0
+) -> list[tuple[int, torch.Tensor]]:
+    """(first step, rows it draws from) of each phase of a training of `total` steps on n rows.
 
-    Batches are whole; the rows left over at the end of a permutation differ from one to the next. first_rows: the
-    training uses these rows alone for the share of its steps that they are of all rows, then the others alone.
+    first_rows: these alone for the share of the steps that they are of all rows, then the others alone. last_rows:
+    these alone in the share `last` of the steps, at the end.
     """
-    pools, starts = [torch.arange(n)], [0]
+    every = torch.arange(n)
     if first_rows is not None:
         first = torch.zeros(n, dtype=torch.bool)
         first[torch.as_tensor(first_rows)] = True
-        pools, starts = [pools[0][first], pools[0][~first]], [0, round(total * len(first_rows) / n)]
+        return [(0, every[first]), (round(total * len(first_rows) / n), every[~first])]
+    end = [(round(total * (1 - last)), torch.as_tensor(last_rows))] if last and last_rows is not None else []
+    return [(0, every), *end]
+
+
+def rows_by_step(batch: int, seed: int, parts: Sequence[tuple[int, torch.Tensor]]) -> Callable[[int], torch.Tensor]:
+    """A function from a step to the rows of its batch: one permutation of a phase's rows after the other.
+
+    Batches are whole; the rows left over at the end of a permutation differ from one to the next. parts: of `phases`.
+    """
     latest: dict[tuple[int, int], torch.Tensor] = {}
 
     def rows_at(step: int) -> torch.Tensor:
-        which = int(step >= starts[-1]) if first_rows is not None else 0
-        pool = pools[which]
-        number, place = divmod(step - starts[which], max(1, len(pool) // batch))
+        which = sum(step >= start for start, _ in parts[1:])
+        start, pool = parts[which]
+        number, place = divmod(step - start, max(1, len(pool) // batch))
         if (which, number) not in latest:
             latest.clear()
             latest[which, number] = pool[order(len(pool), seed, 1 + 2 * which, number)]
@@ -119,13 +128,16 @@ class ClassifierTraining(loop.Training):
         select_on: Sequence[str],
         steps: int,
         first_rows: np.ndarray | None,
+        last_rows: np.ndarray | None = None,
+        last: float = 0.0,
     ) -> None:
         self.cure = f"lower classifier.lr (now {settings.lr:g})"
         self.fabric, self.net, self.images, self.valid, self.settings = fabric, net, train.images, valid, settings
         self.select_on, self.epochs, self.steps = select_on, settings.epochs, steps
         n = len(train.table)
         self.warmup_share = max(objective.warmup_share, 0.0 if first_rows is None else len(first_rows) / n)
-        self.rows_at = rows_by_step(n, settings.batch, settings.seed, self.epochs * steps, first_rows)
+        parts = phases(n, self.epochs * steps, first_rows, last_rows, last)
+        self.rows_at = rows_by_step(settings.batch, settings.seed, parts)
         self.model, self.optimiser = fabric.setup(net, adam(net, fabric, lr=settings.lr, betas=(0.9, 0.999)))
         self.objective = objective.to(fabric.device)
         self.average = Average(net, settings.average)
@@ -208,16 +220,20 @@ def fit(
     select_on: Sequence[str],
     epoch_images: int | None = None,
     first_rows: np.ndarray | None = None,
+    last_rows: np.ndarray | None = None,
+    last: float = 0.0,
 ) -> Trained:
     """Train `net`. select_on: as in ClassifierTraining. epoch_images: length of an epoch, in whole batches; by default
-    all training images. first_rows: rows of `train` that the training begins with, as in rows_by_step.
+    all training images. first_rows, last_rows, last: rows of `train` that the training begins or ends with, as in
+    `phases`.
 
     Raises ValueError when the loss is no longer finite.
     """
     steps = max(1, (epoch_images or len(train.table)) // settings.batch)
     training = ClassifierTraining(
-        fabric, net, train, valid, objective, settings, select_on=select_on, steps=steps, first_rows=first_rows
-    )
+        fabric, net, train, valid, objective, settings, select_on=select_on, steps=steps, first_rows=first_rows,
+        last_rows=last_rows, last=last,
+    )  # fmt: skip
     done = loop.run(training, checkpoints, label=label, epochs=settings.epochs, steps=steps, batch=settings.batch)
     net.load_state_dict(training.best["weights"])
     return Trained(net, done.history, training.best["epoch"])

@@ -85,7 +85,8 @@ def test_sections_and_command_line_give_exactly_the_options(stage):
     assert len(given) == len(set(given)), "an option is given twice"
     assert set(given) <= known, "the stage lacks an option"
     missing = known - set(given) - MACHINE
-    others = {"baseline": {"synthetic", "arm"}, "final": {"arm"}, "selftrain": {"synthetic", "arm"}}
+    alone = {"synthetic", "arm", "real_alone"}
+    others = {"baseline": alone, "selftrain": alone, "final": {"arm"}, "study": {"real_alone"}}
     others["fidelity"] = {"findings"}  # a DCGAN has its own
     others["external_data"] = {"labels", "columns", "part", "mapping", "seed"}  # the demo's hospital needs none
     assert missing <= others.get(stage, set()), "an option cannot be set from params.yaml"

@@ -16,7 +16,7 @@ from dvc.repo import Repo
 from cxr.classifier import objectives
 from cxr.classifier.formats import Arm
 from cxr.classifier.objectives import AucMargin, CrossEntropy
-from cxr.classifier.train import rows_by_step
+from cxr.classifier.train import phases, rows_by_step
 from cxr.core.findings import SLUGS
 from cxr.core.resize import resize
 from cxr.core.store import open_store
@@ -146,16 +146,25 @@ def test_oversampling_repeats_none_before_every_one_was_used(made):
 
 def test_pretraining_shows_the_generated_images_first_and_never_again():
     lead = np.array([7, 8, 9])
-    rows = rows_by_step(10, 2, 0, 20, lead)
+    rows = rows_by_step(2, 0, phases(10, 20, lead))
     drawn = [rows(t).tolist() for t in range(20)]
     assert all(set(d) <= {7, 8, 9} for d in drawn[:6]) and all(set(d) <= set(range(7)) for d in drawn[6:])
     assert [rows(t).tolist() for t in reversed(range(20))] == drawn[::-1]  # whatever was asked before
 
 
+def test_the_last_third_sees_real_images_alone():
+    rows = rows_by_step(2, 0, phases(10, 21, last_rows=np.arange(6), last=1 / 3))
+    drawn = [set(rows(t).tolist()) for t in range(21)]
+    assert all(d <= set(range(6)) for d in drawn[14:]) and any(d & {6, 7, 8, 9} for d in drawn[:14])
+    assert set().union(*drawn[14:17]) == set(range(6))  # a permutation of its own
+    plain = rows_by_step(2, 0, phases(10, 21))
+    assert [set(plain(t).tolist()) for t in range(14)] == drawn[:14]
+
+
 def test_without_a_lead_an_epoch_is_one_permutation():
     from cxr.training.batches import order
 
-    rows = rows_by_step(10, 3, 5, 6, None)
+    rows = rows_by_step(3, 5, phases(10, 6))
     assert torch.equal(torch.cat([rows(t) for t in range(3)]), order(10, 5, 1, 0)[:9])
     assert torch.equal(rows(3), order(10, 5, 1, 1)[:3])
 
