@@ -1,6 +1,7 @@
 """Generators of all training X-rays on the page: pictures, what they were trained on, judgements beside the DCGANs'."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -87,9 +88,16 @@ def test_edited_x_rays_show_real_patients_and_the_page_says_so(run, bare):
     (folder / "history.csv").unlink()  # nothing was trained
     write_json(folder / "kept.json", Edited(sources=40, patients=25, masked=0.125))
     shutil.copytree(run.fidelity.parent / "2/diffusion", run.fidelity.parent / "2/editing")
+    file = run.fidelity.parent / "2/editing/every/fidelity.json"
+    judged = json.loads(file.read_text())
+    for space in judged["memorisation"]["spaces"].values():
+        space["own_median"] = 1.625
+    file.write_text(json.dumps(judged))
     edited = dataclasses.replace(run, editing_seeds=[2], samplers=["editing"])
     entries, judged = of_all(edited), fidelity(edited)
     assert [(entry["kind"], entry["balances"]) for entry in entries] == [("diffusion", False), ("editing", True)]
     text = Page(page.render(bare | {"of_all": entries, "fidelity": judged})).text
     assert "drew a finding into 40 real X-rays of 25 training patients" in text and "12.5 %" in text
     assert "The rows are As they are, Pneumonia" in text and "an edited X-ray shows a real patient" in text
+    assert "edited, to its own patient" in text and "1.625" in text
+    assert "own_median" not in fidelity(run)["memory"].frame()

@@ -73,9 +73,8 @@ def test_its_folder_alone_is_enough(here):
 def test_an_unknown_kind_is_one_line_with_the_cure(here):
     file = here / "gan/0/diffusion/generator.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"kind": "vae"}))
-    with pytest.raises(
-        ValueError, match="'vae' is none of dcgan, diffusion, projection, editing; `dvc repro -f diffusion@0`"
-    ):
+    kinds = "'vae' is none of dcgan, diffusion, projection, editing; `dvc repro -f diffusion@0`"
+    with pytest.raises(ValueError, match=kinds):
         samplers.open_sampler(here / "gan/0/diffusion", lambda net: net)
 
 

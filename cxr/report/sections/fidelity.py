@@ -47,7 +47,8 @@ def fidelity(run: Artefacts) -> dict:
         counts = {"generated": judged.generated, "held_out": judged.held_out}
         for space, row in judged.memorisation.spaces.items():
             auc = Estimate(row.membership_auc, row.membership_low, row.membership_high)
-            distances = row.model_dump(exclude={"membership_auc", "membership_low", "membership_high"})
+            auc_fields = {"membership_auc", "membership_low", "membership_high"}
+            distances = row.model_dump(exclude=auc_fields, exclude_unset=True)
             memory.append({"finding": name, "space": space, **counts, **distances, "membership": auc})
         pairs.append({"name": name, "picture": xray(image(folder / "worst_pairs.png", stage), 1600)})
     return {
