@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from cxr.adgm.nets import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective, shares_of
+from cxr.adgm.nets import ADGM, Gaussian, active_units, decoder_maps, encoder_maps, objective, rows, shares_of
 from tests.adgm.make import TINY, batch, tiny
 
 
@@ -213,3 +213,13 @@ def test_without_z_the_decoder_sees_the_label_alone():
     assert torch.equal(first.L, second.L) and first.KL_z.tolist() == [0, 0]
     first.L.sum().backward()
     assert net.q_z.mu.weight.grad is None and net.p_x.mu_log_var.weight.grad is not None
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_rows_are_those_of_an_index_and_so_are_their_gradients(classes):
+    values = torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True)
+    index = torch.cat([torch.arange(4), torch.arange(4, 7).repeat_interleave(classes)])
+    made, weights = rows(values, 4, classes), torch.randn(4 + 3 * classes, 2, 3, dtype=torch.float64)
+    assert torch.equal(made, values[index]) and torch.equal(rows(values[:4], 4, classes), values[:4])
+    one, other = (torch.autograd.grad((v * weights).sum(), values)[0] for v in (made, values[index]))
+    assert torch.allclose(one, other, rtol=1e-15)

@@ -67,3 +67,15 @@ def test_policies():
     assert augmentations("cutout,color") == ("color", "cutout")
     with pytest.raises(ValueError, match="gan.diffaugment: 'colour' is not one of color, translation, cutout"):
         augmentations("cutout,colour")
+
+
+def test_a_translation_and_its_gradient_are_those_of_a_padded_cut():
+    shift = torch.tensor([[2, -1], [0, 3], [-3, -3]])
+    x = torch.randn(3, 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    padded = torch.nn.functional.pad(x, (3, 3, 3, 3))
+    cut = [padded[k, :, 3 - r : 9 - r, 3 - c : 9 - c] for k, (r, c) in enumerate(shift.tolist())]
+    moved = diffaugment.Translated.apply(x, shift)
+    assert torch.equal(moved, torch.stack(cut))
+    weights = torch.randn_like(moved)
+    by_cut = torch.autograd.grad((torch.stack(cut) * weights).sum(), x)[0]
+    assert torch.equal(torch.autograd.grad((moved * weights).sum(), x)[0], by_cut)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cxr.core.store import open_store, write_store
-from cxr.training.batches import Images, affine, in_order, order, warp
+from cxr.training.batches import Images, affine, cycled, in_order, moves, order, warp
 from cxr.training.machine import generator, seeded
 
 
@@ -99,3 +99,36 @@ def test_the_grid_is_affine_grids():
         grid = torch.nn.functional.affine_grid(matrix, [5, 1, size, size], align_corners=False)
         expected = torch.nn.functional.grid_sample(images / 255, grid, align_corners=False)
         assert torch.allclose(warp(images, matrix, size), expected, atol=1e-4)
+
+
+def test_a_permutation_is_drawn_once_an_epoch():
+    order.cache_clear()
+    for step in range(10):
+        order(100, 7, 2, 0)
+        cycled(40, 4, step, 7, 1)
+    assert order.cache_info().misses == 2
+    assert torch.equal(order(100, 7, 2, 0), torch.randperm(100, generator=generator(7, 2, 0)))
+
+
+@pytest.mark.parametrize(("free", "resident"), [(2 * 3 * 64, False), (2 * 3 * 64 + 2, True)])
+def test_a_gpu_holds_images_that_fill_less_than_half_of_its_free_memory(stores, monkeypatch, free, resident):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    monkeypatch.setattr(Images, "_fill_device", lambda self: torch.zeros(1))
+    assert (Images(stores[1], list("abe"), "cuda").resident is not None) is resident
+
+
+def test_images_on_the_device_are_those_from_the_disk(stores):
+    disk, device = (Images(stores[1], list("fbea")) for _ in range(2))
+    device.resident = device._fill_device()
+    chosen = torch.tensor([3, 0, 1, 0])
+    assert torch.equal(disk.gather(chosen), device.gather(chosen)) and device.drawn(chosen) is chosen
+    assert torch.equal(disk.pixels(disk.drawn(chosen)), device.pixels(device.drawn(chosen)))
+
+
+def test_what_moves_nothing_is_known_without_looking_at_a_matrix():
+    assert not moves({"flip": 0.0, "rotate": 0.0, "crop": (1.0, 1.0)})
+    assert moves({"flip": 0.5}) and moves({"scale": (1.0, 1.1)})
+    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
+    identity = torch.eye(2, 3).expand(2, 2, 3)
+    assert torch.equal(warp(images, None, 8), warp(images, identity, 8))
+    assert torch.equal(warp(images, None, 6), warp(images, identity, 6))
