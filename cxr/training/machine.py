@@ -85,7 +85,7 @@ def fabric(precision: str = "auto") -> Fabric:
     if os.environ.get("CXR_DEVICES", "1") != "1":
         raise ValueError(
             f"CXR_DEVICES = {os.environ['CXR_DEVICES']}: a training uses one GPU, and several GPUs run several "
-            "trainings: unset CXR_DEVICES, and start the pipeline with `python -m stages.repro`"
+            "trainings: unset CXR_DEVICES, and start the pipeline with `cxr repro`"
         )
     found = _prepare()
     import torch
