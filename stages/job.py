@@ -16,6 +16,11 @@ import time
 from pathlib import Path
 
 FOLDER = Path(".dvc/tmp/repro")  # of the run in this clone: the plan, the markers, Snakemake's own files
+# Snakemake sets all of these for its shell; a stage gets what the user set, as under `dvc repro`.
+THREADS = (
+    "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)  # fmt: skip
 NICE = 10  # about a tenth of a core where both want all of it
 
 
@@ -44,13 +49,16 @@ def main(stage: str) -> int:
     """Run `dvc repro --single-item` with this stage's share of the machine; its exit code. Threads that are set stay:
     with another number a training ends with other last digits.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("CXR_THREADS", "1"))
+    plan = json.loads((FOLDER / "plan.json").read_text(encoding="utf-8"))
+    for name in THREADS:
+        os.environ.pop(name, None)
+    os.environ |= {"OMP_NUM_THREADS": os.environ.get("CXR_THREADS", "1")} | plan["threads"]
     if slots := int(os.environ.get("CXR_SLOTS", "0")):
         slot = take_slot(slots)
         if devices := os.environ.get("CXR_GPUS"):
             names = devices.split(",")
             os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
-        if not is_urgent(stage, json.loads((FOLDER / "plan.json").read_text(encoding="utf-8"))["way"]):
+        if not is_urgent(stage, plan["way"]):
             os.nice(NICE)
     for number in (signal.SIGINT, signal.SIGTERM):  # DVC and its stage get them too, and end first
         signal.signal(number, lambda *_: None)

@@ -41,7 +41,7 @@ from typer import Argument, Option
 from cxr.core.files import usable_cores
 
 from .cli import main
-from .job import FOLDER
+from .job import FOLDER, THREADS
 
 CORES_EACH, MOST_EACH = 2, 4  # of the host's cores for a training on a GPU, and trainings at a time on one
 LONGEST_SAVE = 120  # seconds
@@ -208,20 +208,21 @@ def write_plan(folder: Path, graph: Graph) -> None:
     way = ways(graph)
     priority = {name: len(graph) * way[name] - place for place, name in enumerate(graph)}
     after = {name: sorted(before) for name, before in graph.items()}
-    plan = {"repository": str(Path.cwd()), "after": after, "way": way, "priority": priority}
+    threads = {name: os.environ[name] for name in THREADS if name in os.environ}
+    plan = {"repository": str(Path.cwd()), "after": after, "way": way, "priority": priority, "threads": threads}
     (folder / "plan.json").write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
 
 def on_this_machine(jobs: int) -> list[str]:
     """Snakemake's words for `jobs` stages at a time here; sets what stages/job.py shares out."""
     os.environ["CXR_SLOTS"], os.environ["CXR_GPUS"] = str(jobs), ",".join(gpus())
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // jobs)))
+    os.environ["CXR_THREADS"] = str(max(1, usable_cores() // jobs))
     return ["--cores", str(jobs), "--quiet", "all", "--workflow-profile", "none"]
 
 
 def on_cluster(profile: Path, jobs: int | None) -> list[str]:
     """Snakemake's words for one job a stage."""
-    for name in ("CXR_SLOTS", "CXR_GPUS"):  # a job's own scheduler shares out
+    for name in ("CXR_SLOTS", "CXR_GPUS", "CXR_THREADS"):  # a job's own scheduler shares out
         os.environ.pop(name, None)
     words = ["--profile", str(STAGE_NEEDS.resolve()), "--workflow-profile", str(profile.resolve())]
     return words + (["--jobs", str(jobs)] if jobs else [])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cxr.core.files import usable_cores
 from stages import job, repro
 from stages.repro import affected, at_a_time, check_lists, gpus, pipeline, run, ways, write_plan
 
@@ -58,6 +59,21 @@ def test_gpus_are_those_that_may_be_used(monkeypatch):
 def test_several_trainings_share_a_gpu_that_has_cores_to_feed_them(monkeypatch, cores, devices, jobs):
     monkeypatch.setattr(repro, "usable_cores", lambda: cores)
     assert at_a_time([str(number) for number in range(devices)]) == jobs
+
+
+def test_a_stage_has_the_threads_that_the_user_set_and_else_its_share(project, monkeypatch):
+    """Snakemake sets six variables for its shell; under `dvc repro` a stage sees the user's alone, and its last digits
+    hang on them.
+    """
+    for name in job.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    stage = {"cmd": "echo $OMP_NUM_THREADS,$MKL_NUM_THREADS,$OPENBLAS_NUM_THREADS > out", "outs": ["out"]}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"one": stage}}))
+    assert reproduce("--jobs", "1", OMP_NUM_THREADS="3", MKL_NUM_THREADS="5").returncode == 0
+    assert (project / "out").read_text() == "3,5,\n"
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"one": stage | {"cmd": stage["cmd"] + "; true"}}}))
+    assert reproduce("--jobs", "1").returncode == 0
+    assert (project / "out").read_text() == f"{usable_cores()},,\n"
 
 
 def test_stages_at_a_time_share_out_the_gpus(project):
