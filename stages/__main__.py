@@ -15,7 +15,7 @@ from .cli import app_of, execute
 
 # In the order of the pipeline.
 STAGES = (
-    "download", "explore", "audit", "resize", "split", "label", "classifier", "relabel", "gan", "diffusion",
+    "download", "explore", "audit", "resize", "split", "label", "diffusion", "classifier", "relabel", "gan",
     "projection", "editing", "fidelity", "balance", "explain", "calibrate", "external_data", "external", "arm", "adgm",
     "evaluate", "report",
 )  # fmt: skip
