@@ -239,22 +239,27 @@ def snakemake(words: list[str], lock: int) -> int:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(here / "Snakefile"), "--directory", str(FOLDER)]
     command += ["--scheduler", "greedy", "--nolock", "--drop-metadata", "--rerun-triggers", "mtime", *words]
     caught: list[int] = []
-    with subprocess.Popen(command, start_new_session=True, pass_fds=[lock]) as process:
 
-        def forward(number: int, _frame) -> None:
-            caught.append(number)
+    def forward(number: int, _frame) -> None:
+        caught.append(number)
+        if process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
 
-        before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-        code = process.wait()
-        until = time.monotonic() + LONGEST_SAVE
-        with contextlib.suppress(ProcessLookupError):  # a training that saves outlives Snakemake
-            while caught and time.monotonic() < until:
-                os.killpg(process.pid, 0)
-                time.sleep(0.1)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    # Before Snakemake starts: what a shell started in the background ignores, it would ignore too.
+    process: subprocess.Popen | None = None
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    process = subprocess.Popen(command, start_new_session=True, pass_fds=[lock])
+    if caught:
+        os.killpg(process.pid, signal.SIGINT)
+    code = process.wait()
+    until = time.monotonic() + LONGEST_SAVE
+    with contextlib.suppress(ProcessLookupError):  # a training that saves outlives Snakemake
+        while caught and time.monotonic() < until:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     return 128 + caught[0] if caught else code
 
 

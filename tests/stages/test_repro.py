@@ -182,7 +182,9 @@ def test_what_others_have_a_longer_way_than_is_nice_to_them(project):
 
 
 def test_a_signal_reaches_the_stage_which_ends_before_the_command_does(project):
-    """As a training does: it saves on SIGINT and SIGTERM, and takes its time. Meanwhile nobody else may start."""
+    """As a training does: it saves on SIGINT and SIGTERM, and takes its time. Meanwhile nobody else may start. A shell
+    starts what runs in its background with SIGINT ignored, as here.
+    """
     script = """import signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), open('saved', 'w'), sys.exit(1)))
 open('running', 'w')
@@ -193,7 +195,10 @@ time.sleep(300)
     (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
     command = [sys.executable, "-m", "stages.repro"]
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, ignored)
+    with process:
         until = time.monotonic() + 120
         while not (project / "running").exists():
             assert time.monotonic() < until and process.poll() is None
