@@ -52,7 +52,7 @@ def mask(
         one, other = (denoise(net, x + how.noise * noise, sigma, y, yes, spread).denoised for y in (asked, own))
         difference += (one - other).abs()
     width = how.smooth * x.shape[-1]
-    smooth = gaussian_blur(difference, [2 * math.ceil(3 * width) + 1], [width])
+    smooth = gaussian_blur(difference, [2 * math.ceil(3 * width) + 1] * 2, [width] * 2)
     share = smooth / smooth.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
     return ((share - how.threshold) / SLOPE + 0.5).clamp(0, 1)
 
