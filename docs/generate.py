@@ -238,10 +238,11 @@ def graph() -> str:
     full = networkx.DiGraph(sorted((a, b) for a, b in edges if a != b))
     reduced = networkx.transitive_reduction(full)
     order = list(read_yaml("dvc.yaml")["stages"])
-    lines = []
+    before: dict[str, list[str]] = {}  # what the same stages follow -> those they follow
     for name in order:
         if after := sorted(reduced.successors(name), key=order.index):
-            lines.append(f"    {name} --> {' & '.join(after)}")
+            before.setdefault(" & ".join(after), []).append(name)
+    lines = [f"    {' & '.join(names)} --> {after}" for after, names in before.items()]
     demo, stages = read_yaml("params.yaml"), read_yaml("dvc.yaml")["stages"]
     optional = [name for name in order if not any_instance(stages[name], demo)]
     lines += ["    classDef optional stroke-dasharray: 4", f"    class {','.join(optional)} optional"]
