@@ -6,7 +6,6 @@ Several GPUs are several trainings: each process runs a command of its own, and 
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
@@ -49,7 +48,8 @@ def of_rank(commands: Sequence[str]) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(TORCHRUN)}
     if gpus := environment.get("CUDA_VISIBLE_DEVICES"):  # of the executor; each process has one
         environment["CUDA_VISIBLE_DEVICES"] = gpus.split(",")[int(os.environ["LOCAL_RANK"])]
-    done = subprocess.run(shlex.split(commands[rank]), env=environment, capture_output=True, text=True)
+    words = ["/bin/sh", "-c", commands[rank]]  # what somebody typed, as in their own shell
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
     last = " / ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
     ours = f"{commands[rank]}: exit {done.returncode}: {last}" if done.returncode else ""
     if len(commands) == 1:

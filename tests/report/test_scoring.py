@@ -89,7 +89,8 @@ def with_readers(made, tmp_path):
 def test_radiologists_are_shown_where_there_are_some_and_nothing_where_there_are_none(made, whole, tmp_path):
     assert whole["scoring"]["readers"] is None and whole["scoring"]["readers_others"] is None
     assert (
-        "radiologist" not in Page(made[2]).text.partition("Other ways to score Every")[2].partition("What reporting")[0]
+        "radiologist"
+        not in Page(made[2]).text.partition("Other ways to score Every")[2].partition("Other hospitals")[0]
     )
     part = scoring(with_readers(made, tmp_path))
     assert [(r["finding"], r["reader"]) for r in part["readers"].rows] == [

@@ -67,7 +67,7 @@ def test_a_million_rows(spark, tmp_path):
     ("damage", "message"),
     [
         (lambda t: t.drop(columns="Edema"), "column 'Edema' is missing"),
-        (lambda t: pd.concat([t, t.iloc[[2]]]), "image_id 'p1/study2/view1_frontal' stands twice"),
+        (lambda t: pd.concat([t, t.iloc[[2]]]), "image_id 'train/p1/study2/view1_frontal' stands twice"),
         (lambda t: None, "no such file"),
         (lambda t: b"no parquet", "no readable parquet file"),
     ],

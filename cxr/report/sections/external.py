@@ -43,8 +43,12 @@ def _one(run: Artefacts, info: dict) -> dict:
         "kept_apart": sorted({row["label"] for row in labels} - {row["label"] for row in meant}),
         "table": Table(f"external_{name}", [_row(by[name, finding]) for finding in order]),
         "calibration": Table(f"external_calibration_{name}", [_errors(row) for row in _of(scaled, name, order)]),
-        "labels": Table(f"external_labels_{name}", [{key: row[key] for key in row if key != "name"} for row in labels]),
+        "labels": Table(f"external_labels_{name}", [_texts(row) for row in labels]),
     }
+
+
+def _texts(row: dict) -> dict:
+    return {key: value if isinstance(value, str) else "" for key, value in row.items() if key != "name"}
 
 
 def _of(by, name: str, findings) -> list[dict]:
