@@ -119,7 +119,7 @@ def open_store(folder: str | os.PathLike) -> Store:
     if (twice := index["image_id"].duplicated()).any():
         raise ValueError(f"{table}: image_id {index['image_id'][twice].iloc[0]!r} stands twice; {CURE}")
     whose = f"{files[0]}" if len(files) == 1 else f"{folder}: its {len(files):,} shards"
-    images = parts[0] if len(parts) == 1 else Shards(parts)
+    images: np.ndarray | Shards = parts[0] if len(parts) == 1 else Shards(parts)
     if len(index) != len(images):
         raise ValueError(f"{table} has {len(index):,} rows but {whose} has {len(images):,} images; {CURE}")
     with ThreadPoolExecutor(min(len(parts), usable_cores())) as pool:
@@ -222,7 +222,8 @@ def write_store(
     shard: the most images of one.
     """
     assert "image_id" in index and index["image_id"].is_unique
-    waiting, shards, size = iter(images), [], 0
+    waiting, size = iter(images), 0
+    shards: list[Shard] = []
     with atomic(folder) as temporary:
         temporary.mkdir()
         for number, start in enumerate(range(0, len(index), shard)):
