@@ -71,9 +71,7 @@ def run(
             print("Data and pipelines are up to date.")
             return
         if not importlib.util.find_spec("snakemake"):
-            raise ValueError(
-                "Snakemake is not installed: pip install 'cxr[cluster]', or run `dvc repro`, stage by stage"
-            )
+            raise ValueError("Snakemake is not installed: pip install 'cxr[cluster]', or use `dvc repro`")
         write_plan(FOLDER, {name: graph[name] & todo for name in graph if name in todo})
         words = on_cluster(profile, jobs) if profile else on_this_machine(jobs or at_a_time(gpus()))
         code = snakemake(words, lock)
