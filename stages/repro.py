@@ -62,16 +62,16 @@ def run(
 ) -> None:
     """Bring the pipeline up to date, several stages at a time."""
     check_lists(Path("dvc.yaml"))
-    graph, changed = pipeline(targets or [])
-    todo = affected(graph, changed)
-    if not todo:
-        print("Data and pipelines are up to date.")
-        return
-    if not importlib.util.find_spec("snakemake"):
-        raise ValueError(
-            "Snakemake is not installed: pip install 'cxr[cluster]', or run `dvc repro`, one stage at a time"
-        )
-    with alone(FOLDER) as lock:
+    if not Path(".dvc").is_dir():
+        raise ValueError("no .dvc folder here: run it in the folder of dvc.yaml, in a clone")
+    with alone(FOLDER) as lock:  # first: DVC can't read the status of a stage that runs
+        graph, changed = pipeline(targets or [])
+        todo = affected(graph, changed)
+        if not todo:
+            print("Data and pipelines are up to date.")
+            return
+        if not importlib.util.find_spec("snakemake"):
+            raise ValueError("Snakemake is not installed: pip install 'cxr[cluster]', or use `dvc repro`")
         write_plan(FOLDER, {name: graph[name] & todo for name in graph if name in todo})
         words = on_cluster(profile, jobs) if profile else on_this_machine(jobs or at_a_time(gpus()))
         code = snakemake(words, lock)

@@ -199,7 +199,7 @@ time.sleep(300)
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, ignored)
     with process:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while not (project / "running").exists():
             assert time.monotonic() < until and process.poll() is None
             time.sleep(0.1)
