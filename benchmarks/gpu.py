@@ -32,7 +32,7 @@ from cxr.training.machine import fabric
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = [
     "torch", "torchvision", "PIL", "lightning_fabric", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "tqdm",
-    "yaml", "cv2", "filelock",
+    "yaml", "cv2", "filelock", "fsspec",
 ]  # fmt: skip
 # Dense bf16 tensor cores, FLOP/s, from the makers' data sheets; the first name that fits counts.
 PEAKS = {

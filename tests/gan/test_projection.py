@@ -17,7 +17,7 @@ from cxr.gan import nets, projection
 from cxr.gan.formats import GRID, Kept, ProjectionGenerator
 from cxr.gan.settings import Projection, Settings
 from cxr.gan.train import fit, sampled_as
-from cxr.training.batches import Images
+from cxr.training.batches import Images, order
 from cxr.training.checkpoints import Checkpoints
 from cxr.training.machine import fabric
 from cxr.training.weights import load_into
@@ -104,7 +104,7 @@ def training(blobs, **changes) -> projection.ProjectionTraining:
 def test_a_batch_has_its_conditions_weighted_by_epoch_and_step(blobs):
     made = training(blobs, drop=0.0, phase_in=2)
     for epoch, step in ((0, 0), (0, 4), (1, 0), (1, 3), (2, 0), (9, 4)):
-        rows = made.permutation[8 * step : 8 * step + 8]
+        rows = order(len(made.images), made.settings.seed, 1, epoch)[8 * step : 8 * step + 8]
         expected = min(1, (epoch + step / 5) / 2) * torch.from_numpy(LIGHT)[rows]
         assert torch.allclose(made.draw(epoch, step)["y"], expected)
 
