@@ -1,6 +1,7 @@
 """Record tables on Spark: the numbers of pandas to the last digit, whatever is odd in the table."""
 
 import os
+
 import numpy as np
 import pandas as pd
 import pytest
