@@ -22,17 +22,30 @@ ROOT = Path(__file__).resolve().parents[1]
 TOGETHER = ("report", "spark")  # folders whose tests share what takes long to make
 
 
+def group(nodeid: str) -> str:
+    """The tests of one file, or of one folder of TOGETHER, run in one process."""
+    file = nodeid.partition("::")[0]
+    folder = file.split("/")[-2]
+    return folder if folder in TOGETHER else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first, and the tests of one file, or of one folder of TOGETHER, in one process."""
+    """The longest groups first."""
     place = {name: number for number, name in enumerate((*TOGETHER, *LONGEST))}
+    items.sort(key=lambda item: place.get(group(item.nodeid), place.get(item.path.stem, len(place))))
 
-    def group(item: pytest.Item) -> str:
-        folder = item.path.parent.name
-        return folder if folder in TOGETHER else item.nodeid.partition("::")[0]
 
-    items.sort(key=lambda item: place.get(group(item), place.get(item.path.stem, len(place))))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """pytest-xdist's own groups (loadgroup) have no effect under pytest 9: it writes them into a name that is no longer
+    read.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session")
