@@ -136,7 +136,7 @@ def test_other_formats_are_named_with_the_cure(form, name, cure):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS: git lfs pull"),
         (b"\n<!DOCTYPE html><html>", "a web page or an error of the server: download it again"),
         (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "a web page or an error of the server"),
-        (gzip.compress(b"x"), "gzip: unpack it"),
+        (gzip.compress(b"x", mtime=0), "gzip: unpack it"),
         (b"PK\x03\x04", "ZIP: unpack it"),
     ],
 )

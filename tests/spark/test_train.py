@@ -10,6 +10,7 @@ import pytest
 
 from cxr.core.files import sha256
 from cxr.core.findings import FINDINGS
+from cxr.core.records import COLUMNS
 from cxr.core.store import write_store
 from cxr.spark import train
 from tests.closure import ROOT
@@ -24,9 +25,9 @@ def test_each_training_is_its_own(spark, tmp_path):
     n, rng = 40, np.random.default_rng(0)
     ids = [f"i{k:02}" for k in range(n)]
     write_store(tmp_path / "stores/16", rng.integers(0, 255, (n, 16, 16), np.uint8), pd.DataFrame({"image_id": ids}))
-    known = {"image_id": ids, "patient_id": [f"p{k // 2}" for k in range(n)], "study_id": ids, "path": ids}
-    known |= {"projection": "frontal", "view": "AP"}
-    table = pd.DataFrame(known | {"sex": "F", "age": 50.0} | dict.fromkeys(FINDINGS, 1.0))
+    known = {"image_id": ids, "patient_id": [f"p{k // 2}" for k in range(n)], "projection": "frontal", "view": "AP"}
+    known |= {"sex": "F", "age": 50.0} | dict.fromkeys(FINDINGS, 1.0)
+    table = pd.DataFrame(dict.fromkeys(COLUMNS["chexpert"], "") | known)
     table.to_parquet(tmp_path / "records.parquet", index=False)
     write_split(tmp_path / "split", table[["image_id", "patient_id"]].assign(split="train"), min_positives=1)
     words = f"{sys.executable} -m stages.gan --generator pneumonia --records {tmp_path}/records.parquet"

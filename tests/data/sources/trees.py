@@ -94,7 +94,7 @@ def mimic(root: Path, packed: bool = True, **more: str) -> Path:
     files: dict[str, str | bytes] = {}
     for name, text in tables.items():
         file = f"mimic-cxr-2.0.0-{name}.csv"
-        files |= {f"{file}.gz": gzip.compress(text.encode())} if packed else {file: text}
+        files |= {f"{file}.gz": gzip.compress(text.encode(), mtime=0)} if packed else {file: text}
     for image, subject, study in (("aa-1", "10000032", 1), ("aa-2", "10000032", 1), ("bb-1", "11000033", 2)):
         files[f"files/p{subject[:2]}/p{subject}/s5000000{study}/{image}.jpg"] = png()
     return put(root, files | more)
@@ -115,7 +115,7 @@ def padchest(root: Path) -> Path:
         row("e1.png", 1, "PA", "nan"),
         row("f1.png", 1, "PA", "['suboptimal study']"),
     ]
-    table = gzip.compress(lines(PADCHEST_HEADER, *rows).encode())
+    table = gzip.compress(lines(PADCHEST_HEADER, *rows).encode(), mtime=0)
     images = {"0/a1.png": png(1, deep=True), "0/a2.png": png(2, deep=True), "54/b1.png": png(3, deep=True)}
     return put(root, {"PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz": table} | images)
 
