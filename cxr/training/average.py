@@ -51,8 +51,8 @@ class Average:
         if not self._averaged:
             return
         get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))(self._averaged, self._current, step)
-        if self._copied:
-            torch._foreach_copy_(self._copied, self._counters)
+        for counter, newest in zip(self._copied, self._counters, strict=True):
+            counter.copy_(newest)
 
     def state(self) -> dict:
         return self.net.state_dict() if self.apart else {}
