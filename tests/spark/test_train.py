@@ -16,7 +16,10 @@ from cxr.spark import train
 from tests.closure import ROOT
 from tests.make import write_split
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("CXR_LONG" not in os.environ, reason="it takes minutes; set CXR_LONG=1"),
+]
 GAN = "--size 16 --epochs 1 --batch 8 --z_dim 4 --width 8 --sample_every 1 --select last"
 
 

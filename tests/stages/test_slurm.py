@@ -21,6 +21,7 @@ NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
 MISSING = [name for name in NEEDED if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif("CXR_LONG" not in os.environ, reason="it starts daemons and takes minutes; set CXR_LONG=1"),
     pytest.mark.skipif(bool(MISSING), reason=f"SLURM is not installed: no {', '.join(MISSING)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="SLURM's daemons are started as root"),
     pytest.mark.skipif(
