@@ -115,7 +115,7 @@ def test_a_macs_gpu_is_left_alone(monkeypatch):
 
 def test_several_devices_are_refused_with_the_cure(monkeypatch):
     monkeypatch.setenv("CXR_DEVICES", "2")
-    with pytest.raises(ValueError, match="CXR_DEVICES = 2: a training uses one GPU, .* cxr repro"):
+    with pytest.raises(ValueError, match="CXR_DEVICES = 2: a training uses one GPU, .*cxr repro"):
         machine.fabric("32-true")
     monkeypatch.setenv("CXR_DEVICES", "1")
     assert machine.fabric("32-true").world_size == 1
