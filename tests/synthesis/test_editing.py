@@ -157,6 +157,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_training_patients_alone(stage
     assert (about["kind"], about["editing"]["sources"], about["images"]) == ("editing", 40, 60)
 
 
+@pytest.mark.slow
 def test_its_folder_alone_draws_in_a_fresh_process(here, tmp_path_factory):
     alone = tmp_path_factory.mktemp("alone") / "0/editing"
     shutil.copytree(here / "gan/0/editing", alone)
