@@ -89,7 +89,7 @@ def edit(
     made, shares = [np.zeros((0, settings.size, settings.size), np.uint8)], [np.zeros(0, np.float32)]
     for start in range(0, len(sources), BLOCK):
         x = torch.from_numpy(np.array(sources[start : start + BLOCK]))[:, None].to(device) / 127.5 - 1
-        y = Conditions(*(torch.as_tensor(part[start : start + BLOCK]).to(device) for part in conditions))
+        y = Conditions(*(torch.from_numpy(np.array(part[start : start + BLOCK])).to(device) for part in conditions))
         noises = torch.randn(
             how.draws + 1, BLOCK, 1, settings.size, settings.size, generator=generator(*key, start)
         )[:, : len(x)].to(device)  # fmt: skip
