@@ -16,6 +16,9 @@ from .cli import main
 from .options import Precision, Records, Repeat, Samplers, Seed, SplitFolder
 
 if TYPE_CHECKING:
+    import torch
+
+    from cxr.synthesis.agreement import Ensemble
     from cxr.synthesis.samplers import Sampler
 
 
@@ -69,7 +72,6 @@ def run(
     from cxr.core.records import load
     from cxr.core.store import write_store
     from cxr.synthesis import balance
-    from cxr.synthesis.agreement import open_ensemble
     from cxr.synthesis.formats import Plan
     from cxr.synthesis.generate import Real, Wanted, enrich
     from cxr.synthesis.samplers import folder_of, open_sampler
@@ -91,13 +93,9 @@ def run(
     counts = balance.wanted(train, findings, target_prevalence, dose, negatives)
     asked = {name: Wanted(generated, without) for name, (_, generated, without) in counts.items()}
     known = load(records, "chexpert").set_index("image_id") if any(s.whole for s in serving.values()) else None
-    ensemble = None
-    if filter != "none":
-        if classifiers is None or predictions is None:
-            raise ValueError(f"balance.filter = {filter} needs --classifiers and --predictions")
-        folders_of = sorted(classifiers.glob(f"*/{policy}"))
-        scores = [predictions / folder.parent.name / f"{policy}.parquet" for folder in folders_of]
-        ensemble = open_ensemble(folders_of, scores, findings, machine.device)
+    ensemble = (
+        None if filter == "none" else _baselines(filter, classifiers, predictions, policy, findings, machine.device)
+    )
     enriched, images = enrich(
         serving, rows, Real(train, known), asked, labels, size, seed + repeat, ensemble, filter
     )  # fmt: skip
@@ -117,6 +115,20 @@ def run(
     for name, part in plan.findings.items():
         change = f"{part.prevalence_before:.1%} -> {part.prevalence_after:.1%}"
         print(f"balance: {name}: {part.positives:,} real + {part.generated:,} generated, {change}")
+
+
+def _baselines(
+    filter: str, classifiers: Path | None, predictions: Path | None, policy: str, findings: list[str],
+    device: "torch.device",
+) -> "Ensemble":  # fmt: skip
+    """The baselines of all seeds, which a filter asks. Raises ValueError without their folders."""
+    from cxr.synthesis.agreement import open_ensemble
+
+    if classifiers is None or predictions is None:
+        raise ValueError(f"balance.filter = {filter} needs --classifiers and --predictions")
+    models = sorted(classifiers.glob(f"*/{policy}"))
+    scores = [predictions / model.parent.name / f"{policy}.parquet" for model in models]
+    return open_ensemble(models, scores, findings, device)
 
 
 def _check_judged(name: str, sampler: "Sampler", fidelity: Path, split_sha256: str, max_duplicates: float) -> None:

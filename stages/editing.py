@@ -35,7 +35,7 @@ def run(
     from cxr.core.picture import grid
     from cxr.core.store import open_store, write_store
     from cxr.diffusion import editing, net
-    from cxr.diffusion.formats import Generator
+    from cxr.diffusion.formats import Generator, settings_of
     from cxr.training.machine import device
     from cxr.training.weights import load_into, save
 
@@ -51,7 +51,7 @@ def run(
     sources = store.images[store.rows(index["image_id"])]
     others = store.images[store.rows(editing.others(data.training, index, how))]
     meta = editing.reports(about, how, model.name)
-    denoiser = net.build(editing.settings_of(about), len(about.conditions))
+    denoiser = net.build(settings_of(about), len(about.conditions))
     load_into(denoiser, diffusion / "generator.safetensors")
     sheets = editing.sheets(denoiser.to(device()), sources, index, others, meta, findings, device())
     with atomic(model) as folder, atomic(report) as pictures:

@@ -203,7 +203,7 @@ def alone(folder: Path) -> Iterator[int]:
 
 def write_plan(folder: Path, graph: Graph) -> None:
     """What stages/Snakefile and stages/job.py read. The longest way goes first; among equals the first in dvc.yaml,
-    where the classifier stands before the GANs.
+    where the diffusion model stands before the classifier, and that before the GANs.
     """
     way = ways(graph)
     priority = {name: len(graph) * way[name] - place for place, name in enumerate(graph)}

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,24 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def here(cohort: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy of the cohort of the test's own file, as the working folder."""
+    shutil.copytree(cohort, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def stage(here: Path, capsys):
+    """Runs a stage's command line in `here`; gives (exit code, its error lines)."""
+    from stages.cli import main
+
+    def run(command, words: str) -> tuple[int, list[str]]:
+        with pytest.raises(SystemExit) as stop:
+            main(command, words.split())
+        return stop.value.code, [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+
+    return run

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from cxr.classifier.formats import Model
 from cxr.classifier.net import Classifier, build
+from cxr.core.resize import resize
 from cxr.training.weights import load_into
 
 
@@ -24,12 +26,20 @@ def open_trained(folder: Path, meta: Model) -> Classifier:
     return net
 
 
+def inputs(images: np.ndarray, size: int, device: torch.device) -> torch.Tensor:
+    """uint8 N x S x S, resized as `balance` does -> what a network of this size reads, float32 N x 1 x size x size in
+    [0, 1].
+    """
+    block = np.stack([resize(image, size) for image in images])
+    return torch.from_numpy(block).to(device)[:, None].float() / 255
+
+
 @contextmanager
 def layer_inputs(layer: nn.Linear) -> Iterator[list[np.ndarray]]:
     """What a layer reads in every call inside the block, float32 N x D each."""
-    inputs: list[np.ndarray] = []
-    hook = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].float().cpu().numpy()))
+    read: list[np.ndarray] = []
+    hook = layer.register_forward_pre_hook(lambda _, given: read.append(given[0].float().cpu().numpy()))
     try:
-        yield inputs
+        yield read
     finally:
         hook.remove()

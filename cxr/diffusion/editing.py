@@ -16,10 +16,9 @@ from torch import nn
 from cxr.core.conditions import CONDITIONS, encode
 from cxr.core.picture import COLUMNS
 from cxr.diffusion.edit import Conditions, edit
-from cxr.diffusion.formats import Edited, Editing, Generator
-from cxr.diffusion.settings import Edit, Settings
+from cxr.diffusion.formats import Edited, Editing, Generator, settings_of
+from cxr.diffusion.settings import Edit
 
-GRID = 8  # a sheet is GRID x GRID images
 COLUMN = "condition."  # of the sources' index, before a condition's name
 NONE = CONDITIONS.index("no_finding")
 
@@ -37,7 +36,7 @@ def others(training: pd.DataFrame, index: pd.DataFrame, how: Edit) -> pd.Series:
     """image_ids of a sheet of training X-rays, of patients who are no source where there are any."""
     apart = training[~training["patient_id"].isin(index["patient_id"])]
     rows = training if apart.empty else apart
-    return rows["image_id"].iloc[np.random.default_rng([how.seed, *b"others"]).permutation(len(rows))[: GRID**2]]
+    return rows["image_id"].iloc[np.random.default_rng([how.seed, *b"others"]).permutation(len(rows))[: COLUMNS**2]]
 
 
 def conditions_of(index: pd.DataFrame) -> np.ndarray:
@@ -82,7 +81,7 @@ def sheets(
         y = Conditions(own[places], asked, asked)
         return edit(net, sources[places], y, settings, how, meta.spread, how.seed, key, device=device)
 
-    turns, shares = np.zeros_like(sources[: GRID**2]), []
+    turns, shares = np.zeros_like(sources[: COLUMNS**2]), []
     for k, name in enumerate(findings):
         places = np.arange(k, len(turns), len(findings))
         turns[places], share = edited(places, [name], 10 + k)
@@ -91,11 +90,6 @@ def sheets(
     shown = np.argsort(-own[:, NONE], kind="stable")[:COLUMNS]
     rows = [sources[shown], *(edited(shown, [name], 9)[0] for name in findings)]
     return Sheets(real, turns, np.concatenate(rows), float(np.concatenate(shares).mean()))
-
-
-def settings_of(meta: Generator) -> Settings:
-    """The settings of the training that a generator.json describes."""
-    return Settings(**meta.model_dump(include=set(Settings.model_fields)))
 
 
 def reports(model: Generator, how: Edit, name: str) -> Editing:

@@ -22,6 +22,11 @@ class Generator(recorded(Settings)):
     split_sha256: str = Field(description="SHA-256 of the split's table")
 
 
+def settings_of(meta: Generator) -> Settings:
+    """The settings of the training that a generator.json describes."""
+    return Settings(**meta.model_dump(include=set(Settings.model_fields)))
+
+
 class Editing(Generator):
     """generator.json of edits: that of the diffusion model which makes them, and how."""
 

@@ -58,12 +58,8 @@ class Prior(nn.Module):
         """
         noise = (sigma.float() ** 2)[:, None]
         mean = self.mean + ((y - self.condition) * given.to(y.dtype)[:, None]) @ self.effect
-        centred = x.float().flatten(1) - mean
-        along = centred @ self.basis.T
-        left = (centred - along @ self.basis).view(-1, *self.rest.shape)
         gain, of_rest = self.variance / (self.variance + noise), self.rest / (self.rest + noise[:, :, None])
-        left = self.transform.T @ ((self.transform @ left @ self.transform.T) * of_rest) @ self.transform
-        denoised = mean + (along * gain) @ self.basis + left.flatten(1)
+        denoised = self._scaled(x.float().flatten(1) - mean, gain, of_rest, mean)
         error = noise[:, 0] * (gain.sum(1) + of_rest.sum((1, 2))) / self.mean.numel()
         return denoised.view_as(x), error.sqrt().view(-1, 1, 1, 1)
 
@@ -71,13 +67,20 @@ class Prior(nn.Module):
         """Images of the prior's own distribution with noise of sigma, N(mu(y), C + sigma^2 I), N x 1 x S x S, from
         standard normal noise of the same shape. Sampling arrives there at sigma if L is the best denoiser above it.
         """
-        flat = noise.flatten(1)
-        along = flat @ self.basis.T
-        left = (flat - along @ self.basis).view(-1, *self.rest.shape)
-        scaled = (self.transform @ left @ self.transform.T) * (self.rest + sigma**2).sqrt()
-        left = (self.transform.T @ scaled @ self.transform).flatten(1)
         mean = self.mean + (y - self.condition) @ self.effect
-        return (mean + (along * (self.variance + sigma**2).sqrt()) @ self.basis + left).view_as(noise)
+        deviations = ((part + sigma**2).sqrt() for part in (self.variance, self.rest))
+        return self._scaled(noise.flatten(1), *deviations, mean).view_as(noise)
+
+    def _scaled(
+        self, flat: torch.Tensor, along: torch.Tensor, of_rest: torch.Tensor, mean: torch.Tensor
+    ) -> torch.Tensor:
+        """mean, N x D, plus flat, N x D, with each component times `along`, R, and each frequency of what is left times
+        `of_rest`, S x S; both may differ by image, with N before.
+        """
+        scores = flat @ self.basis.T
+        left = (flat - scores @ self.basis).view(-1, *self.rest.shape)
+        left = self.transform.T @ ((self.transform @ left @ self.transform.T) * of_rest) @ self.transform
+        return mean + (scores * along) @ self.basis + left.flatten(1)
 
     @torch.no_grad()
     def estimate(self, images: Images, conditions: np.ndarray, spread: float) -> None:

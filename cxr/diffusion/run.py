@@ -12,6 +12,7 @@ import pandas as pd
 from cxr.core import conditions
 from cxr.core.everybody import Everybody
 from cxr.core.findings import FINDINGS, finding
+from cxr.core.picture import COLUMNS
 from cxr.core.store import open_store
 from cxr.diffusion.formats import Generator, Kept
 from cxr.diffusion.net import sample
@@ -22,9 +23,6 @@ from cxr.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-GRID = 8  # a sheet of samples is GRID x GRID images
-COLUMNS = 8  # X-rays in a row of one condition
 
 
 def run(
@@ -37,7 +35,7 @@ def run(
     images = Images([opened], data.training["image_id"], fabric.device)
     y = conditions.encode(data.training)
     trained = fit(fabric, images, y, checkpoints, settings, label=label)
-    shown = np.sort(np.random.default_rng(settings.seed).permutation(len(images))[: GRID**2])
+    shown = np.sort(np.random.default_rng(settings.seed).permutation(len(images))[: COLUMNS**2])
     real = opened.images[opened.rows(data.training["image_id"].iloc[shown])]
     made = sample(trained.net, y[shown], settings, trained.spread, settings.seed, 3, device=fabric.device)
     return trained, real, made

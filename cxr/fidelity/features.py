@@ -16,8 +16,7 @@ from torch import nn
 
 from cxr.classifier.formats import Model
 from cxr.classifier.net import IMAGENET_MEAN, IMAGENET_STD, Classifier
-from cxr.classifier.trained import layer_inputs, open_trained
-from cxr.core.resize import resize
+from cxr.classifier.trained import inputs, layer_inputs, open_trained
 
 SIZE = 299  # pixels a side that Inception v3 was trained at
 
@@ -61,11 +60,10 @@ def penultimate(net: Classifier | Inception, images: np.ndarray, size: int, batc
     """uint8 N x S x S, resized to the net's `size` as `balance` does -> float32 N x D, `batch` images at a time."""
     net.eval()
     head = net.head if isinstance(net, Classifier) else net.net.fc
-    with layer_inputs(head) as inputs:  # so that the net's own normalisation applies
+    with layer_inputs(head) as features:  # so that the net's own normalisation applies
         for start in range(0, len(images), batch):
-            block = np.stack([resize(image, size) for image in images[start : start + batch]])
-            net(torch.from_numpy(block).to(net.mean.device)[:, None].float() / 255)
-    return np.concatenate([np.zeros((0, head.in_features), np.float32), *inputs])
+            net(inputs(images[start : start + batch], size, net.mean.device))
+    return np.concatenate([np.zeros((0, head.in_features), np.float32), *features])
 
 
 def classifier_features(folder: Path, meta: Model, device: torch.device) -> Callable:

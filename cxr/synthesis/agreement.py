@@ -7,7 +7,7 @@ finding present from the score at which sensitivity plus specificity is largest 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +17,9 @@ import torch
 
 from cxr.classifier.formats import Model
 from cxr.classifier.net import probability
-from cxr.classifier.trained import open_trained
+from cxr.classifier.trained import inputs, open_trained
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import SLUGS
-from cxr.core.resize import resize
 
 FILTERS = ("none", "agree", "soft")
 ROUNDS = 8  # of candidates, at most, as many in each as are wanted
@@ -50,7 +49,7 @@ def youden(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def open_ensemble(
-    models: Sequence[Path], predictions: Sequence[Path], findings: Sequence[str], device: torch.device | str
+    models: Sequence[Path], predictions: Sequence[Path], findings: Sequence[str], device: torch.device
 ) -> Ensemble:
     """models: folders of trained classifiers; predictions: their parquet files, which hold the validation images.
 
@@ -77,9 +76,7 @@ def open_ensemble(
         for start in range(0, len(images), BATCH):
             block = images[start : start + BATCH]
             for net, size in zip(nets, sizes, strict=True):
-                x = np.stack([resize(image, size) for image in block])
-                logits = net(torch.from_numpy(x).to(device)[:, None].float() / 255)
-                means[start : start + BATCH] += probability(logits).cpu().numpy() / len(nets)
+                means[start : start + BATCH] += probability(net(inputs(block, size, device))).cpu().numpy() / len(nets)
         return means
 
     return Ensemble(score, present)
@@ -88,17 +85,16 @@ def open_ensemble(
 def agreed(
     name: str,
     wanted: tuple[int, int],
-    candidates: Callable[[int], tuple[Iterator[np.ndarray], pd.DataFrame]],
+    rounds: Iterable[tuple[Iterator[np.ndarray], pd.DataFrame]],
     ensemble: Ensemble,
 ) -> tuple[list[np.ndarray], pd.DataFrame]:
     """(images, label rows) of a finding on which the ensemble agrees: as many with it, then without it, as `wanted`.
 
-    candidates: number of a round -> the images and rows of as many, positives first. Raises ValueError where ROUNDS
-    rounds hold too few.
+    rounds: each the images and rows of as many candidates, positives first. Raises ValueError where all rounds together
+    hold too few.
     """
     k, kept, seen = SLUGS.index(name), ([], []), 0
-    for number in range(ROUNDS):
-        images, rows = candidates(number)
+    for images, rows in rounds:
         pixels = np.stack(list(images))
         shown = ensemble.score(pixels)[:, k] >= ensemble.present[name]
         asked = rows[f"target.{name}"].to_numpy() == 1

@@ -268,5 +268,10 @@ def repeat_rows(finding: str, label: int, n: int, train: pd.DataFrame, seed: int
         kind = "positive" if label else "negative"
         raise ValueError(f"{finding}: no certain {kind} to repeat; take it out of rare.findings")
     rng = np.random.default_rng([seed, *finding.encode(), *([] if label else [0])])
-    passes = [rng.permutation(len(rows)) for _ in range(-(-n // len(rows)))] if n else [np.array([], int)]
-    return rows.iloc[np.concatenate(passes)[:n]].reset_index(drop=True)
+    return rows.iloc[in_turn(n, len(rows), rng)].reset_index(drop=True)
+
+
+def in_turn(n: int, among: int, rng: np.random.Generator) -> np.ndarray:
+    """n random places among so many, int64; none repeats before every one was used."""
+    passes = [rng.permutation(among) for _ in range(-(-n // among))] if n else []
+    return np.concatenate([np.array([], np.int64), *passes])[:n]

@@ -6,8 +6,7 @@ import numpy as np
 from torch import nn
 
 from cxr.diffusion import net
-from cxr.diffusion.formats import Generator
-from cxr.diffusion.settings import Settings
+from cxr.diffusion.formats import Generator, settings_of
 from cxr.synthesis.samplers import OfAll
 
 
@@ -17,7 +16,7 @@ class Drawer(OfAll):
     Meta = Generator
 
     def prepare(self) -> None:
-        self.settings = Settings(**self.meta.model_dump(include=set(Settings.model_fields)))
+        self.settings = settings_of(self.meta)
 
     def build(self) -> nn.Module:
         return net.build(self.settings, len(self.meta.conditions))

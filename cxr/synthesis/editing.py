@@ -12,9 +12,10 @@ from cxr.core.findings import SLUGS
 from cxr.core.store import open_store
 from cxr.diffusion import editing, net
 from cxr.diffusion.edit import Conditions, edit
-from cxr.diffusion.formats import Editing
+from cxr.diffusion.formats import Editing, settings_of
 from cxr.diffusion.settings import Edit
 from cxr.gan.generators import vectors
+from cxr.synthesis.arms import in_turn
 from cxr.synthesis.samplers import OfAll
 
 
@@ -31,7 +32,7 @@ class Drawer(OfAll):
     edits = True
 
     def prepare(self) -> None:
-        self.settings = editing.settings_of(self.meta)
+        self.settings = settings_of(self.meta)
         self.how = Edit(**self.meta.editing.model_dump())
         self.store = open_store(self.folder / "sources")
         self.own = editing.conditions_of(self.store.index)
@@ -56,9 +57,7 @@ class Drawer(OfAll):
                 f"{' and '.join(names)}: none of the {len(index):,} sources of {self.folder} is an X-ray without it; "
                 "raise editing.sources"
             )
-        passes = [rng.permutation(places) for _ in range(-(-n // len(places)))]
-        drawn = np.concatenate([places[:0], *passes])[:n]
-        rows = index.iloc[drawn][["image_id", "patient_id"]].reset_index(drop=True)
+        rows = index.iloc[places[in_turn(n, len(places), rng)]][["image_id", "patient_id"]].reset_index(drop=True)
         return rows.assign(added="+".join(names), present=True)
 
     def beside(self, rows: pd.DataFrame, findings: Sequence[str], *key: int) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 from cxr.core.files import Progress
 from cxr.core.resize import resize
 from cxr.synthesis import balance
-from cxr.synthesis.agreement import Ensemble, agreed, soft
+from cxr.synthesis.agreement import ROUNDS, Ensemble, agreed, soft
 from cxr.synthesis.samplers import Sampler
 
 APART = 1_000_003  # between the seeds of two rounds of candidates
@@ -91,25 +91,21 @@ def _conditions(sampler: Sampler, drawn: pd.DataFrame, real: Real) -> np.ndarray
     return sampler.encode(real.records.loc[drawn["image_id"]])
 
 
-def _round(
-    sampler: Sampler, name: str, wanted: Wanted, labels: str, real: Real, seed: int, number: int
-) -> tuple[Iterator[np.ndarray], pd.DataFrame]:
-    return synthesise(sampler, name, wanted, labels, real, seed + APART * number)
-
-
 def _filtered(
     name: str,
     wanted: Wanted,
     candidates: Callable[[int], tuple[Iterator[np.ndarray], pd.DataFrame]],
+    seed: int,
     ensemble: Ensemble | None,
     filter: str,
 ) -> tuple[Iterable[np.ndarray], pd.DataFrame]:
+    """The images and rows that the filter leaves. candidates: seed -> as many as are wanted."""
     if filter == "none" or not any(wanted):
-        return candidates(0)
+        return candidates(seed)
     assert ensemble is not None
     if filter == "agree":
-        return agreed(name, wanted, candidates, ensemble)
-    images, rows = candidates(0)
+        return agreed(name, wanted, (candidates(seed + APART * k) for k in range(ROUNDS)), ensemble)
+    images, rows = candidates(seed)
     drawn = list(images)
     return drawn, soft(drawn, rows, ensemble)
 
@@ -133,9 +129,8 @@ def enrich(
     blocks, images = [rows], []
     with Progress("balance", sum(map(sum, counts.values()))) as progress:
         for name, wanted in counts.items():
-            generated, generated_rows = _filtered(
-                name, wanted, partial(_round, samplers[name], name, wanted, labels, real, seed), ensemble, filter
-            )
+            candidates = partial(synthesise, samplers[name], name, wanted, labels, real)
+            generated, generated_rows = _filtered(name, wanted, candidates, seed, ensemble, filter)
             blocks.append(generated_rows)
             for image in generated:
                 images.append(resize(image, size))

@@ -20,7 +20,6 @@ from cxr.gan import nets
 from cxr.gan.formats import Generator
 from cxr.training import weights
 from stages import balance, fidelity
-from stages.cli import main
 from tests.make import example, write_split
 
 SIZE, TRAIN, HELD_OUT = 16, 30, 20
@@ -135,20 +134,6 @@ JUDGE = "--generator gan/pneumonia --records records.parquet --stores stores --s
 JUDGE += "--classifier u_zeroes --report fidelity/gan/pneumonia --replicates 40 --permutations 39"
 BALANCE = "--findings pneumonia --samplers pneumonia --table table.parquet --gans gan --split . "
 BALANCE += "--records records.parquet --fidelity fidelity --out out --size 32 --target_prevalence 0.3"
-
-
-@pytest.fixture
-def stage(cohort, tmp_path, monkeypatch, capsys):
-    """Runs a stage's command line in a copy of the cohort; gives (exit code, its error lines)."""
-    shutil.copytree(cohort, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-
-    def run(command, words: str) -> tuple[int, list[str]]:
-        with pytest.raises(SystemExit) as stop:
-            main(command, words.split())
-        return stop.value.code, [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-
-    return run
 
 
 def generator_that_gives(images, noise: float = 0.0):

@@ -15,7 +15,7 @@ from cxr.classifier import net as classifier
 from cxr.core.resize import resize
 from cxr.fidelity import features
 from stages import fidelity
-from tests.fidelity.test_copies import JUDGE, cohort, stage  # noqa: F401  (fixtures)
+from tests.fidelity.test_copies import JUDGE, cohort  # noqa: F401  (a fixture)
 
 X = np.random.default_rng(0).integers(0, 256, (3, 40, 40), dtype=np.uint8)
 
@@ -100,7 +100,7 @@ def test_a_machine_without_torchvision_is_told_so(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_stage_judges_in_inceptions_features_without_the_classifier(stage, tmp_path, untrained):  # noqa: F811
+def test_the_stage_judges_in_inceptions_features_without_the_classifier(stage, tmp_path, untrained):
     (tmp_path / "u_zeroes/model.json").unlink()
     assert stage(fidelity.run, f"{JUDGE} --features inception")[0] == 0
     found = json.loads((tmp_path / "fidelity/gan/pneumonia/fidelity.json").read_text())
@@ -109,7 +109,7 @@ def test_the_stage_judges_in_inceptions_features_without_the_classifier(stage, t
     assert len(halves) == 80 and np.isfinite(halves[["fid", "kid"]].to_numpy()).all() and (halves["fid"] >= 0).all()
 
 
-def test_the_stage_without_the_weights_is_one_line_and_writes_nothing(stage, tmp_path, monkeypatch):  # noqa: F811
+def test_the_stage_without_the_weights_is_one_line_and_writes_nothing(stage, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_route)
     code, errors = stage(fidelity.run, f"{JUDGE} --features inception")

@@ -22,7 +22,6 @@ from cxr.core.store import write_store
 from cxr.gan import generators, nets, serving
 from cxr.training import weights
 from stages import balance, fidelity, gan
-from stages.cli import main
 from tests.closure import ROOT
 from tests.make import example, write_split
 
@@ -131,25 +130,6 @@ def set_split(folder, split, by):
     write_json(
         folder / "u_zeroes/model.json", example(Model, size=32, classes=2, backbone="densenet121", split_sha256=digest)
     )
-
-
-@pytest.fixture
-def here(cohort, tmp_path, monkeypatch):
-    shutil.copytree(cohort, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def stage(here, capsys):
-    """Runs a stage's command line there; gives (exit code, its error lines)."""
-
-    def run(command, words: str) -> tuple[int, list[str]]:
-        with pytest.raises(SystemExit) as stop:
-            main(command, words.split())
-        return stop.value.code, [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-
-    return run
 
 
 DATA = "--records records.parquet --stores stores --split ."

@@ -153,7 +153,7 @@ def test_a_command_imports_no_other_and_nothing_heavy():
         from stages.__main__ import app
         app(["gan", "--help"], standalone_mode=False)
         loaded = {name.removeprefix("stages.") for name in sys.modules if name.startswith("stages.")}
-        assert loaded <= {"__main__", "cli", "options", "state", "gan"}, loaded
+        assert loaded <= {"__main__", "cli", "live", "options", "state", "gan"}, loaded
         assert not {"torch", "pandas", "numpy", "dvc"} & set(sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

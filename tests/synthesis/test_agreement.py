@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr.core.findings import SLUGS
-from cxr.synthesis.agreement import Ensemble, agreed, soft, youden
+from cxr.synthesis.agreement import ROUNDS, Ensemble, agreed, soft, youden
 
 K = SLUGS.index("pneumonia")
 
@@ -53,7 +53,7 @@ def candidates_of(share):
 
 
 def test_only_images_that_look_as_asked_are_kept_and_as_many_as_wanted():
-    images, rows = agreed("pneumonia", (6, 4), candidates_of(0.5), BRIGHT)
+    images, rows = agreed("pneumonia", (6, 4), map(candidates_of(0.5), range(ROUNDS)), BRIGHT)
     assert rows["target.pneumonia"].tolist() == [1] * 6 + [0] * 4
     shown = brightness(np.stack(images))[:, K] >= 0.5
     assert shown.tolist() == [True] * 6 + [False] * 4
@@ -63,7 +63,7 @@ def test_only_images_that_look_as_asked_are_kept_and_as_many_as_wanted():
 
 def test_a_generator_that_shows_nothing_is_refused_with_the_cure():
     with pytest.raises(ValueError, match=r"agree with 0 positives and 0 negatives of 80 .* balance.filter to none"):
-        agreed("pneumonia", (6, 4), candidates_of(0.0), BRIGHT)
+        agreed("pneumonia", (6, 4), map(candidates_of(0.0), range(ROUNDS)), BRIGHT)
 
 
 def test_soft_labels_are_the_classifiers_probabilities():

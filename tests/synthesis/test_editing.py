@@ -65,23 +65,6 @@ def cohort(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def here(cohort, tmp_path, monkeypatch):
-    shutil.copytree(cohort, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def stage(here, capsys):
-    def run(command, words: str) -> tuple[int, list[str]]:
-        with pytest.raises(SystemExit) as stop:
-            main(command, words.split())
-        return stop.value.code, [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-
-    return run
-
-
 def drawer(here):
     return samplers.open_sampler(here / "gan/0/editing", lambda net: net)
 

@@ -42,23 +42,6 @@ def cohort(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def here(cohort, tmp_path, monkeypatch):
-    shutil.copytree(cohort, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def stage(here, capsys):
-    def run(command, words: str) -> tuple[int, list[str]]:
-        with pytest.raises(SystemExit) as stop:
-            main(command, words.split())
-        return stop.value.code, [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-
-    return run
-
-
 def test_its_folder_alone_is_enough(here):
     alone = here / "elsewhere/0/diffusion"
     shutil.copytree(here / "gan/0/diffusion", alone)

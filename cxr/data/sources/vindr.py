@@ -108,8 +108,9 @@ def _key(name: str) -> tuple[str, str]:
 def _labels(tree: Tree, name: str) -> pd.DataFrame:
     """A row per image, in the order of its first row: the majority of its readers for each finding."""
     data = tree.read(name)
-    spelled = {find: next((c for c in (find, *SPELLED) if c in columns_there(data, name, [c]) and
-                           SPELLED.get(c, c) == find), find) for find in FINDINGS}  # fmt: skip
+    there = columns_there(data, name, [*FINDINGS, *SPELLED])
+    other = {SPELLED[column]: column for column in reversed(SPELLED) if column in there}
+    spelled = {find: find if find in there else other.get(find, find) for find in FINDINGS}
     readers = columns_there(data, name, ["rad_id"])
     table = read_csv(data, name, ("image_id", *readers, *spelled.values()))
     if (twice := table.map(str.strip).duplicated(["image_id", *readers])).any():
