@@ -68,7 +68,7 @@ def run(
                 "and gan.view to frontal"
             )
         theirs = source.recipe.seed + oracle.APART * (1 + seed)
-        rows, studies = oracle.draw(generated, policy, theirs)
+        rows, studies = oracle.draw(inputs.generated, policy, theirs)
         return rows, oracle.films(studies, size, theirs)
 
     generated = {name: Wanted(part.generated, part.negatives) for name, part in plan.findings.items()}
@@ -83,6 +83,7 @@ def run(
     # An objective that this arm's training would refuse is refused here, before an hour of other trainings.
     classes = 3 if UNCERTAIN[0] in enriched else 2
     objective(spec, columns_of(train, "target"), columns_of(train, "weight"), classes)
+    inputs = arms.dosed(inputs, chosen.dose)
     rows = chosen.rows(inputs)
     spec["images"] = len(inputs.extra) if chosen.images else 0
     with atomic(out) as folder:

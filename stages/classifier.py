@@ -13,7 +13,7 @@ from typing import Annotated
 
 from typer import Option
 
-from cxr.classifier.settings import NEUTRAL, Settings
+from cxr.classifier.settings import NEUTRAL, STRONG, Settings
 
 from .cli import located, main
 from .options import CheckpointMinutes, Precision, Repeat, SplitFolder, State, Stores, takes_settings
@@ -51,8 +51,9 @@ def run(
     from cxr.training.machine import fabric
     from cxr.training.weights import save
 
-    settings = settings.model_copy(update={"seed": settings.seed + repeat})
     spec = objectives.read(arm) if arm else objectives.BASELINE
+    moves = STRONG if spec["augmentation"] == "strong" else {}
+    settings = settings.model_copy(update={"seed": settings.seed + repeat} | moves)
     inputs = {"table": table, "split": split / SPLIT, "store": stores / str(settings.size)}
     inputs |= {"synthetic": synthetic} if synthetic and (spec["images"] or not arm) else {}
     machine = fabric(precision)

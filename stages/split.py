@@ -42,7 +42,13 @@ def run(
     valid_images: Annotated[
         int, Option(min=1, help="CheXpert: validation images, where they are drawn from train.csv")
     ] = 4000,
-    findings: Annotated[list[str], Option(help="CheXpert: the rare findings, which valid=auto looks at")] = RARE,
+    train_share: Annotated[
+        float, Option(min=0.0, max=1.0, help="CheXpert: share of the training patients who stay")
+    ] = 1.0,
+    rare_patients: Annotated[
+        int, Option(min=0, help="CheXpert: most training patients with each rare finding; 0: all")
+    ] = 0,
+    findings: Annotated[list[str], Option(help="CheXpert: the rare findings, which valid=auto and rare_patients look at")] = RARE,
     rsna: Annotated[
         Literal["patient", "image", "file_order"],
         Option(help="RSNA: whole patients; images, where no mapping names patients; or the slices of paper 2's code"),
@@ -75,8 +81,9 @@ def run(
         for line in why:
             print(f"split: validation is drawn from train.csv: {line}")
         split = splits.chexpert(
-            table, by=by, test_images=test_images, valid_images=valid_images, official=official, seed=seed
-        )
+            table, by=by, test_images=test_images, valid_images=valid_images, official=official,
+            train_share=train_share, rare=rare, rare_patients=rare_patients, seed=seed,
+        )  # fmt: skip
     else:
         by, key = rsna, read_json(manifest, f"download@{dataset}", Manifest).patient_key or "image"
         if rsna == "file_order":

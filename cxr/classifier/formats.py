@@ -32,12 +32,15 @@ class Model(recorded(Settings)):
 class Arm(Format):
     """arm.json: what a control arm's training does otherwise than the baseline's."""
 
-    objective: Literal["cross_entropy", "pos_weight", "auc_margin"] = Field(description="loss")
+    objective: Literal["cross_entropy", "pos_weight", "auc_margin", "logit_adjusted"] = Field(description="loss")
     images: int = Field(description="images in the arm's own store")
     epoch_images: int = Field(description="images that an epoch counts, 0: all rows of the table")
     lead: bool = Field(description="whether the table's synthetic rows come first, alone")
     shares: dict[Literal[SLUGS], float] = Field(
         description="slug of a finding: share of positives that pos_weight brings it to, 0 to 1"
+    )
+    augmentation: Literal["set", "strong"] = Field(
+        description="moves of the training images: set, as the classifier's settings say; strong, larger ones"
     )
     arm: str = Field(description="name, one of cxr/synthesis/arms.py")
     split_sha256: str = Field(description="SHA-256 of the split's table")

@@ -21,7 +21,8 @@ from cxr.core.findings import SLUGS
 
 # A training without a control arm (cxr/synthesis/arms.py). images: in the arm's own store. epoch_images: length of an
 # epoch, 0 for all rows. lead: True trains on the table's synthetic rows first, and then on the others.
-BASELINE = {"objective": "cross_entropy", "images": 0, "epoch_images": 0, "lead": False, "shares": {}}
+BASELINE = {"objective": "cross_entropy", "images": 0, "epoch_images": 0, "lead": False, "shares": {},
+    "augmentation": "set"}
 
 
 def weighted_mean(losses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -42,6 +43,26 @@ class CrossEntropy(nn.Module):
     def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
         losses = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none", pos_weight=self.positive)
         return weighted_mean(losses, weight)
+
+
+class LogitAdjusted(nn.Module):
+    """Binary cross-entropy of logits to which the log odds of the finding are added in training alone (Menon et al.
+    2021, Long-tail learning via logit adjustment, eq. 10, tau = 1), weighted mean.
+
+    prevalence: K shares of positives among the labels that count. A finding with the share 0 or 1 stays as it is.
+    """
+
+    warmup_share = 0.0
+
+    def __init__(self, prevalence: Sequence[float]) -> None:
+        super().__init__()
+        share = torch.tensor(prevalence, dtype=torch.float32)
+        self.register_buffer("odds", torch.logit(share).nan_to_num(0.0, 0.0, 0.0), persistent=False)
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
+        return weighted_mean(
+            F.binary_cross_entropy_with_logits(logits.float() + self.odds, target, reduction="none"), weight
+        )
 
 
 class MultiClass(nn.Module):
@@ -130,8 +151,9 @@ def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int =
             )
         return MultiClass()
     positives, count = (target * weight).sum(0), weight.sum(0)
-    if spec["objective"] == "auc_margin":
-        return AucMargin(positives / np.maximum(count, 1e-8))
+    if spec["objective"] in ("auc_margin", "logit_adjusted"):
+        kind = AucMargin if spec["objective"] == "auc_margin" else LogitAdjusted
+        return kind(positives / np.maximum(count, 1e-8))
     if spec["objective"] == "cross_entropy":
         return CrossEntropy()
     share = np.array([spec["shares"].get(name, 0.0) for name in SLUGS])

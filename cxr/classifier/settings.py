@@ -10,6 +10,8 @@ from cxr.core.views import View
 # Settings at the values that change nothing: a training's fingerprint leaves them out.
 NEUTRAL = {"backbone": "densenet121", "view": "all", "average": 0.0, "crop_min": 1.0, "flip": 0.0, "rotate": 0.0}
 
+STRONG = {"crop_min": 0.5, "rotate": 15.0}  # of a control arm whose augmentation is strong
+
 
 class Settings(Format):
     """What shapes a training, apart from its labels, its images and its control arm."""

@@ -26,6 +26,9 @@ def chexpert(
     test_images: int,
     valid_images: int = 0,
     official: Collection[str] = ("valid",),
+    train_share: float = 1.0,
+    rare: Sequence[str] = (),
+    rare_patients: int = 0,
     seed: int,
 ) -> pd.DataFrame:
     """image_id, patient_id, split: train, valid, test or unused.
@@ -36,6 +39,10 @@ def chexpert(
 
     by='patient': whole patients in random order until a part has at least its number of images. by='image': exactly
     that number. Raises ValueError when the draws would leave no training patient.
+
+    train_share: share of the training patients who stay, at least one. rare_patients: most training patients with a
+    positive image of each of the findings `rare`, 0 for all. The others' images are 'unused'. Neither moves anybody of
+    validation or test, so that trainings on more and fewer patients are tested on the same.
     """
     if by not in ("patient", "image"):
         raise ValueError(f"unknown split.by {by!r}: choose patient or image")
@@ -53,7 +60,31 @@ def chexpert(
         raise ValueError(f"{asked}: this takes every patient of train.csv; ask for fewer")
     for part, rows in zip(("test", "valid"), drawn, strict=True):
         split[rows] = part
+    train = np.flatnonzero(split == "train")
+    positive = (records[list(rare)] == 1).to_numpy()[train] if rare_patients else np.zeros((len(train), 0), bool)
+    staying = _few(patients[train], train_share, positive, rare_patients, np.random.default_rng([seed, *b"few"]))
+    split[train[~staying]] = "unused"
     return _table(records, split)
+
+
+def _few(
+    patients: np.ndarray, share: float, positive: np.ndarray, most: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Whether each image stays, N bool: those of a share of the patients, and of at most `most` positive ones of each
+    finding.
+
+    patients: N names; positive: N x K. Patients are taken in one random order; one who would be a finding's next
+    positive after the last is left out.
+    """
+    code, names = pd.factorize(patients, sort=True)
+    has = np.zeros((len(names), positive.shape[1]), int)
+    np.maximum.at(has, code, positive)
+    stays, counts = np.zeros(len(names), bool), np.zeros(positive.shape[1], int)
+    for patient in rng.permutation(len(names))[: max(1, round(share * len(names)))]:
+        if (counts + has[patient] <= most).all():
+            stays[patient] = True
+            counts += has[patient]
+    return stays[code]
 
 
 def official_parts(

@@ -8,7 +8,7 @@ or in the objective, as ARMS describes. This file imports no torch: the evaluati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -170,7 +170,8 @@ class Arm:
     title and description: as the report names it; control: whether it must be beaten before anyone may claim that
     generated images help; objective: its name in cxr/classifier/formats.py; rows: its training table; images: those of
     the table's synthetic rows, in their order, or None; synthetic_first: whether the synthetic rows come first, alone;
-    enriched_steps: whether an epoch counts as many images as the enriched table has.
+    enriched_steps: whether an epoch counts as many images as the enriched table has; dose: share of the added images
+    that the arm adds; augmentation: its name in cxr/classifier/formats.py.
     """
 
     title: str
@@ -181,6 +182,8 @@ class Arm:
     images: Callable[[Inputs], Iterator[np.ndarray]] | None = None
     synthetic_first: bool = False
     enriched_steps: bool = True
+    dose: float = 1.0
+    augmentation: str = "set"
 
 
 ARMS = {
@@ -192,10 +195,19 @@ ARMS = {
     "oversampling": Arm(
         "oversampling", "real positives of the rare findings repeated instead of generated ones", rows=oversampled_rows
     ),
+    "augmented": Arm(
+        "strong augmentation", "real positives repeated, and all training images cropped and turned more",
+        rows=oversampled_rows, augmentation="strong",
+    ),
     # The weight makes the positives' share of the loss what it is in the enriched table.
     "pos_weight": Arm(
         "positive weight", "the loss of a rare finding\u2019s positives weighs more; no image is added",
         objective="pos_weight",
+    ),
+    # Menon et al. 2021.
+    "logit_adjusted": Arm(
+        "logit adjustment", "the log odds of each finding are added to its logit in training; no image is added",
+        objective="logit_adjusted",
     ),
     # Yuan et al. 2021; in the second half of the steps.
     "auc_margin": Arm(
@@ -205,6 +217,14 @@ ARMS = {
     "gan": Arm(
         "GAN", "generated positives of the rare findings added, as in the final classifier",
         control=False, rows=enriched_rows, images=generated_images,
+    ),
+    "gan_half": Arm(
+        "half of the GAN", "half of the generated images, for as many steps",
+        control=False, rows=enriched_rows, images=generated_images, dose=0.5,
+    ),
+    "gan_eighth": Arm(
+        "an eighth of the GAN", "an eighth of the generated images, for as many steps",
+        control=False, rows=enriched_rows, images=generated_images, dose=0.125,
     ),
     "gan_untrained": Arm(
         "untrained GAN", "as many images of a generator with its first weights: does any image do it?",
@@ -222,12 +242,32 @@ ARMS = {
         "oracle", "as many X-rays of new phantom patients, with their own labels: the most that a generator could add",
         control=False, rows=oracle_rows, images=oracle_images,
     ),
+    "oracle_half": Arm(
+        "half of the oracle", "half as many X-rays of new phantom patients, for as many steps",
+        control=False, rows=oracle_rows, images=oracle_images, dose=0.5,
+    ),
+    "oracle_eighth": Arm(
+        "an eighth of the oracle", "an eighth as many X-rays of new phantom patients, for as many steps",
+        control=False, rows=oracle_rows, images=oracle_images, dose=0.125,
+    ),
     # As the authors of RoentGen-v2 do (arXiv 2508.16783).
     "pretrained": Arm(
         "pretrained", "trained on generated images first, then on the real ones alone",
         control=False, rows=pretraining_rows, images=generated_images, synthetic_first=True,
     ),
 }  # fmt: skip
+
+
+def dosed(inputs: Inputs, dose: float) -> Inputs:
+    """The inputs with this share of each finding's added images, positives and negatives alike, the first of each."""
+    if dose == 1:
+        return inputs
+    rows, kept, generated = inputs.extra, [], {}
+    for name, (positives, negatives) in inputs.generated.items():
+        own = rows[rows["image_id"].str.startswith(f"synthetic/{name}/")]
+        generated[name] = (round(dose * positives), round(dose * negatives))
+        kept += [own[: generated[name][0]], own[positives : positives + generated[name][1]]]
+    return replace(inputs, enriched=pd.concat([inputs.real, *kept], ignore_index=True), generated=generated)
 
 
 def check_arm(name: str) -> Arm:
@@ -238,13 +278,14 @@ def check_arm(name: str) -> Arm:
 
 
 def training_settings(arm: Arm, inputs: Inputs) -> dict:
-    """The keys of arm.json in which the arm's training differs from a baseline's.
+    """The keys of arm.json in which the arm's training differs from a baseline's. inputs: of the whole dose, so that
+    every dose trains for as many steps.
 
     epoch_images: number of images that an epoch counts; lead: whether the synthetic rows come first; shares: finding ->
     share of positives in the enriched table, by weight, which pos_weight reaches.
     """
     added = in_view(inputs.extra, inputs.view)
-    settings: dict = {"objective": arm.objective}
+    settings: dict = {"objective": arm.objective, "augmentation": arm.augmentation}
     if arm.enriched_steps:
         settings["epoch_images"] = len(inputs.train) + len(added)
     if arm.synthetic_first:
