@@ -48,7 +48,9 @@ def run(
     rare_patients: Annotated[
         int, Option(min=0, help="CheXpert: most training patients with each rare finding; 0: all")
     ] = 0,
-    findings: Annotated[list[str], Option(help="CheXpert: the rare findings, which valid=auto and rare_patients look at")] = RARE,
+    findings: Annotated[
+        list[str], Option(help="CheXpert: the rare findings, which valid=auto and rare_patients look at")
+    ] = RARE,
     rsna: Annotated[
         Literal["patient", "image", "file_order"],
         Option(help="RSNA: whole patients; images, where no mapping names patients; or the slices of paper 2's code"),

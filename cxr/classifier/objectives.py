@@ -21,8 +21,14 @@ from cxr.core.findings import SLUGS
 
 # A training without a control arm (cxr/synthesis/arms.py). images: in the arm's own store. epoch_images: length of an
 # epoch, 0 for all rows. lead: True trains on the table's synthetic rows first, and then on the others.
-BASELINE = {"objective": "cross_entropy", "images": 0, "epoch_images": 0, "lead": False, "shares": {},
-    "augmentation": "set"}
+BASELINE = {
+    "objective": "cross_entropy",
+    "images": 0,
+    "epoch_images": 0,
+    "lead": False,
+    "shares": {},
+    "augmentation": "set",
+}
 
 
 def weighted_mean(losses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

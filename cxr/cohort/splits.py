@@ -67,9 +67,7 @@ def chexpert(
     return _table(records, split)
 
 
-def _few(
-    patients: np.ndarray, share: float, positive: np.ndarray, most: int, rng: np.random.Generator
-) -> np.ndarray:
+def _few(patients: np.ndarray, share: float, positive: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     """Whether each image stays, N bool: those of a share of the patients, and of at most `most` positive ones of each
     finding.
 

@@ -39,6 +39,38 @@ def test_no_patient_is_in_two_splits(sizes, seed, data):
     )
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=30, max_size=80), st.integers(0, 2**32), st.floats(0, 1), st.integers(1, 9))
+def test_fewer_training_patients_move_nobody_else(sizes, seed, share, most):
+    records = cohort(sizes)
+    rng = np.random.default_rng(seed)
+    rare = ["Pneumonia", "Fracture"]
+    records = records.assign(**{name: rng.choice([1.0, 0.0, -1.0, np.nan], len(records)) for name in rare})
+    whole = splits.chexpert(records, by="patient", test_images=9, valid_images=5, seed=seed)
+    few = splits.chexpert(
+        records, by="patient", test_images=9, valid_images=5, seed=seed, train_share=share, rare=rare,
+        rare_patients=most,
+    )  # fmt: skip
+    left = whole["split"] != few["split"]
+    assert (whole.loc[left, "split"] == "train").all() and (few.loc[left, "split"] == "unused").all()
+    assert (few.groupby("patient_id")["split"].nunique() == 1).all()
+    train = few[few["split"] == "train"].merge(records, on=["image_id", "patient_id"])
+    patients = whole.loc[whole["split"] == "train", "patient_id"].nunique()
+    assert train["patient_id"].nunique() <= max(1, round(share * patients))
+    for name in rare:
+        assert train.loc[train[name] == 1, "patient_id"].nunique() <= most
+
+
+def test_as_many_patients_with_a_rare_finding_as_are_asked_for_and_all_without():
+    records = cohort([2] * 60).assign(Fracture=np.where(np.arange(120) % 6 == 0, 1.0, 0.0))
+    split = splits.chexpert(records, by="patient", test_images=10, seed=0, rare=["Fracture"], rare_patients=7)
+    train = split[split["split"] == "train"].merge(records, on=["image_id", "patient_id"])
+    assert train.loc[train["Fracture"] == 1, "patient_id"].nunique() == 7
+    unused = split[split["split"] == "unused"].merge(records, on=["image_id", "patient_id"])
+    official = unused["official_split"] == "valid"
+    assert (unused[~official].groupby("patient_id")["Fracture"].max() == 1).all()  # nobody without it has to leave
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 3), min_size=8, max_size=60), st.integers(0, 2**32), st.floats(0.05, 0.3))
 def test_rsna_patients_are_whole(sizes, seed, share):

@@ -7,6 +7,7 @@ import io
 import pytest
 
 from cxr.report.compose import gather
+from cxr.report.figures import style
 from cxr.report.inputs import Artefacts
 from stages.cli import main
 from stages.report import run as stage
@@ -40,3 +41,10 @@ def whole(made):
 def bare(small):
     """The context of the page with every optional list empty."""
     return gather(small) | {"tables": "tables", "papers": "documents"}
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, and not drawn, which takes most of a page's time: for tests that read sentences and tables."""
+    empty = b'<svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="9pt" viewBox="0 0 9 9"></svg>'
+    monkeypatch.setattr(style, "_bytes", lambda figure, **options: empty)

@@ -10,6 +10,8 @@ from cxr.report.sections.adgm import _answer
 from cxr.report.sections.common import Verdict
 from tests.report.fabricated import Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 NAN = float("nan")
 
 

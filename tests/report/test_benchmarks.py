@@ -19,6 +19,8 @@ from tests.report.fabricated import Page
 from tests.report.test_reference import of_source
 from tests.report.test_study import judged
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OFFICIAL = {"test": ["test"], "valid": ["valid"]}
 
 

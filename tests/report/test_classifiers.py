@@ -12,6 +12,8 @@ from cxr.report import page
 from cxr.report.sections.labels import labels
 from tests.report.fabricated import Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_table3_has_evaluates_numbers(made):
     ours = pd.read_csv(made[3] / "tables/table3.csv").set_index("finding")

@@ -95,6 +95,7 @@ def test_no_patient_no_path(made):
         assert "patient0" not in text and "view1" not in text and str(root) not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_phantom_banner_only_for_phantoms(made, small, tmp_path):
     text = Page(made[2]).text
     assert "Drawn, not taken." in text and "CheXpert and RSNA 2018 are the phantom cohort" in text
@@ -201,6 +202,7 @@ def test_parameters_are_flat_and_in_words():
     assert flat == [("", [("seed", "3")]), ("gan", [("deep.a", "1, 2"), ("flip", "no"), ("weights", "none")])]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_rsnas_patients_are_known_the_page_counts_them(made, whole):
     text = Page(made[2]).text
     assert "patientId names an image" not in text and "unknown: one may stand" not in text
@@ -211,6 +213,7 @@ def test_where_rsnas_patients_are_known_the_page_counts_them(made, whole):
     assert "RSNA by image. 7 RSNA patients have images on both sides." in Page(page.render(leaking)).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_rsnas_patients_are_unknown_the_page_says_images(tmp_path):
     context = gather(Artefacts(**fabricate(tmp_path, labels=[50], patient_key="image"))) | NAMES
     text = Page(page.render(context)).text

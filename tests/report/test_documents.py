@@ -15,6 +15,8 @@ from cxr.report.sections.checklist import COLUMNS, ITEMS, NEEDS, checklist, fact
 from tests.make import example
 from tests.report.fabricated import MARKUP, Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def texts(made):

@@ -14,6 +14,8 @@ from cxr.report import page
 from cxr.report.sections.errors import COUNT, errors
 from tests.make import example
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def predicted(**columns):
     n = len(next(iter(columns.values())))

@@ -3,10 +3,13 @@
 import dataclasses
 
 import pandas as pd
+import pytest
 
 from cxr.report import page
 from cxr.report.sections.external import external
 from tests.report.fabricated import Page
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def test_the_page_gives_the_drop_and_names_who_and_what_was_left_out(made):

@@ -13,6 +13,8 @@ from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.generators import gan, plan_of
 from tests.report.fabricated import APART, Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TOLD = (
     "a classifier tells them from real X-rays : AUC 0.975 in pixels (p 0.005; between halves of the real patients "
     "0.500 [0.438, 0.562] ); AUC 0.812 in features (p 0.005; between halves of the real patients 0.500 [0.438, 0.562] )"

@@ -15,6 +15,8 @@ from cxr.report.figures.flow import flow as figure
 from cxr.report.sections.flow import flow
 from tests.make import example
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def step(rows, dataset, name):
     (row,) = [r for r in rows if (r["dataset"], r["step"]) == (dataset, name)]

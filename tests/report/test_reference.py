@@ -84,6 +84,7 @@ def test_a_table_of_rsna_has_no_such_sentence(made):
     assert "Labels:" not in table and made[2].count("Labels: simulated.") > 10
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_adgms_scores_say_which_images_they_are_of(made, tmp_path):
     """Of the validation images, on which settings were chosen, or of a test part; file_order has none."""
     assert "Scores on the validation images after the last epoch" in made[2]
@@ -106,6 +107,7 @@ def test_the_adgms_scores_say_which_images_they_are_of(made, tmp_path):
     assert "on which settings were chosen. These are the second paper’s own slices." in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_official_test_set_without_sex_age_and_view_answers_no_question_on_metadata(small, tmp_path):
     run = of_source(small, tmp_path, {"test": ["test"], "valid": ["train"], "unused": ["valid"]}, ("groundtruth.csv",))
     shutil.copytree(small.explore, tmp_path / "explore")

@@ -15,6 +15,8 @@ from cxr.report.figures.classifiers import roc
 from cxr.report.sections.scoring import scoring
 from tests.report.fabricated import Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def evaluated(made):

@@ -15,7 +15,7 @@ from dvc.repo import Repo
 
 from cxr.classifier import objectives
 from cxr.classifier.formats import Arm
-from cxr.classifier.objectives import AucMargin, CrossEntropy
+from cxr.classifier.objectives import AucMargin, CrossEntropy, LogitAdjusted
 from cxr.classifier.train import phases, rows_by_step
 from cxr.core.findings import SLUGS
 from cxr.core.resize import resize
@@ -40,6 +40,7 @@ def test_each_arm_differs_from_the_baseline_in_what_it_says(made):
         "baseline_steps": {},
         "pos_weight": {"objective": "pos_weight", "shares": SHARES},
         "auc_margin": {"objective": "auc_margin"},
+        "logit_adjusted": {"objective": "logit_adjusted"},
     }
     for name, also in changes.items():
         table, images, spec = of(at, name)
@@ -53,6 +54,30 @@ def test_each_arm_differs_from_the_baseline_in_what_it_says(made):
         assert (len(images.index) if images else 0) == stored == spec["images"]
         assert spec | {"arm": "", "images": 0, "lead": False} == base | {"arm": "", "epoch_images": length}
         assert spec["lead"] == (name == "pretrained")
+
+
+def test_strong_augmentation_repeats_the_same_rows_as_oversampling(made):
+    at, _, _ = made
+    table, images, spec = of(at, "augmented")
+    repeated, _, plain = of(at, "oversampling")
+    pd.testing.assert_frame_equal(table, repeated)
+    assert images is None and spec == plain | {"arm": "augmented", "augmentation": "strong"}
+
+
+@pytest.mark.parametrize(("name", "counts"), [("half", (3, 2)), ("eighth", (1, 0))])
+def test_a_smaller_dose_is_the_first_of_each_finding_for_as_many_steps(made, name, counts):
+    at, real, whole = made
+    (table, images, spec), (_, all_images, full) = of(at, f"gan_{name}"), of(at, "gan")
+    ids = [f"synthetic/{f}/{k:06d}" for f, n in zip(RARE, counts, strict=True) for k in range(n)]
+    assert list(table["image_id"]) == [*real["image_id"], *ids] and list(images.index["image_id"]) == ids
+    assert np.array_equal(images.images, all_images.images[all_images.rows(ids)])
+    assert spec == full | {"arm": f"gan_{name}", "images": len(ids)}
+    theirs = of(at, f"oracle_{name}")
+    assert theirs[2]["epoch_images"] == full["epoch_images"] and len(theirs[1].index) == len(ids)
+    positive = theirs[0].query("synthetic")
+    for finding, n in zip(RARE, counts, strict=True):
+        own = positive[positive["image_id"].str.startswith(f"synthetic/{finding}/")]
+        assert len(own) == n and (own[f"target.{finding}"] == 1).all()
 
 
 def test_every_arm_has_an_objective_that_the_classifier_has():
@@ -177,6 +202,19 @@ def test_positive_weights_reach_the_prevalence_by_hand():
     spec = objectives.BASELINE | {"objective": "pos_weight", "shares": dict.fromkeys((*SLUGS[:2], SLUGS[3]), 1 / 3)}
     factors = objectives.objective(spec, target, weight).positive
     assert torch.allclose(factors[:4], torch.tensor([2.0, 1.0, 1.0, 1.0]))
+
+
+def test_logit_adjustment_by_hand():
+    """Menon et al. 2021, eq. 10: the log odds of the finding are added in training; a finding of one kind has none."""
+    objective = LogitAdjusted([0.2, 0.0])
+    logits, target = torch.tensor([[0.3, -1.0]]), torch.tensor([[1.0, 0.0]])
+    weight = torch.tensor([[1.0, 3.0]])
+    first = -np.log(1 / (1 + np.exp(-(0.3 + np.log(0.25)))))
+    second = -np.log(1 - 1 / (1 + np.exp(1.0)))
+    assert objective(logits, target, weight, 0.5).item() == pytest.approx((first + 3 * second) / 4, rel=1e-6)
+    spec = objectives.BASELINE | {"objective": "logit_adjusted"}
+    of_labels = objectives.objective(spec, np.array([[1.0, 0], [0, 0]]), np.array([[1.0, 1], [1, 0]]))
+    assert of_labels.odds.tolist() == [0.0, 0.0]  # half of the first, none of the second
 
 
 def test_the_auc_margin_loss_by_hand_and_its_minimax():
