@@ -43,11 +43,12 @@ def run(
     state: State = None,
 ) -> None:
     """Train the classifier on one label table and predict its validation and test images."""
-    from cxr.classifier import objectives
+    from cxr.classifier import objectives, xrv
     from cxr.classifier import run as classifier
+    from cxr.classifier.formats import StartSplit
     from cxr.classifier.net import build, check_size
     from cxr.core.files import atomic, write_table
-    from cxr.core.guard import SPLIT
+    from cxr.core.guard import SPLIT, read_split
     from cxr.training.machine import fabric
     from cxr.training.weights import save
 
@@ -59,10 +60,21 @@ def run(
     machine = fabric(precision)
     folders = [inputs[name] for name in ("store", "synthetic") if name in inputs]
     data = classifier.load(table, split, settings.view, folders, machine.device)
-    start = settings.weights if settings.weights in ("imagenet", "none") else located(settings.weights)
+    start = settings.weights
+    if start.startswith(xrv.PREFIX):
+        drawn_of = read_split(split, "chexpert", StartSplit)[1]
+        xrv.check(start, "phantom" if drawn_of.phantom else "chexpert", drawn_of.official)
+    elif start not in ("imagenet", "none"):
+        start = located(start)
+        inputs["weights"] = Path(start)
     net = build(start, settings.seed, data.classes, settings.backbone)
     check_size(net, settings.size)
-    inputs |= {} if start in ("imagenet", "none") else {"weights": Path(start)}
+    if settings.tune == "head":
+        if start == "none":
+            raise ValueError(
+                "classifier.tune = head trains the last layer alone: choose classifier.weights for the others"
+            )
+        net.freeze()
     params = settings.model_dump() | {"arm": spec, "select_on": data.split.select_on, "real_alone": real_alone}
     if (
         not spec["lead"] and not real_alone and spec["objective"] != "auc_margin"

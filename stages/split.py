@@ -76,7 +76,7 @@ def run(
     table = load(records, dataset)
     rejected = read_table(stores / "rejected.csv", f"resize@{dataset}", ("image_id",), dtype=str)
     table = table[~table["image_id"].isin(rejected["image_id"])].reset_index(drop=True)
-    key = None
+    key, source = None, read_json(manifest, f"download@{dataset}", Manifest)
     if dataset == "chexpert":
         rare = [finding(name) for name in findings]
         official, why = splits.official_parts(table, valid=valid, test=test, rare=rare, min_positives=min_positives)
@@ -87,7 +87,7 @@ def run(
             train_share=train_share, rare=rare, rare_patients=rare_patients, seed=seed,
         )  # fmt: skip
     else:
-        by, key = rsna, read_json(manifest, f"download@{dataset}", Manifest).patient_key or "image"
+        by, key = rsna, source.patient_key or "image"
         if rsna == "file_order":
             split = splits.file_order(table, valid_share=valid_share)
         else:
@@ -98,7 +98,10 @@ def run(
         folder.mkdir()
         write_table(folder / SPLIT, split)
         digest = sha256(folder / SPLIT)
-        result = splits.summary(split, table, by=by, min_positives=min_positives, sha256=digest, patient_key=key)
+        result = splits.summary(
+            split, table, by=by, min_positives=min_positives, sha256=digest, phantom=source.kind == "phantom",
+            patient_key=key,
+        )  # fmt: skip
         write_json(folder / "split.json", SPLITS[dataset](**result))
     _print(dataset, by, result, key, min_positives)
 

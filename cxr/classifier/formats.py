@@ -18,6 +18,15 @@ class SelectionSplit(SplitId):
     select_on: list[str] = Field(description="slugs of the findings whose mean validation AUC selects the best epoch")
 
 
+class StartSplit(SplitId):
+    """What a training that starts from others' weights reads of split.json."""
+
+    official: dict[str, list[str]] = Field(
+        description="name of the part: CheXpert's own parts that its images are of (train, valid, test)"
+    )
+    phantom: bool = Field(description="whether the patients are drawn")
+
+
 class Model(recorded(Settings)):
     """model.json: what rebuilds the net, and what it was trained on."""
 

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torchvision import models
 
+from cxr.classifier import xrv
 from cxr.core.findings import SLUGS, UNCERTAIN, columns_of
 from cxr.training import weights
 from cxr.training.batches import Images, in_order
@@ -70,6 +71,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.net = backbone_net(backbone, len(SLUGS) * (3 if classes == 3 else 1))
         self.head.__class__ = WideLinear  # the same weights by the same names
+        self.frozen = False
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -78,15 +80,26 @@ class Classifier(nn.Module):
         """The last linear layer, whose inputs are the features of an image."""
         return [layer for layer in self.net.modules() if isinstance(layer, nn.Linear)][-1]
 
+    def freeze(self) -> None:
+        """Train the head alone: the other weights and the statistics of batch normalisation stay as they are."""
+        self.frozen = True
+        self.requires_grad_(False)
+        self.head.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Classifier:
+        return super().train(mode and not self.frozen)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.expand(-1, 3, -1, -1).sub(self.mean).div_(self.std)  # a second large tensor costs more than the sums
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
 def build(start: str, seed: int, classes: int = 2, backbone: str = "densenet121") -> Classifier:
-    """A classifier with the weights that `start` names: imagenet | none | the path of an earlier model.safetensors.
+    """A classifier with the weights that `start` names: imagenet, none, xrv:<name> of torchxrayvision, or the path of
+    an earlier model.safetensors.
 
-    ImageNet's weights come with ImageNet's normalisation. Raises ValueError when the weights are missing or do not fit.
+    ImageNet's and torchxrayvision's weights come with their normalisation. Raises ValueError when the weights are
+    missing or do not fit.
     """
     imagenet = start == "imagenet"
     normalisation = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)
@@ -96,10 +109,13 @@ def build(start: str, seed: int, classes: int = 2, backbone: str = "densenet121"
         own = net.net.state_dict()
         fits = {k: v for k, v in _imagenet(backbone).items() if k in own and v.shape == own[k].shape}
         net.net.load_state_dict(fits, strict=False)
+    elif start.startswith(xrv.PREFIX):
+        xrv.load(net, start)
     elif start != "none":
         if not Path(start).is_file():
             raise ValueError(
-                f"classifier.weights = {start!r}: no such file; give imagenet, none or a .safetensors path"
+                f"classifier.weights = {start!r}: no such file; give imagenet, none, {xrv.PREFIX}<name> or a "
+                ".safetensors path"
             )
         weights.load_into(net, start)
     return net.to(memory_format=torch.channels_last)

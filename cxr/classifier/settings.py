@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cxr.core.formats import Format
 from cxr.core.views import View
 
 # Settings at the values that change nothing: a training's fingerprint leaves them out.
-NEUTRAL = {"backbone": "densenet121", "view": "all", "average": 0.0, "crop_min": 1.0, "flip": 0.0, "rotate": 0.0}
+NEUTRAL = {
+    "backbone": "densenet121",
+    "view": "all",
+    "average": 0.0,
+    "crop_min": 1.0,
+    "flip": 0.0,
+    "rotate": 0.0,
+    "tune": "all",
+}
 
 STRONG = {"crop_min": 0.5, "rotate": 15.0}  # of a control arm whose augmentation is strong
 
@@ -22,7 +32,8 @@ class Settings(Format):
     batch: int = Field(16, ge=2, description="images in a step")
     lr: float = Field(1e-4, ge=0.0, description="Adam's learning rate")
     average: float = Field(0.0, ge=0.0, le=0.9999, description="decay of the weights' running average; 0: none")
-    weights: str = Field("imagenet", description="start: imagenet, none or a .safetensors path")
+    weights: str = Field("imagenet", description="start: imagenet, none, xrv:<name> or a .safetensors path")
+    tune: Literal["all", "head"] = Field("all", description="what is trained: all weights, or the last layer alone")
     view: View = Field("all", description="projections trained and tested on")
     crop_min: float = Field(0.8, ge=0.05, le=1.0, description="least share of the area that a crop keeps")
     flip: float = Field(0.0, ge=0.0, le=1.0, description="probability of a mirror image")

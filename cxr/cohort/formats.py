@@ -43,6 +43,7 @@ class ChexpertSplit(Split):
     official: dict[str, list[str]] = Field(
         description="name of the part: CheXpert's own parts that its images are of (train, valid, test)"
     )
+    phantom: bool = Field(description="whether the patients are drawn")
     select_on: list[str] = Field(description="slugs of the findings whose mean validation AUC selects the best epoch")
     too_few: list[str] = Field(description="slugs of the findings with too few validation images for that mean")
 

@@ -205,12 +205,14 @@ def summary(
     by: str,
     min_positives: int,
     sha256: str,
+    phantom: bool = False,
     patient_key: str | None = None,
 ) -> dict:
     """Patients, images and (CheXpert) certain positives per split, CheXpert's own parts that each is of, and the
     findings that a model may be selected on.
 
-    patient_key: RSNA's, as of `rsna`; where it is 'image' no patient is counted.
+    phantom: whether the patients are drawn. patient_key: RSNA's, as of `rsna`; where it is 'image' no patient is
+    counted.
 
     select_on: the findings with at least `min_positives` positives and as many others among the validation images; the
     others are left out of the validation mean (PAPER 1 selects on all 14, which is undefined: CheXpert's valid.csv has
@@ -240,6 +242,7 @@ def summary(
         result["official"] = {
             name: sorted(part["official_split"].unique()) for name, part in rows.groupby("split", sort=True)
         }
+        result["phantom"] = phantom
         result["select_on"] = [slug(f) for f in enough]
         result["too_few"] = [slug(f) for f in FINDINGS if f not in enough]
     return result

@@ -11,15 +11,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from cxr.classifier.xrv import trained_on
 from cxr.data.formats import Manifest
 from cxr.data.sources.dataset import Dataset
 from cxr.data.sources.registry import DATASETS
-
-# The end of the name of weights of torchxrayvision -> data sets that they were trained on
-WEIGHTS = {
-    "nih": ("nih",), "rsna": ("rsna",), "pc": ("padchest",), "chex": ("chexpert",), "mimic_nb": ("mimic",),
-    "mimic_ch": ("mimic",), "all": ("nih", "rsna", "padchest", "chexpert", "mimic"),
-}  # fmt: skip
 
 Seen = Mapping[str, frozenset[str] | None]  # people -> patients, None: any of them may have been seen
 
@@ -42,10 +37,7 @@ def people_of(dataset: Dataset, manifest: Manifest) -> str:
 def seen_by(start: str, people: str, patients: pd.Series) -> dict[str, frozenset[str] | None]:
     """Whom a model has seen. start: classifier.weights; people and patients: of its training images."""
     seen: dict[str, frozenset[str] | None] = {people: frozenset(patients.astype(str))}
-    if start.startswith("xrv:"):
-        name = start.rpartition("-")[2]
-        seen |= {DATASETS[one].people: None for one in WEIGHTS.get(name, WEIGHTS["all"])}
-    return seen
+    return seen | {DATASETS[one].people: None for one in trained_on(start)}
 
 
 def refuse(rows: pd.DataFrame, people: str, patient_key: str, seen: Seen, what: str) -> Refused:

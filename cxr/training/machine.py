@@ -107,10 +107,13 @@ def fabric(precision: str = "auto") -> Fabric:
 
 
 def adam(net: nn.Module, fabric: Fabric, **options: Any) -> torch.optim.Adam:
-    """Fused Adam of a net's weights, which on a GPU may be part of a CUDA graph (cxr/training/graphs.py)."""
+    """Fused Adam of a net's weights, without those that are frozen. On a GPU it may be part of a CUDA graph
+    (cxr/training/graphs.py).
+    """
     import torch
 
-    return torch.optim.Adam(net.parameters(), fused=True, capturable=fabric.device.type == "cuda", **options)
+    trained = [weight for weight in net.parameters() if weight.requires_grad]
+    return torch.optim.Adam(trained, fused=True, capturable=fabric.device.type == "cuda", **options)
 
 
 def _seed(key: tuple[int, ...]) -> int:

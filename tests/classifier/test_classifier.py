@@ -154,7 +154,7 @@ def test_build_starts_from_a_file_and_says_what_it_lacks(tmp_path, monkeypatch):
     again = classifier_net.build(str(tmp_path / "w.safetensors"), seed=5)
     assert torch.equal(again.net.classifier.weight, net.net.classifier.weight)
     with pytest.raises(
-        ValueError, match="classifier.weights = 'imagnet': no such file; give imagenet, none or a .safetensors path"
+        ValueError, match="classifier.weights = 'imagnet': no such file; give imagenet, none, xrv:<name> or a "
     ):
         classifier_net.build("imagnet", seed=0)
     monkeypatch.setattr(
@@ -242,3 +242,26 @@ def test_a_net_of_three_classes_has_three_outputs_per_finding_and_starts_from_no
     weights.save(tmp_path / "w.safetensors", net.state_dict(), {})
     with pytest.raises(ValueError, match="weights of another architecture; 2 tensors"):
         classifier_net.build(str(tmp_path / "w.safetensors"), seed=0)
+
+
+def test_a_frozen_net_trains_its_head_alone_and_repeats(data, tmp_path):
+    parts = []
+    for number, part in enumerate(data):
+        pixels = part.images.gather(torch.arange(len(part.table)))[:, 0].repeat_interleave(2, 1)
+        write_store(tmp_path / str(number), pixels.repeat_interleave(2, 2).numpy(), part.table[["image_id"]])
+        parts.append(part._replace(images=Images([open_store(tmp_path / str(number))], part.table["image_id"])))
+
+    def frozen(folder):
+        net = classifier_net.build("none", 5, backbone="densenet_small")
+        net.freeze()
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        trained = fit(
+            fabric("32-true"), net, *parts, Checkpoints(folder, {}, 60), CrossEntropy(),
+            SETTINGS.model_copy(update={"epochs": 2}), label="baseline", select_on=["no_finding"],
+        )  # fmt: skip
+        after = trained.net.state_dict()
+        return {name for name, value in before.items() if not torch.equal(value, after[name])}, after
+
+    changed, first = frozen(tmp_path / "a")
+    assert changed == {"net.classifier.weight", "net.classifier.bias"}
+    assert all(torch.equal(value, first[name]) for name, value in frozen(tmp_path / "b")[1].items())
