@@ -64,6 +64,8 @@ def run(
     check_lists(Path("dvc.yaml"))
     if not Path(".dvc").is_dir():
         raise ValueError("no .dvc folder here: run it in the folder of dvc.yaml, in a clone")
+    if not importlib.util.find_spec("dvc"):
+        raise ValueError("DVC is not installed: pip install 'cxr[pipeline]'")
     with alone(FOLDER) as lock:  # first: DVC can't read the status of a stage that runs
         graph, changed = pipeline(targets or [])
         todo = affected(graph, changed)
