@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cxr.classifier.settings import Settings
+from cxr.classifier.settings import NEUTRAL, Settings
 from cxr.core.findings import SLUGS
 from cxr.core.formats import Format, recorded
 from cxr.core.guard import SplitId
@@ -27,7 +27,7 @@ class StartSplit(SplitId):
     phantom: bool = Field(description="whether the patients are drawn")
 
 
-class Model(recorded(Settings)):
+class Model(recorded(Settings, neutral=NEUTRAL)):
     """model.json: what rebuilds the net, and what it was trained on."""
 
     findings: list[str] = Field(description="slugs of the findings, in the order of the net's outputs")

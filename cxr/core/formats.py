@@ -6,7 +6,7 @@ model too: they declare its options once, for the command line, the training and
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -18,14 +18,18 @@ class Format(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def recorded(settings: type[Format], absent: Collection[str] = ()) -> Any:
+def recorded(settings: type[Format], absent: Collection[str] = (), neutral: Mapping[str, object] | None = None) -> Any:
     """The base of a file that holds a training's settings: their fields without the defaults of its options.
 
-    So a file from which one is missing is refused. absent: fields that a file may lack.
+    So a file from which one is missing is refused. absent: fields that a file may lack. neutral: the values of settings
+    that change nothing; a file from before there was such a setting lacks it, and is read with that value.
     """
     fields: dict[str, Any] = {}
     for name, field in settings.model_fields.items():
-        kind, default = (field.annotation | None, None) if name in absent else (field.annotation, ...)  # type: ignore[operator]
+        kind: Any = field.annotation
+        default = ... if neutral is None else neutral.get(name, ...)
+        if name in absent:
+            kind, default = kind | None, None
         fields[name] = (Annotated[kind, Field(description=field.description), *field.metadata], default)
     return create_model(settings.__name__, __base__=Format, **fields)
 

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from cxr.core.formats import Format, recorded
-from cxr.diffusion.settings import Edit, Settings
+from cxr.diffusion.settings import NEUTRAL, Edit, Settings
 
 
-class Generator(recorded(Settings)):
+class Generator(recorded(Settings, neutral=NEUTRAL)):
     """generator.json: what rebuilds the net, and what it was trained on."""
 
     kind: Literal["diffusion"] = Field(description="kind of generator")

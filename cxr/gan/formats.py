@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from cxr.core.formats import Format, recorded
-from cxr.gan.settings import Mode, Projection, Select, Settings
+from cxr.gan.settings import NEUTRAL, Mode, Projection, Select, Settings
 
 GRID = 8  # a grid of samples beside kept.json is a picture of GRID x GRID images
 
 
-class Generator(recorded(Settings, absent={"sample_every"})):
+class Generator(recorded(Settings, absent={"sample_every"}, neutral=NEUTRAL)):
     """generator.json and discriminator.json: what rebuilds the nets, and what they were trained on."""
 
     kind: Literal["dcgan"] = Field(description="kind of generator")
@@ -25,7 +25,7 @@ class Generator(recorded(Settings, absent={"sample_every"})):
     stopped_at: int | None = Field(description="last epoch of a training that stopped early, else null")
 
 
-class ProjectionGenerator(recorded(Projection)):
+class ProjectionGenerator(recorded(Projection, neutral=NEUTRAL)):
     """generator.json and discriminator.json of a projection GAN."""
 
     kind: Literal["projection"] = Field(description="kind of generator")

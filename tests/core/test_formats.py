@@ -107,3 +107,20 @@ def test_a_file_holds_its_trainings_settings_each_given(tmp_path):
         path.write_text(json.dumps(wrong | {"net": "a"}))
         with pytest.raises(ValueError, match=message):
             read_json(path, "stage", Recorded)
+
+
+class Later(recorded(Settings, neutral={"noise": 0.0})):
+    """A file that may be older than a setting."""
+
+    net: str = Field(description="kind of net")
+
+
+def test_a_file_from_before_a_setting_has_the_value_that_changes_nothing(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, Later(lr=0.2, noise=0.0, net="a"))
+    assert json.loads(path.read_text()) == {"lr": 0.2, "noise": 0.0, "net": "a"}  # written all the same
+    path.write_text(json.dumps({"lr": 0.2, "net": "a"}))
+    assert read_json(path, "stage", Later).noise == 0.0
+    path.write_text(json.dumps({"noise": 0.0, "net": "a"}))
+    with pytest.raises(ValueError, match="'lr' is missing"):
+        read_json(path, "stage", Later)
