@@ -46,8 +46,10 @@ def run(
 
     name = official(finding)
     meta = read_json(model / "model.json", instance, Model)
-    table, (parts, _) = load(records, dataset), read_split(split, dataset)
     made = read_json(manifest, f"download@{dataset}", Manifest)
+    if made.kind != "phantom":
+        boxed.check_start(meta.weights, dataset)
+    table, (parts, _) = load(records, dataset), read_split(split, dataset)
     tree, _ = open_source(located(source), dataset, (state or state_dir()) / "downloads", made.recipe)
     check_unchanged(tree, made, dataset)
     table = table.merge(parts[["image_id", "split"]].drop_duplicates("image_id"), on="image_id")

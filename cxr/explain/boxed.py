@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cxr.classifier.xrv import trained_on
 from cxr.core.files import Progress
 from cxr.core.resize import resize
 from cxr.data.decode import decode
 from cxr.data.picture import MAX_PIXELS
+from cxr.data.sources.registry import share_patients
 from cxr.explain.boxes import mask
 
 if TYPE_CHECKING:
@@ -24,6 +26,17 @@ class Boxed(NamedTuple):
     rows: pd.DataFrame
     images: np.ndarray
     masks: np.ndarray
+
+
+def check_start(start: str, dataset: str) -> None:
+    """Raises ValueError where the initial weights of the classifier have seen images of the data set's people: its maps
+    would be judged on images that it has learnt from. start: classifier.weights.
+    """
+    if any(share_patients(seen, dataset) for seen in trained_on(start)):
+        raise ValueError(
+            f"classifier.weights = {start}: these weights were trained on images of {dataset}'s patients, on which the "
+            "heat maps are judged: choose others, such as xrv:densenet121-res224-mimic_ch"
+        )
 
 
 def sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
