@@ -10,6 +10,10 @@ net computes (mirrored copies count).
 An edited image is a real one in part, of its source's patient. It is compared with all other patients' images; how far
 it lies from its own patient's is a number of its own.
 
+Re-identification: a generated image points to a patient where it is nearer to a training image than the median image of
+a patient with several is to the nearest other of that patient. A held-out image shows none of these patients: how often
+it would do so is the rate to compare with.
+
 Membership inference (Hayes et al. 2019; Chen et al. 2020, GAN-Leaks): how well the distance to the nearest generated
 image separates training from held-out images, as an AUC; 0.5 reveals nothing.
 """
@@ -61,6 +65,19 @@ def nearest(a: np.ndarray, b: np.ndarray, owners: Owners | None = None) -> tuple
         place[start : start + BLOCK] = d.argmin(1)
         distance[start : start + BLOCK] = np.sqrt(d.min(1))
     return distance, place
+
+
+def to_own_patient(x: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """The distance to the nearest other image of the same patient, of each image of a patient with several."""
+    order = np.argsort(patients, kind="stable")
+    groups = np.split(order, np.flatnonzero(patients[order][1:] != patients[order][:-1]) + 1)
+    distances = []
+    for group in groups:
+        if len(group) > 1:
+            d = squared(x[group], x[group])
+            np.fill_diagonal(d, np.inf)
+            distances.append(np.sqrt(d.min(1)))
+    return np.concatenate(distances) if distances else np.empty(0)
 
 
 def duplicates(made: np.ndarray, held_out: np.ndarray) -> np.ndarray:
@@ -139,7 +156,9 @@ def judge(
             "held_out_median": _round(np.median(reference)),
             "duplicates": _round(duplicate.mean()),
             "held_out_duplicates": _round(duplicates(reference, reference).mean()),
-        } | dict(zip(("membership_auc", "membership_low", "membership_high"), map(_round, auc), strict=True))
+        } | _reidentified(train[space][:n], train_patients, distance, reference)
+        interval = dict(zip(("membership_auc", "membership_low", "membership_high"), map(_round, auc), strict=True))
+        result["spaces"][space] |= interval
         if (own := owners[space]) is not None:
             distance, _ = nearest(made[space], train[space], own._replace(same=True))
             result["spaces"][space]["own_median"] = _round(np.median(distance))
@@ -147,6 +166,22 @@ def judge(
     result |= dict(zip(bounds, map(_round, (copied.mean(), interval.low, interval.high)), strict=True))
     order = np.argsort(closeness, kind="stable")
     return result, np.stack([order, place[order]])
+
+
+def _reidentified(train: np.ndarray, patients: np.ndarray, made: np.ndarray, held_out: np.ndarray) -> dict:
+    """The numbers on re-identification; None where no patient has two training images.
+
+    train: N x D; patients: N; made and held_out: distances to the nearest training image.
+    """
+    own = to_own_patient(train, patients)
+    if not len(own):
+        return dict.fromkeys(("same_patient_median", "reidentified", "held_out_reidentified"))
+    limit = np.median(own)
+    return {
+        "same_patient_median": _round(limit),
+        "reidentified": _round((made < limit).mean()),
+        "held_out_reidentified": _round((held_out < limit).mean()),
+    }
 
 
 def _owners(sources: np.ndarray | None, patients: np.ndarray, times: int) -> Owners | None:

@@ -60,6 +60,13 @@ class Space(Format):
     held_out_median: float = Field(description="median distance of the held-out real images")
     duplicates: float = Field(description="share of generated images that are duplicates, 0 to 1")
     held_out_duplicates: float = Field(description="share of held-out images that would be duplicates, 0 to 1")
+    same_patient_median: float | None = Field(
+        description="median distance of a training image to its patient's nearest other; null: no patient has two"
+    )
+    reidentified: float | None = Field(
+        description="share of generated images nearer than that to a training image, 0 to 1"
+    )
+    held_out_reidentified: float | None = Field(description="the same share of held-out images, 0 to 1")
     membership_auc: float = Field(description="AUC of telling training from held-out images by distance, 0 to 1")
     membership_low: float = Field(description="low end of its 95 % interval over patients")
     membership_high: float = Field(description="high end of its 95 % interval over patients")

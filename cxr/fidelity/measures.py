@@ -6,7 +6,7 @@ two small halves of one data set is far from 0. A value is therefore compared wi
 same n between real images of different patients (`compare`).
 
 Sources: FID, Heusel et al. 2017; KID, Binkowski et al. 2018; improved precision and recall, Kynkaanniemi et al. 2019;
-MS-SSIM, Wang et al. 2003, as a measure of diversity, Odena et al. 2017.
+density and coverage, Naeem et al. 2020; MS-SSIM, Wang et al. 2003, as a measure of diversity, Odena et al. 2017.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy as np
 
 from cxr.gan.kid import kid
 
-MEASURES = ("fid", "kid", "precision", "recall", "ms_ssim")
+MEASURES = ("fid", "kid", "precision", "recall", "density", "coverage", "ms_ssim")
 LARGEST = 1000  # images in a set: the matrices of KID and of the neighbours grow with its square
 PAIRS = 100  # pairs of images for one MS-SSIM
-NEIGHBOURS = 3
+NEIGHBOURS = 3  # of precision and recall
+CLOSEST = 5  # of density and coverage
 WINDOW, SIGMA = 11, 1.5  # pixels
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
@@ -55,16 +56,30 @@ def precision_recall(real: np.ndarray, made: np.ndarray, k: int = NEIGHBOURS) ->
     than k images.
     """
 
-    def radius(x: np.ndarray) -> np.ndarray:
-        d = squared(x, x)
-        np.fill_diagonal(d, -1.0)  # an image is its own nearest, even where it has copies
-        return np.partition(d, k, axis=1)[:, k]
-
     across = squared(real, made)
     return (
-        float((across <= radius(real)[:, None]).any(0).mean()),
-        float((across <= radius(made)[None, :]).any(1).mean()),
+        float((across <= _radius(real, k)[:, None]).any(0).mean()),
+        float((across <= _radius(made, k)[None, :]).any(1).mean()),
     )
+
+
+def _radius(x: np.ndarray, k: int) -> np.ndarray:
+    """Squared distance of each image to its k-th nearest other."""
+    d = squared(x, x)
+    np.fill_diagonal(d, -1.0)  # an image is its own nearest, even where it has copies
+    return np.partition(d, k, axis=1)[:, k]
+
+
+def density_coverage(real: np.ndarray, made: np.ndarray, k: int = CLOSEST) -> tuple[float, float]:
+    """(density, coverage) with the balls of `precision_recall` around the real images.
+
+    Density: the balls that a generated image lies in, on average, over k; above 1 where they crowd around the densest
+    real images. One stray real image with a large ball moves it less than precision. Coverage: share of the real images
+    with a generated one in their ball; it does not grow with stray generated images, as recall does. Real images: more
+    than k.
+    """
+    inside = squared(real, made) <= _radius(real, k)[:, None]
+    return float(inside.sum(0).mean() / k), float(inside.any(1).mean())
 
 
 def scales(size: int) -> int:
@@ -119,9 +134,11 @@ def halves(patients: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 
 def measure(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """FID, KID, precision and recall of features b against the real features a."""
+    """All MEASURES but MS-SSIM, of features b against the real features a."""
     precision, recall = precision_recall(a, b, min(NEIGHBOURS, len(a) - 1, len(b) - 1))
-    return {"fid": frechet(a, b), "kid": kid(a, b), "precision": precision, "recall": recall}
+    density, coverage = density_coverage(a, b, min(CLOSEST, len(a) - 1))
+    manifolds = {"precision": precision, "recall": recall, "density": density, "coverage": coverage}
+    return {"fid": frechet(a, b), "kid": kid(a, b)} | manifolds
 
 
 def compare(

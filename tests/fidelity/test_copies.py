@@ -95,6 +95,29 @@ def test_a_mirrored_copy_is_a_copy_and_its_original_is_found():
     assert told["spaces"]["pixels"]["held_out_duplicates"] == 0
 
 
+def test_images_of_one_patient_point_to_each_other_and_strangers_do_not():
+    rng = np.random.default_rng(0)
+    people = rng.normal(size=(30, 8))
+    patients = np.repeat(np.arange(30), 2)
+    train = people[patients] + 0.1 * rng.normal(size=(60, 8))
+    strangers = rng.normal(size=(40, 8))
+    of_people = people[:20] + 0.05 * rng.normal(size=(20, 8))
+    told, _ = copies.judge(
+        {"features": train}, {"features": strangers}, {"features": np.concatenate([of_people, strangers[:20] + 0.01])},
+        patients, np.arange(40), rng,
+    )  # fmt: skip
+    space = told["spaces"]["features"]
+    assert space["reidentified"] == pytest.approx(0.5, abs=0.05) and space["held_out_reidentified"] < 0.05
+    pairs = np.linalg.norm(train[::2] - train[1::2], axis=1)
+    assert space["same_patient_median"] == pytest.approx(np.median(pairs), abs=1e-6)
+
+
+def test_the_nearest_image_of_the_same_patient():
+    x = np.array([[0.0], [10.0], [1.0], [4.0], [50.0]])
+    assert sorted(copies.to_own_patient(x, np.array(["b", "a", "b", "b", "c"]))) == [1.0, 1.0, 3.0]
+    assert not len(copies.to_own_patient(x, np.arange(5)))
+
+
 def test_without_held_out_images_nothing_is_judged():
     told, pairs = judged(chests(TRAIN, 0), chests(0, 1))
     assert told["duplicates"] is None and told["spaces"] == {}

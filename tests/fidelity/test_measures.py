@@ -88,6 +88,26 @@ def test_precision_and_recall_of_points_placed_by_hand():
     assert measures.precision_recall(real, made, 1) == (0.5, 0.75)
 
 
+def test_density_and_coverage_of_points_placed_by_hand():
+    real = np.array([[0.0], [1.0], [2.0], [10.0]])  # radii to the nearest other: 1, 1, 1, 8
+    made = np.array([[2.5], [1.5], [1.0], [40.0]])
+    # 2.5 lies in the balls of 2 and 10, 1.5 in those of 1 and 2, 1.0 in those of 0, 1 and 2; 40 in none: 7 of 4 images.
+    # 10 is 7.5 from 2.5, which lies within 8
+    assert measures.density_coverage(real, made, 1) == (7 / 4, 1.0)
+    assert measures.density_coverage(real, made[3:], 1) == (0.0, 0.0)
+    assert measures.density_coverage(real, made[1:2], 1) == (2.0, 0.5)
+
+
+def test_a_stray_real_image_moves_density_less_than_precision():
+    """Naeem et al. 2020, section 3: one outlier's large ball makes strays count as real for precision alone."""
+    rng = np.random.default_rng(0)
+    real, made = rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) + 30
+    assert measures.precision_recall(real, made)[0] == 0 == measures.density_coverage(real, made)[0]
+    real[0] = 20  # its ball reaches to the others, and so to all generated ones
+    assert measures.precision_recall(real, made)[0] == 1
+    assert measures.density_coverage(real, made)[0] == pytest.approx(1 / measures.CLOSEST)
+
+
 def test_equal_sets_have_full_precision_and_recall_and_distant_ones_none():
     x = np.random.default_rng(0).normal(size=(20, 3))
     assert measures.precision_recall(x, x) == (1, 1)
@@ -160,7 +180,7 @@ def test_images_of_the_same_kind_are_about_as_far_as_real_ones_from_each_other()
 
 def test_images_of_another_kind_are_further_and_one_image_over_and_over_has_no_variety():
     _, found = compared(lambda rng, real: 3 + 0.1 * rng.normal(size=real.shape))
-    for name, sign in (("fid", 1), ("kid", 1), ("precision", -1), ("recall", -1), ("ms_ssim", 1)):
+    for name, sign in (("fid", 1), ("kid", 1), ("precision", -1), ("recall", -1), ("coverage", -1), ("ms_ssim", 1)):
         ends = [sign * found[name]["difference"][end] for end in ("low", "high")]
         assert min(ends) >= 0 < max(ends), name
     assert found["ms_ssim"]["generated"]["mean"] == 1

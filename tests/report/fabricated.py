@@ -24,6 +24,7 @@ from cxr.evaluation import classifiers
 from cxr.evaluation import run as steps
 from cxr.explain.formats import Explained
 from cxr.fidelity.formats import Fidelity
+from cxr.fidelity.measures import MEASURES
 from cxr.papers import DATASETS
 from cxr.report.inputs import Artefacts
 from cxr.synthesis.formats import Plan
@@ -232,11 +233,12 @@ def _fidelity(folder: Path, rng: np.random.Generator) -> None:
     floor = {"mean": 0.0, "low": -0.0625, "high": 0.0625}
     measured = {"generated": spread, "floor": floor, "difference": spread}
     space = {"generated_median": 4.5, "held_out_median": 4.0, "duplicates": 0.025, "held_out_duplicates": 0.0}
+    space |= {"same_patient_median": 3.5, "reidentified": 0.0375, "held_out_reidentified": 0.05}
     space |= {"membership_auc": 0.52, "membership_low": 0.41, "membership_high": 0.63}
     memorised = {"duplicates": 0.025, "duplicates_low": 0.007, "duplicates_high": 0.087}
     counts = {"real": 80, "patients": 60, "generated": 80, "held_out": 20, "held_out_patients": 18, "half": 40}
     counts |= {"replicates": 100, "scales": 2}
-    quality = {name: measured for name in ("fid", "kid", "precision", "recall", "ms_ssim")}
+    quality = {name: measured for name in MEASURES}
     halves = {"mean": 0.5, "low": 0.4375, "high": 0.5625}
     tests = {
         name: {"auc": a, "p": 0.005, "floor": halves, "held_out": {"auc": 0.53125, "p": 0.4}}

@@ -19,7 +19,8 @@ from cxr.report.sections.of_all import kinds
 
 COUNTS = ("real", "patients", "generated", "held_out", "half")
 FEATURES = ("classifier", "inception")
-MEASURES = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall", "ms_ssim": "MS-SSIM of pairs"}
+MEASURES = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall", "density": "density"}
+MEASURES |= {"coverage": "coverage", "ms_ssim": "MS-SSIM of pairs"}
 
 
 class Verdict(StrEnum):
