@@ -29,6 +29,7 @@ def run(
     dicom: Annotated[
         bool, Option(help="also DICOM Secondary Captures and Structured Reports, which name the patient")
     ] = False,
+    fhir: Annotated[bool, Option(help="also a FHIR R4 DiagnosticReport of each study, without a patient")] = False,
     precision: Precision = "auto",
     processes: Annotated[
         int | None, Option(min=1, envvar="CXR_PROCESSES", help="decoding processes; default one per core")
@@ -51,7 +52,7 @@ def run(
     models = [Predictor(folder, machine, name) for folder, name in zip(folders, names, strict=True)]
     counts = predict(
         models, opened, out, pseudonyms=pseudonyms, cards=cards, processes=processes or usable_cores(),
-        heat_maps=None if heat_maps == "none" else heat_maps, dicom=dicom,
+        heat_maps=None if heat_maps == "none" else heat_maps, dicom=dicom, fhir=fhir,
     )  # fmt: skip
     refused = ", ".join(f"{reason}: {n:,}" for reason, n in counts.refused.items())
     print(
@@ -63,6 +64,8 @@ def run(
             f"predict: {done.captures:,} Secondary Captures and {done.reports:,} Structured Reports; "
             f"{done.without:,} images have none"
         )
+    if counts.fhir is not None:
+        print(f"predict: {counts.fhir:,} FHIR reports")
     if counts.refused:
         raise typer.Exit(3 if counts.accepted else 1)
 

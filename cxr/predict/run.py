@@ -10,6 +10,7 @@ import numpy as np
 from cxr.core.files import Progress, write_table
 from cxr.explain.maps import Method
 from cxr.predict import capture, heat, tables
+from cxr.predict import fhir as reports
 from cxr.predict.cards import write_page
 from cxr.predict.decoding import Decoded, decoded
 from cxr.predict.model import BATCH, Predictor
@@ -28,14 +29,15 @@ def predict(
     processes: int,
     heat_maps: Method | None = None,
     dicom: bool = False,
+    fhir: bool = False,
 ) -> tables.Counts:
     """Predict every file of the source and write predictions.csv, predictions.parquet, findings.csv and
     predictions.html into `out`.
 
     pseudonyms: files are called by their number, from 1, in every output. cards: most X-rays on the page. heat_maps:
     how those of what is positive are made, or None for none. dicom: write Secondary Captures and Structured Reports
-    into `out`/dicom. A run that was interrupted continues. Raises ValueError where `out` holds a part of another run,
-    and for pseudonyms with dicom.
+    into `out`/dicom. fhir: write a DiagnosticReport of each study into `out`/fhir. A run that was interrupted
+    continues. Raises ValueError where `out` holds a part of another run, and for pseudonyms with dicom.
     """
     if dicom and pseudonyms:
         raise ValueError("--dicom names the patient, which --pseudonyms shall not: leave one of them out")
@@ -75,6 +77,8 @@ def predict(
     write_page(out / "predictions.html", rows(), models, source, counts, worth, cards, explained)
     if dicom:
         counts = counts._replace(dicom=capture.write(out / "dicom", rows, models, source, explained[0]))
+    if fhir:
+        counts = counts._replace(fhir=reports.write(out / "fhir", rows(), models))
     part.remove()
     return counts
 

@@ -29,11 +29,14 @@ class Written(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """refused: number of images by the first words of their reason; dicom: what was written for a PACS."""
+    """refused: number of images by the first words of their reason; dicom: what was written for a PACS; fhir: number of
+    FHIR reports written.
+    """
 
     images: int
     refused: dict[str, int]
     dicom: Written | None = None
+    fhir: int | None = None
 
     @property
     def accepted(self) -> int:
