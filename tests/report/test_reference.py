@@ -127,3 +127,29 @@ def test_an_official_test_set_without_sex_age_and_view_answers_no_question_on_me
     assert "This test set cannot say:" in text and "more than the metadata" not in text
     assert "CheXpert, official test set" in text
     assert "This test set cannot say:" not in Page(page.render(gather(small) | FOLDERS)).text
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("own", "sentence"),
+    [
+        (
+            ["valid"],
+            "The other 30 patients that radiologists labelled (valid.csv) are in no part: nothing trains on them.",
+        ),
+        (
+            ["train", "valid"],
+            "The other 30 patients (train.csv and valid.csv) are in no part: nothing trains on them. Of train.csv, those "
+            "were left out who are more than split.train_share or split.rare_patients lets stay.",
+        ),
+    ],
+)
+def test_patients_in_no_part_are_those_that_the_split_left_out(small, tmp_path, own, sentence):
+    run = of_source(small, tmp_path, {"test": ["train"], "valid": ["train"], "unused": own})
+    file = run.splits / "chexpert" / "split.json"
+    split = json.loads(file.read_text())
+    part = split["splits"]["test"] | {"patients": 30, "images": 40}
+    write_json(file, split | {"splits": split["splits"] | {"unused": part}})
+    text = Page(page.render(gather(run) | FOLDERS)).text
+    assert sentence in text
+    assert ("Of train.csv, those" in text) == ("train" in own)
