@@ -171,7 +171,7 @@ def another_table(folder):
             "generator.json: width is 0; it should be greater than or equal to 1; `dvc repro -f gan@pneu",
         ),
         (meta(width=None), "generator.json: 'width' is missing; `dvc repro -f gan@pneumonia-"),
-        (meta(gain=None), "generator.json: 'gain' is missing; `dvc repro -f gan@pneumonia-"),
+        (meta(z_dim=None), "generator.json: 'z_dim' is missing; `dvc repro -f gan@pneumonia-"),
         (meta(width="wide"), "generator.json: width is 'wide'; it should be a valid integer"),
         (meta(split_sha256="0"), "was trained on another split"),
         (another_split, "split.parquet is not the split that split.json describes; `dvc repro -f split@chexpert`"),
