@@ -51,14 +51,12 @@ class CrossEntropy(nn.Module):
         return weighted_mean(losses, weight)
 
 
-class LogitAdjusted(nn.Module):
+class LogitAdjusted(CrossEntropy):
     """Binary cross-entropy of logits to which the log odds of the finding are added in training alone (Menon et al.
     2021, Long-tail learning via logit adjustment, eq. 10, tau = 1), weighted mean.
 
     prevalence: K shares of positives among the labels that count. A finding with the share 0 or 1 stays as it is.
     """
-
-    warmup_share = 0.0
 
     def __init__(self, prevalence: Sequence[float]) -> None:
         super().__init__()
@@ -66,9 +64,7 @@ class LogitAdjusted(nn.Module):
         self.register_buffer("odds", torch.logit(share).nan_to_num(0.0, 0.0, 0.0), persistent=False)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
-        return weighted_mean(
-            F.binary_cross_entropy_with_logits(logits.float() + self.odds, target, reduction="none"), weight
-        )
+        return super().forward(logits.float() + self.odds, target, weight, done)
 
 
 class MultiClass(nn.Module):

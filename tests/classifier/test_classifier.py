@@ -153,9 +153,8 @@ def test_build_starts_from_a_file_and_says_what_it_lacks(tmp_path, monkeypatch):
     weights.save(tmp_path / "w.safetensors", net.state_dict(), {})
     again = classifier_net.build(str(tmp_path / "w.safetensors"), seed=5)
     assert torch.equal(again.net.classifier.weight, net.net.classifier.weight)
-    with pytest.raises(
-        ValueError, match="classifier.weights = 'imagnet': no such file; give imagenet, none, xrv:<name> or a "
-    ):
+    choices = "imagenet, none, xrv:<name> or a .safetensors path"
+    with pytest.raises(ValueError, match=f"classifier.weights = 'imagnet': no such file; give {choices}"):
         classifier_net.build("imagnet", seed=0)
     monkeypatch.setattr(
         "torch.hub.load_state_dict_from_url", lambda *a, **k: (_ for _ in ()).throw(OSError("no route"))

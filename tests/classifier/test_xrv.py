@@ -77,7 +77,7 @@ def test_the_librarys_own_file_is_read(tmp_path, monkeypatch):
 
 
 def test_weights_that_cannot_be_fetched_say_which_file_goes_where(tmp_path, monkeypatch):
-    models = pytest.importorskip("torchxrayvision").models
+    pytest.importorskip("torchxrayvision")
     monkeypatch.setenv("HOME", str(tmp_path))
 
     def unreachable(*_, **__):
@@ -86,7 +86,6 @@ def test_weights_that_cannot_be_fetched_say_which_file_goes_where(tmp_path, monk
     monkeypatch.setattr("requests.get", unreachable)
     with pytest.raises(ValueError, match=r"no route.*put .*\.pt from https://.* into ~/.torchxrayvision"):
         classifier_net.build("xrv:densenet121-res224-pc", 0)
-    assert models
 
 
 @pytest.mark.parametrize(
