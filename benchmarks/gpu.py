@@ -1,6 +1,6 @@
-"""The three trainings on a GPU at the papers' sizes, with the store resident on it: images/s, share of the bf16 peak,
-how busy the GPU is, what CUDA graphs bring against single kernels and against torch.compile; and from these rates how
-long the whole paper preset takes on this card.
+"""The trainings on a GPU at the papers' sizes, with the store resident on it: images/s, share of the bf16 peak, how
+busy the GPU is, what CUDA graphs bring against single kernels and against torch.compile; and from these rates how long
+the whole paper preset takes on this card. The diffusion model, which no paper has, needs diffusers as well.
 
 Needs only what a bare GPU box has: NEEDS, by the names under which they are imported.
 
@@ -10,6 +10,7 @@ python -m benchmarks.gpu
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import math
 import os
@@ -27,6 +28,9 @@ from benchmarks.steps import Enough, Turns, flops, synchronise
 from benchmarks.timing import table as as_table
 from cxr.adgm.validate import validate
 from cxr.classifier import net as classifier
+from cxr.core.conditions import CONDITIONS
+from cxr.diffusion import train as diffusion_train
+from cxr.diffusion.settings import Settings as DiffusionSettings
 from cxr.training.machine import fabric
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,12 +169,11 @@ def peak(name: str) -> float | None:
 
 
 def trainings(preset: dict, folder: Path, device, steps: int) -> list[Training]:
-    """The three at the preset's sizes, each with pictures for so many steps."""
-    return [
-        _classifier(preset, folder, device, steps),
-        _gan(preset, folder, device, steps),
-        _adgm(preset, folder, device, steps),
-    ]
+    """Each at the preset's size, with pictures for so many steps."""
+    kinds = [_classifier, _gan, _adgm]
+    if importlib.util.find_spec("diffusers"):
+        kinds.append(_diffusion)
+    return [kind(preset, folder, device, steps) for kind in kinds]
 
 
 def _classifier(preset: dict, folder: Path, device, steps: int) -> Training:
@@ -234,6 +237,24 @@ def _adgm(preset: dict, folder: Path, device, steps: int) -> Training:
     )  # fmt: skip
 
 
+def _diffusion(preset: dict, folder: Path, device, steps: int) -> Training:
+    d = preset["diffusion"]
+    settings = DiffusionSettings(
+        **{name: d[name] for name in DiffusionSettings.model_fields if name in d} | {"epochs": 1}
+    )
+    shots = made_up.noise(folder / "diffusion", d["batch"] * steps, d["size"], device)
+    y = np.random.default_rng(0).integers(0, 2, (len(shots), len(CONDITIONS))).astype(np.float32)
+
+    def train(machine, checkpoints) -> None:
+        diffusion_train.fit(machine, shots, y, checkpoints, settings, label="benchmark")
+
+    models = len(preset["diffusion_runs"]["diffusion_seeds"])
+    return Training(
+        f"diffusion {d['size']}, batch {d['batch']}, width {d['width']}", d["batch"], train,
+        models * d["epochs"] * (CHEXPERT // d["batch"]),
+    )  # fmt: skip
+
+
 def duration(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
@@ -273,7 +294,7 @@ def rows(preset: dict, warm: int, steps: int, variants: dict[str, tuple[str, str
                         loaded = f"{busy(training, compiled(fabric('auto'), how[1]), warm, steps):.0%}"
                 yield (
                     f"| {training.name}, {variant} | {1000 * took:.2f} | {training.batch / took:,.0f} "
-                    f"| {speed / 1e12:.3g} | {share} | {loaded} | {duration(total)} |"
+                    f"| {speed / 1e12:.3g} | {share} | {loaded} | {duration(total) if total else '-'} |"
                 )
     yield f"| the whole preset's trainings, one after the other | | | | | | {duration(whole)} |"
 

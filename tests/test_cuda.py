@@ -20,7 +20,12 @@ from cxr.classifier import net as classifier_net
 from cxr.classifier import train as classifier_train
 from cxr.classifier.objectives import AucMargin, CrossEntropy
 from cxr.classifier.settings import Settings as ClassifierSettings
+from cxr.diffusion import net as diffusion_net
+from cxr.diffusion import train as diffusion_train
+from cxr.diffusion.settings import Settings as DiffusionSettings
 from cxr.gan import train as gan_train
+from cxr.gan.projection import ProjectionTraining
+from cxr.gan.settings import Projection
 from cxr.gan.settings import Settings as GanSettings
 from cxr.training import graphs, loop
 from cxr.training.checkpoints import Checkpoints
@@ -50,6 +55,29 @@ def gan(folder, checkpoints, epochs, precision, **options):
     return made.g.state_dict() | {f"d.{name}": value for name, value in made.d.state_dict().items()}, made.history
 
 
+def conditions(n: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 2, (n, 5)).astype(np.float32)
+
+
+def projection(folder, checkpoints, epochs, precision):
+    machine, n = fabric(precision), 8 * STEPS
+    shots = made_up.noise(folder / "shots", n, 32, machine.device)
+    settings = Projection(size=32, epochs=epochs, batch=8, width=16, z_dim=16, sample_every=1, phase_in=epochs - 1)
+    made = gan_train.fit(
+        machine, shots, checkpoints, settings, label="projection", vectors=conditions(n), kind=ProjectionTraining
+    )
+    return made.g.state_dict() | {f"d.{name}": value for name, value in made.d.state_dict().items()}, made.history
+
+
+def diffusion(folder, checkpoints, epochs, precision):
+    pytest.importorskip("diffusers")
+    machine, n = fabric(precision), 8 * STEPS
+    shots = made_up.noise(folder / "shots", n, 32, machine.device)
+    settings = DiffusionSettings(size=32, epochs=epochs, batch=8, width=16, average=0.9, flip=0.5, rotate=5.0)
+    made = diffusion_train.fit(machine, shots, conditions(n), checkpoints, settings, label="diffusion")
+    return made.net.state_dict(), made.history
+
+
 def adgm(folder, checkpoints, epochs, precision, variant="corrected"):
     machine, y = fabric(precision), np.arange(12) % 3
     shots = made_up.noise(folder / "shots", 12 + 4 * STEPS - 1, 33, machine.device)  # and a smaller last batch
@@ -73,6 +101,8 @@ CASES = {
     ),
     "gan, R1": functools.partial(gan, r1=1.0, loss="hinge"),
     "gan, WGAN-GP": functools.partial(gan, loss="wgan_gp"),
+    "projection": projection,
+    "diffusion": diffusion,
 } | {f"adgm, {variant}": functools.partial(adgm, variant=variant) for variant in TRAININGS}
 PRECISIONS = ["32-true", "bf16-mixed"]
 
@@ -149,6 +179,15 @@ def test_16_mixed_resumes_with_its_scaler(tmp_path):
     assert same(whole, classifier(tmp_path, Checkpoints(tmp_path / "b", {}), 3, "16-mixed"))
 
 
+def test_an_image_is_the_same_however_many_are_drawn(tmp_path):
+    pytest.importorskip("diffusers")
+    settings, y = DiffusionSettings(size=32, width=16, sampler_steps=4), conditions(6)
+    fabric("32-true")
+    net = diffusion_net.build(settings, y.shape[1]).to("cuda")
+    few, again, more = (diffusion_net.sample(net, y[:n], settings, 0.5, 0, 1, device="cuda") for n in (3, 3, 6))
+    assert np.array_equal(few, again) and np.array_equal(few, more[:3])
+
+
 def test_the_benchmark_ends_with_a_table():
     import yaml
 
@@ -158,5 +197,6 @@ def test_the_benchmark_ends_with_a_table():
     preset["classifier"].update(size=32, batch=4)
     preset["gan"].update(size=32, batch=8, width=8)
     preset["adgm"].update(size=33, batch=3)
+    preset["diffusion"].update(size=32, batch=4, width=8, levels=2, blocks=1)
     lines = list(gpu.rows(preset, 10, 20, gpu.VARIANTS))
     assert any(re.search(r"whole preset.* h|min", line) for line in lines)

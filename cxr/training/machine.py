@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,7 @@ def fabric(precision: str = "auto") -> Fabric:
             native = can.get("avx512_bf16", False) or can.get("amx_tile", False)
         precision = "bf16-mixed" if native else "32-true"
     kind = "cuda" if found else "cpu"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it advises TF32 in every log
     result = Fabric(accelerator=kind, devices=1, plugins=precisions.plugins(precision, kind))
     result.launch()
     return result

@@ -1,5 +1,7 @@
 """The diffusion model: its equations, its training, its samples."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,6 +85,21 @@ def test_the_gaussian_prior_is_wieners_filter_and_knows_its_error(correlated):
         assert float(c_out[0]) == pytest.approx(float(best), rel=0.1)  # that one knows these images' covariance
         blind, _ = prior(noisy, sigma, condition, ~given)
         assert float((blind - x).square().mean()) > float((linear - x).square().mean())
+
+
+@pytest.mark.parametrize(("gpu", "expected"), [(True, torch.contiguous_format), (False, torch.channels_last)])
+def test_weights_and_maps_lie_in_memory_as_the_device_wants_them(monkeypatch, gpu, expected):
+    """On an H100 a step with the channels last took 78 ms in place of 55: group norm copies such maps."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(diffusion_net, "seeded", lambda *key: contextlib.nullcontext())  # it would ask for the GPU
+    seen = []
+    net = diffusion_net.build(TINY, 1)
+    net.unet.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    x, one = torch.zeros(2, 1, TINY.size, TINY.size), torch.ones(2)
+    net(x, x, one, one[:, None], one.bool(), None)
+    for tensor in (*seen, *(w for w in net.unet.parameters() if w.dim() == 4 and min(w.shape[1:]) > 1)):
+        assert tensor.is_contiguous(memory_format=expected)
+        assert not tensor.is_contiguous() or expected is torch.contiguous_format
 
 
 def test_images_of_the_prior_alone_have_the_training_images_moments(correlated):

@@ -2,6 +2,7 @@
 more.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -101,6 +102,27 @@ def test_on_a_gpu_what_does_not_repeat_is_an_error_and_float32_is_no_tf32(monkey
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def test_no_log_advises_tf32(monkeypatch, caplog):
+    """Fabric's line on tensor cores stood in the log of every training on an H100."""
+    from lightning_fabric.accelerators import cuda
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+    monkeypatch.setattr(cuda, "_is_ampere_or_later", lambda device: True)
+    quieted = logging.getLogger("lightning_fabric")
+    for level, lines in ((logging.INFO, 1), (None, 0)):
+        if level:
+            quieted.setLevel(level)
+        else:
+            with monkeypatch.context() as patch:
+                patch.setattr(torch.cuda, "is_available", lambda: False)
+                patch.setattr(gpu, "check", lambda workspace: False)
+                machine.fabric("32-true")
+        caplog.clear()
+        cuda._check_cuda_matmul_precision(torch.device("cuda"))
+        assert len(caplog.records) == lines
 
 
 def test_a_macs_gpu_is_left_alone(monkeypatch):
