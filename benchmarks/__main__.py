@@ -20,6 +20,7 @@ of the two data sets. The plain way is in the scripts as most people write it: P
 each image and size, a Dataset with torchvision transforms and two workers, float32, eager, NCHW, Adam as it comes,
 PyTorch's DCGAN example at 128, the ADGM with every network run for each label, a loop over `roc_auc_score`.
 """
+GPU = "## On a GPU"  # what stands from here on was measured by benchmarks.gpu on another machine: it stays
 WITHOUT_BF16 = """
 This processor does not compute bf16 itself (no AVX512-BF16, no AMX) and emulates it 10 to 50 times slower than fp32,
 so `precision: auto` trains in fp32 here. The bars of the three training steps count on bf16, which brings 2 to 3 times
@@ -50,6 +51,12 @@ def machine() -> tuple[str, bool]:
     return words, native()
 
 
+def on_a_gpu(page: str) -> str:
+    """The page's section on GPUs, with an empty line before it; '' where it has none."""
+    before, heading, section = page.partition(GPU)
+    return f"\n{heading}{section}" if heading else ""
+
+
 def main() -> None:
     from benchmarks.timing import shown, table
 
@@ -59,7 +66,8 @@ def main() -> None:
     missed = sum(not line.met for line in lines)
     text = f"# Benchmarks\n\n{NOTES}{'' if native else WITHOUT_BF16}\nMachine: {words}.\n\n{table(lines)}\n\n"
     text += f"{len(lines) - missed} of {len(lines)} lines reach their bar.\n"
-    (Path(__file__).parents[1] / "docs" / "benchmarks.md").write_text(text, encoding="utf-8")
+    page = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+    page.write_text(text + on_a_gpu(page.read_text(encoding="utf-8")), encoding="utf-8")
     print(table(lines))
     print(
         f"{len(lines) - missed} of {len(lines)} reach their bar; {time.monotonic() - started:.0f} s; docs/benchmarks.md"

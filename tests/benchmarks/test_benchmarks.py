@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import __main__ as everything
 from benchmarks import (
     adgm_step,
     classifier_input,
@@ -308,3 +309,9 @@ def test_compiling_reaches_every_net_that_a_loop_sets_up():
         machine = gpu.compiled(fabric("32-true"), mode)
         model, _ = machine.setup(net, torch.optim.SGD(net.parameters(), 0.1))
         assert type(model._forward_module) is kind
+
+
+def test_what_was_measured_on_a_gpu_stays_on_the_page():
+    section = "## On a GPU\n\n| H100 | ms |\n"
+    assert everything.on_a_gpu(f"# Benchmarks\n\n1 of 1 lines reach their bar.\n\n{section}") == f"\n{section}"
+    assert everything.on_a_gpu("# Benchmarks\n") == ""
