@@ -34,6 +34,8 @@ def run(
     repeat: Repeat = 0,
 ) -> None:
     """Make the training table and the images of one control arm."""
+    import numpy as np
+
     from cxr.classifier.formats import Arm
     from cxr.classifier.objectives import BASELINE, objective
     from cxr.core.files import atomic, read_json, read_table, write_json, write_table
@@ -58,7 +60,8 @@ def run(
 
     def untrained(name: str, part: Wanted):
         sampler = open_sampler(folder_of(gans, name, samplers), fabric("32-true").setup, trained=False)
-        real = Real(inputs.train, load(records, "chexpert").set_index("image_id") if sampler.whole else None)
+        known = load(records, "chexpert").set_index("image_id") if sampler.whole else None
+        real = Real(inputs.train, known, plan.views)
         return synthesise(sampler, name, part, plan.labels, real, seed)[0]
 
     def new_patients():
@@ -75,14 +78,15 @@ def run(
     inputs = arms.Inputs(
         enriched, generated, plan.labels, balanced, stores / str(gan_size), untrained,
         view=view, gan_view=gan_view, size=size, gan_size=gan_size, seed=seed,
-        oracle=new_patients,
+        views=lambda: load(records, "chexpert").set_index("image_id")["view"], oracle=new_patients,
     )  # fmt: skip
     train = inputs.train
     guard(train, splits, by=split_info.by, what=str(balanced / "table.parquet"))
     spec = BASELINE | {"arm": arm, "split_sha256": split_info.sha256} | arms.training_settings(chosen, inputs)
     # An objective that this arm's training would refuse is refused here, before an hour of other trainings.
     classes = 3 if UNCERTAIN[0] in enriched else 2
-    objective(spec, columns_of(train, "target"), columns_of(train, "weight"), classes)
+    one_group = np.zeros(len(train), np.int64)
+    objective(spec, columns_of(train, "target"), columns_of(train, "weight"), classes, one_group)
     inputs = arms.dosed(inputs, chosen.dose)
     rows = chosen.rows(inputs)
     spec["images"] = len(inputs.extra) if chosen.images else 0

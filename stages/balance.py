@@ -48,6 +48,10 @@ def run(
     labels: Annotated[
         Literal["masked", "one_hot", "sampled"], Option(help="the other 13 labels of a synthetic image")
     ] = "masked",
+    views: Annotated[
+        Literal["kept", "independent"],
+        Option(help="view of a generated image: of the real one whose labels are drawn, or of any training image"),
+    ] = "kept",
     filter: Annotated[
         Literal["none", "agree", "soft"],
         Option(help="agree: keep images on whose finding the classifiers agree; soft: their probabilities as labels"),
@@ -87,7 +91,7 @@ def run(
     opened = {folder: open_sampler(folder, machine.setup) for folder in dict.fromkeys(folders.values())}
     serving = {name: opened[folder] for name, folder in folders.items()}
     for name, sampler in serving.items():
-        balance.check(labels, negatives, view, sampler)
+        balance.check(labels, negatives, view, sampler, views)
         _check_judged(name, sampler, fidelity, split_info.sha256, max_duplicates)
 
     counts = balance.wanted(train, findings, target_prevalence, dose, negatives)
@@ -97,14 +101,14 @@ def run(
         None if filter == "none" else _baselines(filter, classifiers, predictions, policy, findings, machine.device)
     )
     enriched, images = enrich(
-        serving, rows, Real(train, known), asked, labels, size, seed + repeat, ensemble, filter
+        serving, rows, Real(train, known, views), asked, labels, size, seed + repeat, ensemble, filter
     )  # fmt: skip
     index = enriched.loc[enriched["synthetic"], ["image_id"]].reset_index(drop=True)
     sizes = {name: {"gan_images": s.meta.images, "gan_epochs": s.meta.epochs} for name, s in serving.items()}
     numbers = balance.plan(train, in_view(enriched, view), counts, sizes)
     kind = serving[findings[0]].meta.kind
     plan = Plan(
-        target_prevalence=target_prevalence, kind=kind, dose=dose, labels=labels, filter=filter,
+        target_prevalence=target_prevalence, kind=kind, dose=dose, labels=labels, views=views, filter=filter,
         split_sha256=split_info.sha256, **numbers,
     )  # fmt: skip
     with atomic(out) as folder:

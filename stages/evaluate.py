@@ -39,6 +39,9 @@ def run(
     draws: Annotated[list[int], Option(min=0, help="draws of the ADGM's labels")] = (),
     arms: Annotated[list[str], Option(help="control arms of the study; none: no study")] = (),
     endpoint: Annotated[str, Option(help="of the primary claim: rare, macro or a rare finding")] = "rare",
+    study_view: Annotated[
+        Literal["all", "AP", "PA"], Option(help="test X-rays of the study: of all views, or of the worst group's")
+    ] = "all",
     seeds: Annotated[list[int], Option(min=0, help="one training of each classifier and arm for each seed")] = (0,),
     view: Annotated[View, Option(help="the classifiers' view")] = "all",
     replicates: Annotated[int, Option(min=1, max=100_000, help="replicates of the bootstrap over patients")] = 1000,
@@ -96,6 +99,8 @@ def run(
     rates, final = results[0].tables["operating"], models["final"][0]
     results.append(steps.outside(sets, final, rates, train[final_policy], people, local_labels, settings))
     if arms:
+        if study_view != "all":
+            trainings = {name: steps.within(table, people.table, study_view) for name, table in trainings.items()}
         results.append(steps.study(trainings, findings, settings, endpoint))
     if adgms:
         results.append(steps.adgm(adgms, rsna, split, settings, info.patient_key))

@@ -48,8 +48,11 @@ def run(
     rare_patients: Annotated[
         int, Option(min=0, help="CheXpert: most training patients with each rare finding; 0: all")
     ] = 0,
+    rare_in_pa: Annotated[
+        float, Option(min=0.0, max=1.0, help="CheXpert: share of the PA training images with a rare finding that stay")
+    ] = 1.0,
     findings: Annotated[
-        list[str], Option(help="CheXpert: the rare findings, which valid=auto and rare_patients look at")
+        list[str], Option(help="CheXpert: the rare findings, which valid=auto, rare_patients and rare_in_pa look at")
     ] = RARE,
     rsna: Annotated[
         Literal["patient", "image", "file_order"],
@@ -84,7 +87,7 @@ def run(
             print(f"split: validation is drawn from train.csv: {line}")
         split = splits.chexpert(
             table, by=by, test_images=test_images, valid_images=valid_images, official=official,
-            train_share=train_share, rare=rare, rare_patients=rare_patients, seed=seed,
+            train_share=train_share, rare=rare, rare_patients=rare_patients, rare_in_pa=rare_in_pa, seed=seed,
         )  # fmt: skip
     else:
         by, key = rsna, source.patient_key or "image"

@@ -18,7 +18,7 @@ from cxr.adgm.run import TRAININGS
 from cxr.adgm.settings import Settings as AdgmSettings
 from cxr.classifier import net as classifier_net
 from cxr.classifier import train as classifier_train
-from cxr.classifier.objectives import AucMargin, CrossEntropy
+from cxr.classifier.objectives import AucMargin, CrossEntropy, GroupDro
 from cxr.classifier.settings import Settings as ClassifierSettings
 from cxr.diffusion import net as diffusion_net
 from cxr.diffusion import train as diffusion_train
@@ -39,7 +39,11 @@ def classifier(folder, checkpoints, epochs, precision, objective="cross_entropy"
     machine, n = fabric(precision), 4 * STEPS
     part = classifier_train.Labelled(labels(n), made_up.noise(folder / "shots", n, 64, machine.device))
     settings = ClassifierSettings(size=64, epochs=epochs, batch=4, average=0.9, flip=0.5, rotate=5.0)
-    chosen = CrossEntropy() if objective == "cross_entropy" else AucMargin([0.3] * 14)
+    chosen = {
+        "cross_entropy": CrossEntropy,
+        "auc_margin": lambda: AucMargin([0.3] * 14),
+        "group_dro": lambda: GroupDro(np.arange(n) % 3),
+    }[objective]()
     net = classifier_net.build("none", 0)
     made = classifier_train.fit(
         machine, net, part, part, checkpoints, chosen, settings, label="classifier", select_on=[]
@@ -95,6 +99,7 @@ def adgm(folder, checkpoints, epochs, precision, variant="corrected"):
 CASES = {
     "classifier": classifier,
     "classifier, AUC margin": functools.partial(classifier, objective="auc_margin"),
+    "classifier, group DRO": functools.partial(classifier, objective="group_dro"),
     "gan": gan,
     "gan, everything": functools.partial(
         gan, average=0.9, diffaugment="color,translation,cutout", spectral_norm=True, flip=0.5

@@ -41,7 +41,9 @@ class Model(recorded(Settings, neutral=NEUTRAL)):
 class Arm(Format):
     """arm.json: what a control arm's training does otherwise than the baseline's."""
 
-    objective: Literal["cross_entropy", "pos_weight", "auc_margin", "logit_adjusted"] = Field(description="loss")
+    objective: Literal["cross_entropy", "pos_weight", "auc_margin", "logit_adjusted", "group_dro"] = Field(
+        description="loss"
+    )
     images: int = Field(description="images in the arm's own store")
     epoch_images: int = Field(description="images that an epoch counts, 0: all rows of the table")
     lead: bool = Field(description="whether the table's synthetic rows come first, alone")

@@ -1,4 +1,5 @@
-"""What the classifier minimises: objectives of logits N x K, targets N x K and weights N x K (0 masks a label out).
+"""What the classifier minimises: objectives of logits N x K, targets N x K, weights N x K (0 masks a label out) and
+rows N, the batch's places in the training table, which GroupDro alone needs.
 
 An objective is a module, so the training's state holds what it keeps from step to step. `done` is the share of the
 training's steps already taken, in [0, 1). During the first `warmup_share` of the steps an objective is not yet itself.
@@ -31,6 +32,9 @@ BASELINE = {
 }
 
 
+Rows = torch.Tensor | None
+
+
 def weighted_mean(losses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """sum(w l) / sum(w); 0 where every weight is 0."""
     return (losses * weight).sum() / weight.sum().clamp(min=1e-8)
@@ -46,7 +50,9 @@ class CrossEntropy(nn.Module):
         factors = None if positive is None else torch.tensor(positive, dtype=torch.float32)
         self.register_buffer("positive", factors, persistent=False)
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float, rows: Rows = None
+    ) -> torch.Tensor:
         losses = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none", pos_weight=self.positive)
         return weighted_mean(losses, weight)
 
@@ -63,8 +69,40 @@ class LogitAdjusted(CrossEntropy):
         share = torch.tensor(prevalence, dtype=torch.float32)
         self.register_buffer("odds", torch.logit(share).nan_to_num(0.0, 0.0, 0.0), persistent=False)
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
-        return super().forward(logits.float() + self.odds, target, weight, done)
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float, rows: Rows = None
+    ) -> torch.Tensor:
+        return super().forward(logits.float() + self.odds, target, weight, done, rows)
+
+
+class GroupDro(nn.Module):
+    """Group DRO (Sagawa et al. 2020, Distributionally robust neural networks for group shifts, algorithm 1).
+
+    The loss is sum_g q_g l_g over G groups, where l_g is the binary cross-entropy of a batch's images of group g,
+    weighted mean. Before each step q_g <- q_g exp(rate l_g), of groups that the batch has, and q is scaled to the sum
+    1: the groups with the largest losses weigh more and more.
+
+    group: of each training row, int64 in [0, G). rate: the authors' 0.01.
+    """
+
+    warmup_share = 0.0
+
+    def __init__(self, group: Sequence[int], rate: float = 0.01) -> None:
+        super().__init__()
+        member = F.one_hot(torch.as_tensor(np.asarray(group))).float()  # rows x G
+        self.rate = rate
+        self.register_buffer("member", member, persistent=False)
+        self.register_buffer("q", torch.full((member.shape[1],), 1 / member.shape[1]))
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float, rows: torch.Tensor
+    ) -> torch.Tensor:
+        losses = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+        member = self.member[rows].t()  # G x N
+        each = (member @ (losses * weight).sum(1)) / (member @ weight.sum(1)).clamp(min=1e-8)
+        raised = self.q * torch.exp(self.rate * each.detach())  # of an absent group the loss is 0
+        self.q.copy_(raised / raised.sum())
+        return (self.q.clone() * each).sum()
 
 
 class MultiClass(nn.Module):
@@ -75,7 +113,9 @@ class MultiClass(nn.Module):
 
     warmup_share = 0.0
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float, rows: Rows = None
+    ) -> torch.Tensor:
         each = logits.float().view(*target.shape, 3).permute(0, 2, 1)  # N x 3 x K
         return weighted_mean(F.cross_entropy(each, target.long(), reduction="none"), weight)
 
@@ -116,12 +156,14 @@ class AucMargin(nn.Module):
         now = (parts * h).sum(1) / n.clamp(min=1e-8)
         self.means.copy_(torch.where(n > 0, self.decay * self.means + (1 - self.decay) * now, self.means))
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, done: float, rows: Rows = None
+    ) -> torch.Tensor:
         h = torch.sigmoid(logits.float())
         parts = torch.stack([(1 - target) * weight, target * weight])  # 2 x N x K: negatives, positives
         self._update_means(h.detach(), parts)
         if done < self.warmup_share:
-            return self.cross_entropy(logits, target, weight, done)
+            return self.cross_entropy(logits, target, weight, done, rows)
         b, a = self.means
         alpha = (self.margin + b - a).clamp(min=0)
         p = self.prevalence
@@ -138,8 +180,11 @@ def read(path: str | os.PathLike) -> dict:
     return read_json(path, f"arm@{folder.name}-{folder.parent.name}", Arm).model_dump()
 
 
-def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int = 2) -> nn.Module:
-    """The objective of an arm. target, weight: of the training rows, N x K. classes: per finding, 2 or 3.
+def objective(
+    spec: dict, target: np.ndarray, weight: np.ndarray, classes: int = 2, group: Sequence[int] | None = None
+) -> nn.Module:
+    """The objective of an arm. target, weight: of the training rows, N x K; group: theirs, for group_dro. classes: per
+    finding, 2 or 3.
 
     pos_weight: a finding with the share r gets the factor w with w p / (w p + n) = r, for p positives and n negatives
     that count, but at least 1, because `balance` removes no image. Raises ValueError for an objective that has no form
@@ -152,6 +197,9 @@ def objective(spec: dict, target: np.ndarray, weight: np.ndarray, classes: int =
                 f"{spec['objective']} out of study.arms, or choose another final.policy"
             )
         return MultiClass()
+    if spec["objective"] == "group_dro":
+        assert group is not None
+        return GroupDro(group)
     positives, count = (target * weight).sum(0), weight.sum(0)
     if spec["objective"] in ("auc_margin", "logit_adjusted"):
         kind = AucMargin if spec["objective"] == "auc_margin" else LogitAdjusted

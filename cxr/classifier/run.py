@@ -90,7 +90,7 @@ def run(
     Raises ValueError when the loss is no longer finite.
     """
     train = data.parts["train"]
-    objective = objectives.objective(spec, *targets_and_weights(train.table), data.classes)
+    objective = objectives.objective(spec, *targets_and_weights(train.table), data.classes, train.table.get("group"))
     trained = fit(
         fabric,
         net,

@@ -182,7 +182,7 @@ class ClassifierTraining(loop.Training):
     def update(self, batch: Batch, form: bool) -> torch.Tensor:
         rows, done = batch["rows"], 0.0 if form else 1.0
         x = warp(self.images.pixels(batch["images"]), batch.get("geometry"), self.images.size)
-        loss = self.objective(self.model(x), self.target[rows], self.weight[rows], done)
+        loss = self.objective(self.model(x), self.target[rows], self.weight[rows], done, rows)
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.optimiser.step()

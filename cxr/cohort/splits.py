@@ -29,6 +29,7 @@ def chexpert(
     train_share: float = 1.0,
     rare: Sequence[str] = (),
     rare_patients: int = 0,
+    rare_in_pa: float = 1.0,
     seed: int,
 ) -> pd.DataFrame:
     """image_id, patient_id, split: train, valid, test or unused.
@@ -41,8 +42,10 @@ def chexpert(
     that number. Raises ValueError when the draws would leave no training patient.
 
     train_share: share of the training patients who stay, at least one. rare_patients: most training patients with a
-    positive image of each of the findings `rare`, 0 for all. The others' images are 'unused'. Neither moves anybody of
-    validation or test, so that trainings on more and fewer patients are tested on the same.
+    positive image of each of the findings `rare`, 0 for all. rare_in_pa: share of the PA training images with one of
+    these findings that stay; below 1 the view gives a finding away, as where only the bedridden are examined for it.
+    The others' images are 'unused'. None of these moves anybody of validation or test, so that trainings on more and
+    fewer images are tested on the same.
     """
     if by not in ("patient", "image"):
         raise ValueError(f"unknown split.by {by!r}: choose patient or image")
@@ -61,9 +64,14 @@ def chexpert(
     for part, rows in zip(("test", "valid"), drawn, strict=True):
         split[rows] = part
     train = np.flatnonzero(split == "train")
-    positive = (records[list(rare)] == 1).to_numpy()[train] if rare_patients else np.zeros((len(train), 0), bool)
-    staying = _few(patients[train], train_share, positive, rare_patients, np.random.default_rng([seed, *b"few"]))
+    positive = (records[list(rare)] == 1).to_numpy()
+    counted = positive[train] if rare_patients else np.zeros((len(train), 0), bool)
+    staying = _few(patients[train], train_share, counted, rare_patients, np.random.default_rng([seed, *b"few"]))
     split[train[~staying]] = "unused"
+    if rare_in_pa < 1:
+        in_pa = np.flatnonzero((split == "train") & positive.any(1) & (records["view"] == "PA").to_numpy(bool))
+        order = np.random.default_rng([seed, *b"pa"]).permutation(in_pa)
+        split[order[round(rare_in_pa * len(in_pa)) :]] = "unused"
     return _table(records, split)
 
 

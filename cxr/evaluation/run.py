@@ -98,6 +98,15 @@ def outside(
     return Result(external.judge(sets, final, rates, people, train, local_labels, settings), {})
 
 
+def within(predictions: pd.DataFrame, records: pd.DataFrame, view: str) -> pd.DataFrame:
+    """The predictions of X-rays of one view. Raises ValueError where no test X-ray is left."""
+    ids = records.loc[records["view"] == view, "image_id"]
+    rows = predictions[predictions["image_id"].isin(ids)].reset_index(drop=True)
+    if not (rows["split"] == "test").any():
+        raise ValueError(f"evaluate.study_view = {view}, but no test X-ray is of this view: choose another, or all")
+    return rows
+
+
 def study(models: study_tables.Models, findings: Sequence[str], settings: Settings, endpoint: str) -> Result:
     """Does the GAN help? models: (arm, seed) -> predictions, the baseline and the GAN arm among them."""
     tables = study_tables.judge_study(models, findings, settings, endpoint)

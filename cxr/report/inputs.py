@@ -92,6 +92,11 @@ class Artefacts:
         return chosen if chosen in ("rare", "macro") else finding(chosen)
 
     @property
+    def study_view(self) -> str:
+        """The view of the study's test X-rays: AP or PA; all where they are of every view."""
+        return self._evaluate("study_view", "all")
+
+    @property
     def study_scores(self) -> str:
         """What a study's score is of its images': max or mean."""
         return self._evaluate("study_scores", "max")

@@ -27,8 +27,8 @@ class Inputs:
     enriched: the table that `balance` wrote, real rows first; generated: finding (slug) -> (positives, negatives)
     added; labels: of LABELLINGS in cxr/synthesis/balance.py; balanced: folder of `balance`; gan_store: folder of the
     real images at the GAN's size; untrained: (finding, numbers) -> images of its generator with the initial weights;
-    view and size: the classifier's; seed: of `balance`; oracle: gives label rows and images of new patients, in the
-    order of the generated images' rows.
+    view and size: the classifier's; seed: of `balance`; views: gives image_id -> AP, PA or another word; oracle: gives
+    label rows and images of new patients, in the order of the generated images' rows.
     """
 
     enriched: pd.DataFrame
@@ -43,6 +43,7 @@ class Inputs:
     gan_size: int
     seed: int
     oracle: Callable[[], tuple[pd.DataFrame, Iterable[np.ndarray]]] | None = None
+    views: Callable[[], Mapping[str, str]] | None = None
 
     @cached_property
     def real(self) -> pd.DataFrame:
@@ -85,6 +86,33 @@ def enriched_rows(inputs: Inputs) -> pd.DataFrame:
 
 def oversampled_rows(inputs: Inputs) -> pd.DataFrame:
     return pd.concat([inputs.real, inputs.repeated], ignore_index=True)
+
+
+def grouped_rows(inputs: Inputs) -> pd.DataFrame:
+    """The real rows, those of training with their group (int64), the others with -1.
+
+    A group is a view (AP, PA, neither) with or without a rare finding, numbered by its order among those that occur.
+    """
+    assert inputs.views is not None
+    rows = inputs.real
+    positive = (rows[[f"target.{name}" for name in inputs.generated]] > 0.5).any(axis=1).to_numpy()
+    view = rows["image_id"].map(inputs.views()).map({"AP": 0, "PA": 1}).fillna(2).to_numpy(np.int64)
+    code, train = 2 * view + positive, rows.index.isin(inputs.train.index)
+    group = np.full(len(rows), -1)
+    group[train] = np.unique(code[train], return_inverse=True)[1]
+    return rows.assign(group=group)
+
+
+def group_balanced_rows(inputs: Inputs) -> pd.DataFrame:
+    """The real rows; those of each group are repeated until it has as many training images as the largest one."""
+    rows = grouped_rows(inputs)
+    train = rows[rows["group"] >= 0]
+    most = train["group"].value_counts().max()
+    added = [
+        group.iloc[in_turn(most - len(group), len(group), np.random.default_rng([inputs.seed, *b"group", number]))]
+        for number, group in train.groupby("group")
+    ]
+    return pd.concat([rows, *added], ignore_index=True).drop(columns="group")
 
 
 def blurred_rows(inputs: Inputs) -> pd.DataFrame:
@@ -213,6 +241,16 @@ ARMS = {
     "auc_margin": Arm(
         "AUC margin", "a loss that ranks positives above negatives by a margin; no image is added",
         objective="auc_margin",
+    ),
+    # Idrissi et al. 2022.
+    "group_balanced": Arm(
+        "balanced groups", "each view with and without a rare finding is seen equally often; no image is added",
+        rows=group_balanced_rows,
+    ),
+    # Sagawa et al. 2020.
+    "group_dro": Arm(
+        "group DRO", "the worst of these groups weighs more and more in the loss; no image is added",
+        objective="group_dro", rows=grouped_rows,
     ),
     "gan": Arm(
         "GAN", "generated positives of the rare findings added, as in the final classifier",

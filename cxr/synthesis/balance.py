@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cxr.synthesis.samplers import Sampler
 
 LABELLINGS = ("masked", "one_hot", "sampled")
+VIEWS = ("kept", "independent")
 
 
 def solve(positives: dict[str, int], n: int, target_prevalence: float, negatives: float = 0.0) -> dict[str, int]:
@@ -102,15 +103,20 @@ def negatives(name: str, n: int, real: pd.DataFrame, rng: np.random.Generator) -
     return absent.iloc[rng.integers(len(absent), size=n)]
 
 
-def check(labels: str, negatives: float, view: str, sampler: Sampler) -> None:
-    """Raises ValueError for labels or negatives that the generator's images can't have, and for a classifier.view
-    (view) that they don't have.
+def check(labels: str, negatives: float, view: str, sampler: Sampler, views: str = "kept") -> None:
+    """Raises ValueError for labels, negatives or views (of VIEWS) that the generator's images can't have, and for a
+    classifier.view (view) that they don't have.
     """
     generator, gan_view = sampler.folder.name, sampler.meta.view
     if negatives and not sampler.whole:
         raise ValueError(
             f"balance.negatives = {negatives:g}, but {sampler.meta.kind} {generator} draws positives alone: set "
             "balance.negatives to 0, or balanced_by.samplers to a generator of all training images (diffusion)"
+        )
+    if views == "independent" and (sampler.edits or not sampler.whole):
+        raise ValueError(
+            f"balance.views = independent, but {sampler.meta.kind} {generator} does not choose its X-rays' view: set "
+            "balance.views to kept, or balanced_by.samplers to a generator of all training images (diffusion)"
         )
     if not sampler.certain and labels == "masked":
         raise ValueError(

@@ -26,6 +26,7 @@ class Plan(Format):
     kind: str = Field(description="kind of the generator")
     dose: float = Field(description="generated positives as a multiple of the real ones; 0: as target_prevalence asks")
     labels: str = Field(description="the other labels of a generated image: masked, one_hot or sampled")
+    views: str = Field(description="views of the generated images: kept or independent, as balance.views")
     filter: str = Field(description="which generated images are kept: none, agree or soft, as balance.filter")
     train_images: int = Field(description="real training images")
     synthetic_images: int = Field(description="generated images")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.files import Progress
+from cxr.core.findings import in_view
 from cxr.core.resize import resize
 from cxr.synthesis import balance
 from cxr.synthesis.agreement import ROUNDS, Ensemble, agreed, soft
@@ -28,11 +29,14 @@ class Wanted(NamedTuple):
 
 class Real(NamedTuple):
     """What labels and conditions are drawn from. train: the real training rows of the label table; records: of the same
-    images, by image_id, which a generator of all training images needs.
+    images, by image_id, which a generator of all training images needs. views: of balance.VIEWS; kept: an X-ray has the
+    view of the row whose labels are drawn; independent: the view of any training row, so that it says nothing of a
+    finding.
     """
 
     train: pd.DataFrame
     records: pd.DataFrame | None = None
+    views: str = "kept"
 
 
 def synthesise(
@@ -50,7 +54,8 @@ def synthesise(
         drawn = [balance.sources([name] if sampler.certain else sampler.findings, wanted.positives, real.train, rng)]
         if wanted.negatives:
             drawn.append(balance.negatives(name, wanted.negatives, real.train, rng))
-    encoded = _conditions(sampler, pd.concat(drawn), real) if sampler.conditional else None
+    views = np.random.default_rng([seed, *name.encode(), *b"views"])
+    encoded = _conditions(sampler, pd.concat(drawn), real, views) if sampler.conditional else None
     key = (seed, 4) if len(sampler.findings) == 1 else (seed, 4, sampler.findings.index(name))  # no X-ray twice
     total = sum(wanted)
 
@@ -84,11 +89,16 @@ def _edits(sampler: Sampler, name: str, wanted: Wanted, train: pd.DataFrame, rng
     return [present, rows[: wanted.negatives].assign(present=False)]
 
 
-def _conditions(sampler: Sampler, drawn: pd.DataFrame, real: Real) -> np.ndarray:
+def _conditions(sampler: Sampler, drawn: pd.DataFrame, real: Real, rng: np.random.Generator) -> np.ndarray:
     if sampler.edits or not sampler.whole:
         return sampler.encode(drawn)
     assert real.records is not None
-    return sampler.encode(real.records.loc[drawn["image_id"]])
+    records = real.records.loc[drawn["image_id"]]
+    if real.views == "independent":
+        every = real.records.loc[in_view(real.train, sampler.meta.view)["image_id"], ["projection", "view"]]
+        others = every.iloc[rng.integers(len(every), size=len(records))]
+        records = records.assign(**{column: others[column].to_numpy() for column in others})
+    return sampler.encode(records)
 
 
 def _filtered(

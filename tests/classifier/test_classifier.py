@@ -128,8 +128,8 @@ def test_an_epoch_before_what_an_arm_is_named_after_is_never_the_best(data, tmp_
 
         warmup_share = 0.5
 
-        def forward(self, logits, target, weight, done):
-            loss = super().forward(logits, target, weight, done)
+        def forward(self, logits, target, weight, done, rows):
+            loss = super().forward(logits, target, weight, done, rows)
             return loss if done < self.warmup_share else -0.1 * loss
 
     _, history, best = train(data, tmp_path / "a", 4, objective=Late(), average=0.0)

@@ -71,6 +71,20 @@ def test_as_many_patients_with_a_rare_finding_as_are_asked_for_and_all_without()
     assert (unused[~official].groupby("patient_id")["Fracture"].max() == 1).all()  # nobody without it has to leave
 
 
+@pytest.mark.parametrize("share", [1.0, 0.4, 0.0])
+def test_a_share_of_the_pa_images_with_a_rare_finding_stays_and_all_others(share):
+    records = cohort([2] * 60)
+    n = np.arange(120)
+    records = records.assign(Fracture=np.where(n % 4 == 0, 1.0, 0.0), view=np.where(n % 8 == 0, "PA", "AP"))
+    options = {"by": "patient", "test_images": 10, "seed": 0, "rare": ["Fracture"]}
+    whole = splits.chexpert(records, **options)
+    split = splits.chexpert(records, **options, rare_in_pa=share)
+    chosen = (whole["split"] == "train") & (records["Fracture"] == 1) & (records["view"] == "PA")
+    assert split["split"][~chosen].equals(whole["split"][~chosen])
+    assert set(split["split"][chosen]) <= {"train", "unused"}
+    assert (split["split"][chosen] == "train").sum() == round(share * chosen.sum())
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 3), min_size=8, max_size=60), st.integers(0, 2**32), st.floats(0.05, 0.3))
 def test_rsna_patients_are_whole(sizes, seed, share):

@@ -10,6 +10,7 @@ import pytest
 from cxr.core.findings import SLUGS
 from cxr.evaluation import metrics
 from cxr.evaluation.classifiers import Settings
+from cxr.evaluation.run import within
 from cxr.evaluation.study import check, judge_study, summary
 from cxr.synthesis.arms import ARMS
 from stages import evaluate
@@ -193,6 +194,20 @@ def test_the_stage_writes_the_study(trained, tmp_path):
     rare = table.query("arm == 'gan' and finding == 'rare'")["auc"].item()
     assert shown["study"]["gan"]["rare_auc"]["auc"] == pytest.approx(rare, abs=6e-5)
     assert "p_every" in shown["study"]["gan_against_hardest_control"] and "p_holm" in shown["gain"]["pneumonia"]
+
+
+def test_the_study_of_one_view_is_of_its_test_x_rays_alone(trained, tmp_path):
+    records = pd.read_parquet(trained.parent / "learnt" / "records.parquet")
+    predictions = pd.read_parquet(trained / "final" / "0.parquet")
+    views = predictions[["image_id", "split"]].merge(records[["image_id", "view"]])
+    of_pa = views.query("view == 'PA'")
+    assert 0 < len(of_pa) < len(views)
+    assert list(within(predictions, records, "PA")["image_id"]) == list(of_pa["image_id"])
+    out = stage(trained, tmp_path, arms=["oversampling"], seeds=[0, 1], study_view="PA")
+    table = pd.read_csv(out / "evaluate" / "study.csv")
+    assert (table.query("finding == 'macro'")["n"] == (of_pa["split"] == "test").sum()).all()
+    with pytest.raises(ValueError, match="evaluate.study_view = AP, but no test X-ray is of this view"):
+        within(predictions, records.assign(view="PA"), "AP")
 
 
 @pytest.mark.parametrize(

@@ -281,27 +281,28 @@ def kinds(names: set[str]) -> set[str]:
 
 
 def test_a_docstring_of_core_trains_nothing_anew(repository):
+    """One training of each kind: the final classifier and the study's are trained by the baseline's code."""
+    trainings = "baseline@u_zeroes-0", "gan@pneumonia-0", "adgm@corrected-2-4-0"
     with edited(repository, "cxr/core/files.py", '"""', '"""Another first line. '):
         before = outs(repository)
-        output = dvc(repository, "repro")
-        trained = {name for name in ran(output) if kinds({name}) & {"baseline", "gan", "adgm", "final", "study"}}
-        assert kinds(trained) == {"baseline", "gan", "adgm", "final", "study"}
-        assert output.count("continues from step") == len(trained) and "starts anew" not in output
+        output = dvc(repository, "repro", *trainings)
+        assert ran(output) >= set(trainings)
+        assert output.count("continues from step") == len(trainings) and "starts anew" not in output
         assert outs(repository) == before
 
 
 @pytest.mark.parametrize(
-    ("file", "runs"),
+    ("file", "runs", "targets"),
     [
-        ("cxr/gan/train.py", {"gan"}),
-        pytest.param("cxr/data/decode.py", {"resize"}, marks=LONG),
-        pytest.param("cxr/data/phantom/cohort.py", {"download", "resize"}, marks=LONG),
+        ("cxr/gan/train.py", {"gan"}, ["balance@0"]),
+        pytest.param("cxr/data/decode.py", {"resize"}, [], marks=LONG),
+        pytest.param("cxr/data/phantom/cohort.py", {"download", "resize"}, [], marks=LONG),
     ],
 )
-def test_an_edit_in_one_idea_runs_no_other(repository, file, runs):
+def test_an_edit_in_one_idea_runs_no_other(repository, file, runs, targets):
     """What has the same bytes as before stops the run there."""
     with edited(repository, file, "from __future__", "# a remark\nfrom __future__"):
         before = outs(repository)
-        again = kinds(ran(dvc(repository, "repro")))
+        again = kinds(ran(dvc(repository, "repro", *targets)))
         assert runs <= again and not again & ({"baseline", "adgm", "final", "gan"} - runs)
         assert outs(repository) == before

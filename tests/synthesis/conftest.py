@@ -9,6 +9,7 @@ import torch
 
 from cxr.core.files import sha256
 from cxr.core.findings import COLUMNS, SLUGS
+from cxr.core.records import COLUMNS as RECORDS
 from cxr.core.store import write_store
 from cxr.data.formats import Manifest
 from cxr.gan import nets
@@ -62,6 +63,8 @@ def made(tmp_path_factory):
     (at / "split.json").write_text(json.dumps(about))
     recipe = {"patients": 40, "seed": 5}
     (at / "manifest.json").write_text(json.dumps(example(Manifest, kind="phantom", recipe=recipe)))
+    records = head.assign(view=["AP", "PA", "AP", None] * 15).reindex(columns=RECORDS["chexpert"])
+    records.to_parquet(at / "records.parquet")
     for name in arms.ARMS:
         make(at, name)
     return at, real, whole

@@ -1,9 +1,11 @@
 """Control arms: each differs from the baseline, or from the GAN's arm, in what it says and in nothing else."""
 
+import itertools
 import json
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -15,7 +17,7 @@ from dvc.repo import Repo
 
 from cxr.classifier import objectives
 from cxr.classifier.formats import Arm
-from cxr.classifier.objectives import AucMargin, CrossEntropy, LogitAdjusted
+from cxr.classifier.objectives import AucMargin, CrossEntropy, GroupDro, LogitAdjusted
 from cxr.classifier.train import phases, rows_by_step
 from cxr.core.findings import SLUGS
 from cxr.core.resize import resize
@@ -42,6 +44,12 @@ def test_each_arm_differs_from_the_baseline_in_what_it_says(made):
         "auc_margin": {"objective": "auc_margin"},
         "logit_adjusted": {"objective": "logit_adjusted"},
     }
+    table, images, spec = of(at, "group_dro")
+    assert images is None and spec == base | {"arm": "group_dro", "epoch_images": length, "objective": "group_dro"}
+    pd.testing.assert_frame_equal(table.drop(columns="group"), real, check_dtype=False)
+    assert sorted(set(table["group"])) == [-1, 0, 1, 2, 3, 4, 5]
+    table, images, spec = of(at, "group_balanced")
+    assert images is None and spec == base | {"arm": "group_balanced", "epoch_images": length}
     for name, also in changes.items():
         table, images, spec = of(at, name)
         pd.testing.assert_frame_equal(table, real, check_dtype=False)
@@ -215,6 +223,56 @@ def test_logit_adjustment_by_hand():
     spec = objectives.BASELINE | {"objective": "logit_adjusted"}
     of_labels = objectives.objective(spec, np.array([[1.0, 0], [0, 0]]), np.array([[1.0, 1], [1, 0]]))
     assert of_labels.odds.tolist() == [0.0, 0.0]  # half of the first, none of the second
+
+
+def test_group_dro_by_hand_and_the_worst_group_weighs_more():
+    """Sagawa et al. 2020, algorithm 1, with a rate of 1: q is raised before the step, by groups that the batch has."""
+    objective = GroupDro([0, 1, 1, 2], rate=1.0)
+    logits, target, weight = torch.zeros(3, 2), torch.zeros(3, 2), torch.tensor([[1.0, 1], [1, 0], [1, 1]])
+    logits[0] = 2.0
+    loss = objective(logits, target, weight, 0.5, torch.tensor([0, 1, 2]))  # nobody of group 2
+    first, second = np.log1p(np.exp(2.0)), np.log(2)
+    q = np.array([np.exp(first), np.exp(second), 1.0])
+    q /= q.sum()
+    assert objective.q.tolist() == pytest.approx(q.tolist(), rel=1e-6)
+    assert loss.item() == pytest.approx(q[0] * first + q[1] * second, rel=1e-6)
+    logits.requires_grad_(True)
+    objective(logits, target, weight, 0.5, torch.tensor([0, 1, 2])).backward()
+    assert logits.grad[1, 1] == 0  # masked out
+    assert list(objective.state_dict()) == ["q"]
+
+
+def grouped(made):
+    """(the arm's inputs, the real training rows, group -> rows by hand)."""
+    at, real, _ = made
+    train = real[real["split"] == "train"]
+    views = dict(zip(train["image_id"], itertools.cycle(["AP", "AP", "PA", None]), strict=False))
+    inputs = SimpleNamespace(real=real, train=train, generated=RARE, views=lambda: views, seed=0)
+    rare = (train[[f"target.{name}" for name in RARE]] == 1).any(axis=1)
+    view = train["image_id"].map(views).fillna("neither")
+    return inputs, train, train.groupby([view, rare])["image_id"].apply(set).tolist()
+
+
+def test_the_groups_are_views_with_and_without_a_rare_finding(made):
+    inputs, train, by_hand = grouped(made)
+    rows = arms.grouped_rows(inputs)
+    pd.testing.assert_frame_equal(rows.drop(columns="group"), inputs.real)
+    assert (rows.loc[rows["split"] != "train", "group"] == -1).all()
+    groups = rows[rows["group"] >= 0].groupby("group")["image_id"].apply(set)
+    assert sorted(groups.index) == list(range(len(by_hand))) and len(train) == sum(map(len, by_hand))
+    assert all(group in by_hand for group in groups)
+
+
+def test_balanced_groups_are_all_as_large_as_the_largest(made):
+    inputs, train, by_hand = grouped(made)
+    rows = arms.group_balanced_rows(inputs)
+    assert (
+        "group" not in rows and rows.iloc[: len(inputs.real)]["image_id"].tolist() == inputs.real["image_id"].tolist()
+    )
+    seen, most = rows[rows["split"] == "train"]["image_id"].value_counts(), max(map(len, by_hand))
+    for group in by_hand:
+        times = seen[list(group)]
+        assert times.sum() == most and times.max() - times.min() <= 1
 
 
 def test_the_auc_margin_loss_by_hand_and_its_minimax():

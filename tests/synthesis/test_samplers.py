@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from cxr.core import conditions, findings
 from cxr.core.files import sha256, write_json, write_table
 from cxr.core.store import write_store
 from cxr.synthesis import samplers
+from cxr.synthesis.balance import check
+from cxr.synthesis.generate import Real, Wanted, synthesise
 from stages import balance, diffusion, fidelity, generate
 from stages.cli import main
 from tests.make import write_split
@@ -92,6 +95,31 @@ def test_balance_adds_negatives_of_the_same_generator_with_their_conditions_as_l
     assert (plan["kind"], plan["dose"], plan["synthetic_images"]) == ("diffusion", 1.5, 60)
     assert (part["positives"], part["generated"], part["negatives"], part["gan_images"]) == (20, 30, 30, 60)
     assert len(np.load(here / "one/images/images.npy")) == 60
+
+
+def test_with_independent_views_the_view_says_nothing_of_the_finding(here, monkeypatch):
+    """All positives are AP and all others PA; the X-rays drawn with the finding are of both views then."""
+    records = pd.read_parquet(here / "records.parquet").set_index("image_id")
+    records["view"] = np.where(records["Pneumonia"] == 1, "AP", "PA")
+    train = pd.read_parquet(here / "table.parquet").query("split == 'train'")
+    sampler = samplers.open_sampler(here / "gan/0/diffusion", lambda net: net)
+    asked = {}
+    monkeypatch.setattr(type(sampler), "sample", lambda self, n, given, *key: asked.setdefault("given", given))
+    place = [conditions.CONDITIONS.index(name) for name in ("pneumonia", "ap", "pa")]
+    shares = {}
+    for views in ("kept", "independent"):
+        real = Real(train, records, views)
+        images, _ = synthesise(sampler, "pneumonia", Wanted(200, 200), "sampled", real, 0)
+        asked.clear()
+        next(images)
+        pneumonia, ap, pa = asked["given"][:, place].T
+        assert pneumonia.tolist() == [1.0] * 200 + [0.0] * 200 and (ap + pa == 1).all()
+        shares[views] = ap[:200].mean(), ap[200:].mean()
+    assert shares["kept"] == (1, 0)
+    assert shares["independent"] == pytest.approx((1 / 3, 1 / 3), abs=0.1)
+    with pytest.raises(ValueError, match="balance.views = independent, but dcgan .* does not choose"):
+        meta, kind = SimpleNamespace(view="frontal", kind="dcgan"), {"whole": False, "certain": True, "edits": False}
+        check("sampled", 0, "all", SimpleNamespace(folder=here, meta=meta, **kind), "independent")
 
 
 def judge(here, sum_of=None):

@@ -16,7 +16,7 @@ from cxr.adgm.run import TRAININGS
 from cxr.adgm.settings import Settings as AdgmSettings
 from cxr.adgm.train import Data
 from cxr.classifier import net as classifier_net
-from cxr.classifier.objectives import AucMargin, CrossEntropy
+from cxr.classifier.objectives import AucMargin, CrossEntropy, GroupDro
 from cxr.classifier.settings import Settings as ClassifierSettings
 from cxr.classifier.train import ClassifierTraining, Labelled
 from cxr.gan import selection
@@ -46,7 +46,11 @@ def images(folder, n: int, size: int, resident: bool):
     return made
 
 
-OBJECTIVES = {"cross entropy": CrossEntropy, "AUC margin": lambda: AucMargin([0.0] + [0.3] * 13, warmup_share=0.0)}
+OBJECTIVES = {
+    "cross entropy": CrossEntropy,
+    "AUC margin": lambda: AucMargin([0.0] + [0.3] * 13, warmup_share=0.0),
+    "group DRO": lambda: GroupDro([0, 1, 2] * 8),
+}
 
 
 @pytest.mark.parametrize("resident", [True, False])

@@ -30,6 +30,7 @@ def study(run: Artefacts) -> dict:
     What this run does not have is None or empty: without control arms there is no study.
     """
     empty = {"answers": [], "arms": [], "seeds": 0, "controls": [], "forest": None, "headroom": None}
+    empty["view"] = run.study_view
     empty |= dict.fromkeys(("table", "against_baseline", "against_controls"))
     if not run.arms:
         return empty
