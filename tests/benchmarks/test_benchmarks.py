@@ -275,6 +275,7 @@ def tiny_preset() -> dict:
     return preset
 
 
+@pytest.mark.slow
 def test_the_trainings_at_a_tiny_size_with_as_many_steps_as_a_gpu_makes():
     """The GAN's epoch had fewer steps than the benchmark asks for, so that it could end on no GPU."""
     lines = list(gpu.rows(tiny_preset(), gpu.WARM, gpu.STEPS, {"eager": ("0", None)}))

@@ -46,6 +46,7 @@ def test_a_single_policy_asks_no_label_question(folder, tmp_path):
     assert "best_of" not in set(pd.read_csv(out / "evaluate/auc.csv")["model"])
 
 
+@pytest.mark.slow
 def test_a_policy_trained_on_predictions_is_judged_beside_the_others(folder, tmp_path, models):
     models["u_ones"].to_parquet(folder / "baseline/0/u_ignore.parquet")
     models["final"].to_parquet(folder / "baseline/0/u_selftrained.parquet")

@@ -61,6 +61,7 @@ def test_several_trainings_share_a_gpu_that_has_cores_to_feed_them(monkeypatch, 
     assert at_a_time([str(number) for number in range(devices)]) == jobs
 
 
+@pytest.mark.slow
 def test_a_stage_has_the_threads_that_the_user_set_and_else_its_share(project, monkeypatch):
     """Snakemake sets six variables for its shell; under `dvc repro` a stage sees the user's alone, and its last digits
     hang on them.
@@ -76,6 +77,7 @@ def test_a_stage_has_the_threads_that_the_user_set_and_else_its_share(project, m
     assert (project / "out").read_text() == f"{usable_cores()},,\n"
 
 
+@pytest.mark.slow
 def test_stages_at_a_time_share_out_the_gpus(project):
     """Three slots on two GPUs: no slot is taken twice, and the first two have a GPU each."""
     stages = {name: {"cmd": f"echo $CUDA_VISIBLE_DEVICES > {name}; sleep 2", "outs": [name]} for name in "xyz"}
@@ -108,6 +110,7 @@ def reproduce(*words, **env):
     return subprocess.run(command, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_dvc_finds_nothing_left_to_do(project):
     done = reproduce("--jobs", "2")
     assert done.returncode == 0, done.stderr
@@ -171,6 +174,7 @@ def test_a_stage_that_fails_is_named_and_earlier_results_stay(project):
     assert (project / "whole").read_text() == "1\n1\n1\n"
 
 
+@pytest.mark.slow
 def test_what_others_have_a_longer_way_than_is_nice_to_them(project):
     (project / "dvc.yaml").write_text(
         yaml.safe_dump({"stages": {n: {"cmd": f"sleep 1; nice > {n}", "outs": [n]} for n in ("alone", "first")}
