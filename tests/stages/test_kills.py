@@ -94,7 +94,8 @@ def command(stage: str, data: Path, folder: Path, epochs: int, minutes: float = 
         table = "u_zeroes" if stage == "baseline" else "enriched"
         model = "baseline/u_zeroes" if stage == "baseline" else "final"
         words += f"--table {data}/{table}.parquet --stores {data}/stores --model {outs}/{model} --weights none "
-        words += f"--predictions {outs}/p.parquet --history {outs}/h.csv --size 32 --batch 8 --lr 1e-3 --backbone densenet_small "
+        words += f"--predictions {outs}/p.parquet --history {outs}/h.csv --size 32 --batch 8 --lr 1e-3 "
+        words += "--backbone densenet_small "
         words += f"--synthetic {data}/synthetic" if stage == "final" else ""
     elif stage == "gan":
         words += f"--generator pneumonia --records {data}/records.parquet --stores {data}/stores --model {outs}/gan "
