@@ -45,10 +45,10 @@ def run(
         raise ValueError(f"{data}: images of {store.size} pixels, the model's have {model.size}; `dvc repro` mends it")
     trained = read_table(table, None, COLUMNS).query("split == 'train'")
     whom = seen.seen_by(
-        model.meta.weights, seen.people_of(registry.find(trained_on), training), trained["patient_id"].dropna()
+        model.meta.weights, registry.people_of(registry.find(trained_on), training), trained["patient_id"].dropna()
     )
     key = made.patient_key or "patient"
-    kept = seen.refuse(records, seen.people_of(dataset, made), key, whom, chosen.name)
+    kept = seen.refuse(records, registry.people_of(dataset, made), key, whom, chosen.name)
     readable = kept.rows[kept.rows["image_id"].isin(store.index["image_id"])]
     rows = score.of_view(readable, model.view, chosen.name)
     scored, meanings, unlike = score.table(model, rows, store, dataset)

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import pandas as pd
 
 from cxr.classifier.xrv import trained_on
-from cxr.data.formats import Manifest
-from cxr.data.sources.dataset import Dataset
 from cxr.data.sources.registry import DATASETS
 
 Seen = Mapping[str, frozenset[str] | None]  # people -> patients, None: any of them may have been seen
@@ -25,13 +23,6 @@ class Refused(NamedTuple):
     rows: pd.DataFrame
     patients: int
     images: int
-
-
-def people_of(dataset: Dataset, manifest: Manifest) -> str:
-    """Whose patients a data set shows. Each phantom hospital has patients of its own."""
-    if manifest.kind != "phantom":
-        return dataset.people
-    return f"phantom {getattr(manifest.recipe, 'site', None) or 1}"
 
 
 def seen_by(start: str, people: str, patients: pd.Series) -> dict[str, frozenset[str] | None]:
