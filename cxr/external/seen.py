@@ -31,6 +31,16 @@ def seen_by(start: str, people: str, patients: pd.Series) -> dict[str, frozenset
     return seen | {DATASETS[one].people: None for one in trained_on(start)}
 
 
+def also(seen: Seen, people: str, patients: pd.Series, patient_key: str) -> Seen:
+    """Whom a model has seen that was trained on these patients, too. patient_key: patient or image; of images nobody
+    can say whose they are, so that any of the people may have been seen.
+    """
+    known = seen.get(people, frozenset())
+    if known is None or patient_key == "image":
+        return {**seen, people: None}
+    return {**seen, people: known | frozenset(patients.astype(str))}
+
+
 def refuse(rows: pd.DataFrame, people: str, patient_key: str, seen: Seen, what: str) -> Refused:
     """The rows of patients who were not trained on. patient_key: patient or image. Raises ValueError, with the reason,
     where nobody is left, and where images can't be told by patient among people of whom some were trained on.
@@ -40,8 +50,8 @@ def refuse(rows: pd.DataFrame, people: str, patient_key: str, seen: Seen, what: 
     known = seen[people]
     if known is None:
         raise ValueError(
-            f"external {what}: the model's initial weights were trained on these patients: choose other "
-            f"classifier.weights, or remove {what} from external"
+            f"external {what}: the model's initial weights or classifier.extra were trained on these patients: choose "
+            f"others, or remove {what} from external"
         )
     if patient_key == "image":
         raise ValueError(

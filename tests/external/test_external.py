@@ -91,7 +91,7 @@ def test_each_phantom_hospital_has_patients_of_its_own():
 @pytest.mark.parametrize(("start", "refused"), [("nih", "rsna"), ("all", "padchest"), ("mimic_ch", "mimic")])
 def test_weights_that_have_seen_a_data_set_refuse_it_whole(start, refused):
     whom = seen.seen_by(f"xrv:densenet121-res224-{start}", "stanford", pd.Series(["p"]))
-    with pytest.raises(ValueError, match="initial weights were trained on these patients"):
+    with pytest.raises(ValueError, match="initial weights or classifier.extra were trained on these patients"):
         seen.refuse(ROWS, DATASETS[refused].people, "patient", whom, refused)
     assert len(seen.refuse(ROWS, VINDR.people, "patient", whom, "vindr").rows) == 3
 
