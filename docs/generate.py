@@ -60,10 +60,12 @@ def command_of(stage: dict) -> str:
 
 
 def option_of(section: str, key: str) -> Setting | None:
-    """The option that a parameter is passed to: `${section}` passes every key, `--option ${section.key}` one."""
+    """The option that a parameter is passed to: `${section}` passes every key and counts first, `--option
+    ${section.key}` one.
+    """
     if renamed := RENAMED.get((section, key)):
         return settings(renamed[0])[renamed[1]]
-    for stage in stage_bodies().values():
+    for stage in sorted(stage_bodies().values(), key=lambda stage: f"${{{section}}}" not in stage["cmd"]):
         named = re.search(rf"--([\w-]+) \$\{{{section}\.{key}\}}", stage["cmd"])
         name = named.group(1).replace("-", "_") if named else key
         if named or f"${{{section}}}" in stage["cmd"]:
@@ -232,6 +234,7 @@ def graph() -> str:
     every = copy.deepcopy(read_yaml("params.yaml"))
     every["arms"] = {"policies": ["u_zeroes", "u_ignore"], "selftrained": ["u_selftrained"]}
     every["study"]["arms"] = ["oversampling"]
+    every["data"]["extra"] = [{"name": "other"}]
     for kind in ("diffusion", "projection", "editing"):
         every[f"{kind}_runs"][f"{kind}_seeds"] = [0]
 

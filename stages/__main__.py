@@ -15,9 +15,9 @@ from .cli import app_of, execute
 
 # In the order of the pipeline.
 STAGES = (
-    "download", "explore", "audit", "resize", "split", "label", "diffusion", "classifier", "relabel", "gan",
-    "projection", "editing", "fidelity", "balance", "explain", "calibrate", "external_data", "external", "arm", "adgm",
-    "evaluate", "report",
+    "download", "explore", "audit", "resize", "split", "external_data", "extra_data", "label", "diffusion",
+    "classifier", "relabel", "gan", "projection", "editing", "fidelity", "balance", "explain", "calibrate", "external",
+    "arm", "adgm", "evaluate", "report",
 )  # fmt: skip
 TOOLS = ("predict", "export", "generate", "repro", "distribute", "checkpoints")
 

@@ -23,6 +23,7 @@ def run(
     manifest: Annotated[Path, Option(help="the data set's manifest.json")],
     instance: Annotated[str, Option(help="the training's name in dvc.yaml, for messages")],
     out: Annotated[Path, Option(help="folder to write, which the command predict reads")],
+    extra_data: Annotated[Path | None, Option(help="folder of the stage extra_data, in it a folder a data set")] = None,
     explained: Annotated[Path | None, Option(help="explain.json of the stage explain, for the cards")] = None,
     replicates: Annotated[int, Option(min=1, max=100_000, help="replicates of the bootstrap over patients")] = 1000,
     confidence: Annotated[float, Option(min=0.5, max=0.999, help="confidence of every interval")] = 0.95,
@@ -38,11 +39,12 @@ def run(
     ] = 0.01,
 ) -> None:
     """Write the folder that the command predict reads: weights, calibration, operating points, what is refused."""
+    from cxr.classifier import extra
     from cxr.core.files import atomic, read_json, read_table, sha256
     from cxr.core.findings import COLUMNS
     from cxr.core.guard import read_split
     from cxr.core.store import open_store
-    from cxr.data.formats import Manifest
+    from cxr.data.formats import Extra, Manifest
     from cxr.evaluation.classifiers import Settings
     from cxr.evaluation.predictions import read_classifier
     from cxr.explain.formats import Explained
@@ -61,6 +63,12 @@ def run(
         raise ValueError(f"{explained}: is of other weights; `dvc repro explain` makes it again")
     labels, enriched = read_table(label_table, columns=COLUMNS), read_table(table, instance, COLUMNS)
     rows = {part: labels[labels["split"] == part] for part in ("train", "valid", "test")}
+    others: list[Extra] = []
+    if meta.extra:
+        if extra_data is None:
+            raise ValueError(f"{model}: was trained on {', '.join(meta.extra)} as well, which needs --extra_data")
+        enriched = extra.joined(enriched, extra.rows(extra_data, meta.extra, "all"))
+        others = [read_json(extra_data / name / "dataset.json", f"extra_data@{name}", Extra) for name in meta.extra]
     trained = calibrate.Trained.of(enriched, labels, meta.view)
     settings = Settings(replicates, confidence, min_positives, seed, sensitivity, scaling, bins)
     findings = calibrate.findings(scored, trained, settings)
@@ -85,7 +93,7 @@ def run(
         explained=maps,
     )
     with atomic(out) as folder:
-        calibrate.write(folder, model, meta, calibration, gaussians)
+        calibrate.write(folder, model, meta, calibration, gaussians, others)
     ready = sum(finding.slope is not None for finding in findings.values())
     print(
         f"calibrate: {ready} of {len(findings)} findings calibrated; refuses {numbers.test_refused:.1%} of the "

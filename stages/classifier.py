@@ -29,6 +29,7 @@ def run(
     predictions: Annotated[Path, Option(help="parquet of the validation and test images' scores")],
     history: Annotated[Path, Option(help="CSV with a row an epoch")],
     settings: Settings,
+    extra_data: Annotated[Path | None, Option(help="folder of the stage extra_data, in it a folder a data set")] = None,
     synthetic: Annotated[Path | None, Option(help="store of the table's synthetic images")] = None,
     arm: Annotated[Path | None, Option(help="JSON of a control arm: its objective and length")] = None,
     real_alone: Annotated[
@@ -43,7 +44,7 @@ def run(
     state: State = None,
 ) -> None:
     """Train the classifier on one label table and predict its validation and test images."""
-    from cxr.classifier import objectives, xrv
+    from cxr.classifier import extra_images, objectives, xrv
     from cxr.classifier import run as classifier
     from cxr.classifier.formats import StartSplit
     from cxr.classifier.net import build, check_size
@@ -59,7 +60,18 @@ def run(
     inputs |= {"synthetic": synthetic} if synthetic and (spec["images"] or not arm) else {}
     machine = fabric(precision)
     folders = [inputs[name] for name in ("store", "synthetic") if name in inputs]
-    data = classifier.load(table, split, settings.view, folders, machine.device)
+    if settings.extra:
+        if extra_data is None:
+            raise ValueError("classifier.extra needs --extra_data")
+        data = classifier.load(table, split, settings.view, folders)
+        real = len(data.parts["train"].table)
+        data = extra_images.add(data, extra_data, settings.extra, settings.view, settings.size, machine.device)
+        spec = extra_images.lengthened(spec, len(data.parts["train"].table) - real)
+        for name in settings.extra:
+            inputs[f"{name} table"] = extra_data / name / "table.parquet"
+            inputs[f"{name} store"] = extra_data / name / "store" / str(settings.size)
+    else:
+        data = classifier.load(table, split, settings.view, folders, machine.device)
     start = settings.weights
     if start.startswith(xrv.PREFIX):
         drawn_of = read_split(split, "chexpert", StartSplit)[1]

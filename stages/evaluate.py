@@ -28,6 +28,10 @@ def run(
     rsna_split: Annotated[Path, Option(help="folder of RSNA's split")],
     metrics: Annotated[Path, Option(help="JSON file for `dvc metrics`")],
     out: Annotated[Path, Option(help="folder of the tables")],
+    extra_data: Annotated[Path | None, Option(help="folder of the stage extra_data, in it a folder a data set")] = None,
+    model: Annotated[
+        Path | None, Option(help="folder of the first final: its model.json says what else was trained on")
+    ] = None,
     readers: Annotated[Path | None, Option(help="radiologists' calls, a parquet file that may be absent")] = None,
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
     selftrained: Annotated[list[str], Option(help="[] or u_selftrained, trained on u_ignore's predictions")] = (),
@@ -81,6 +85,7 @@ def run(
     sources = {p: (label_tables / f"{p}.parquet", instances_of(p, seeds[0])[0]) for p in policies}
     sources["final"] = balanced / str(seeds[0]) / "table.parquet", f"balance@{seeds[0]}"
     train = _training_rows(sources, view)
+    more = _extra_rows(model, extra_data, seeds[0], view)
     settings = Settings(
         replicates, confidence, min_positives, seed, sensitivity, scaling, bins, tuple(age_bands), power, study_scores,
         tuple(thresholds),
@@ -93,7 +98,7 @@ def run(
         split, info = read_split(rsna_split, "rsna", RsnaKey)
     mix, policy_result = steps.policies({p: models[p] for p in policies}, final_policy, settings)
     results = [
-        steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings, calls),
+        steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings, calls, more),
         policy_result,
     ]
     rates, final = results[0].tables["operating"], models["final"][0]
@@ -158,6 +163,20 @@ def _training_rows(sources: dict[str, tuple[Path, str]], view: str) -> dict:
 
     tables = {name: read_table(path, stage, COLUMNS) for name, (path, stage) in sources.items()}
     return {name: in_view(table[table["split"] == "train"], view) for name, table in tables.items()}
+
+
+def _extra_rows(model: Path | None, folder: Path | None, seed: int, view: str) -> "pd.DataFrame | None":
+    """The training rows of the data sets that the classifiers were trained on beside CheXpert; None: none."""
+    from cxr.classifier import extra
+    from cxr.classifier.formats import Model
+    from cxr.core.files import read_json
+
+    names = read_json(model / "model.json", f"final@{seed}", Model).extra if model else []
+    if not names:
+        return None
+    if folder is None:
+        raise ValueError(f"{model}: was trained on {', '.join(names)} as well, which needs --extra_data")
+    return extra.rows(folder, names, view)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,14 @@ def run(
     manifest: Annotated[Path, Option(help="manifest.json of the data set that it was trained on")],
     trained_on: Annotated[str, Option(help="that data set, by name")],
     out: Annotated[Path, Option(help="folder for predictions.parquet and external.json")],
+    extra_data: Annotated[Path | None, Option(help="folder of the stage extra_data, in it a folder a data set")] = None,
     precision: Precision = "auto",
 ) -> None:
     """Score an external data set. Patients that the model was trained on are refused."""
     from cxr.core.files import atomic, read_json, read_table, write_json, write_table
     from cxr.core.findings import COLUMNS
     from cxr.core.store import open_store
-    from cxr.data.formats import Chosen, Manifest
+    from cxr.data.formats import Chosen, Extra, Manifest
     from cxr.data.sources import registry
     from cxr.evaluation.formats import External
     from cxr.external import score, seen
@@ -45,10 +46,19 @@ def run(
         raise ValueError(f"{data}: images of {store.size} pixels, the model's have {model.size}; `dvc repro` mends it")
     trained = read_table(table, None, COLUMNS).query("split == 'train'")
     whom = seen.seen_by(
-        model.meta.weights, seen.people_of(registry.find(trained_on), training), trained["patient_id"].dropna()
+        model.meta.weights, registry.people_of(registry.find(trained_on), training), trained["patient_id"].dropna()
     )
     key = made.patient_key or "patient"
-    kept = seen.refuse(records, seen.people_of(dataset, made), key, whom, chosen.name)
+    for name in model.meta.extra:
+        if extra_data is None:
+            raise ValueError(f"{predictor}: was trained on {name} as well, which needs --extra_data")
+        other = read_json(extra_data / name / "dataset.json", f"extra_data@{name}", Extra)
+        people = registry.people_of(
+            registry.find(other.dataset), read_json(extra_data / name / "manifest.json", None, Manifest)
+        )
+        rows = registry.load(extra_data / name / "records.parquet", other.dataset, f"extra_data@{name}")
+        whom = seen.also(whom, people, rows["patient_id"], other.patient_key)
+    kept = seen.refuse(records, registry.people_of(dataset, made), key, whom, chosen.name)
     readable = kept.rows[kept.rows["image_id"].isin(store.index["image_id"])]
     rows = score.of_view(readable, model.view, chosen.name)
     scored, meanings, unlike = score.table(model, rows, store, dataset)

@@ -4,77 +4,69 @@ python -m stages.external_data --name nih --dataset nih --source /data/nih --siz
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Option
 
 from .cli import located, main, state_dir
+from .options import (
+    Columns,
+    DatasetName,
+    Downloads,
+    EntryName,
+    LabelTable,
+    Mapping,
+    MaxRejected,
+    PackedSize,
+    Part,
+    Patients,
+    Processes,
+    Seed,
+    Site,
+    Source,
+)
 
 
 def run(
-    name: Annotated[str, Option(help="what the page calls it")],
-    dataset: Annotated[str, Option(help="chexpert, rsna, nih, mimic, padchest, vindr, table, or auto")],
-    source: Annotated[str, Option(help="phantom | folder | .zip | http(s)://, s3:// of a .zip | kaggle:<handle>")],
-    size: Annotated[int, Option(min=16, max=2048, help="side of the packed images, pixels: the model's")],
+    name: EntryName,
+    dataset: DatasetName,
+    source: Source,
+    size: PackedSize,
     out: Annotated[Path, Option(help="folder for records.parquet, manifest.json, dataset.json and store/")],
-    labels: Annotated[str, Option(help="which of its label tables counts; '': the usual one")] = "",
-    columns: Annotated[list[str], Option(help="table: <key>=<column of the CSV>; may be repeated")] = (),
-    part: Annotated[Literal["all", "train", "valid", "test"], Option(help="which official part is read")] = "all",
-    mapping: Annotated[str, Option(help="rsna: the mapping of images to patients; '': beside the tables")] = "",
-    site: Annotated[int, Option(min=1, help="phantom: which hospital it simulates; 1 is the training's")] = 2,
-    patients: Annotated[int, Option(min=20, help="phantom: patients")] = 100,
-    seed: Annotated[int, Option(min=0, help="phantom: seed")] = 0,
-    state: Annotated[Path | None, Option(help="folder that keeps downloads; default .checkpoints")] = None,
-    max_rejected: Annotated[float, Option(min=0, max=1, help="largest share of unreadable images")] = 0.01,
-    processes: Annotated[
-        int | None, Option(min=1, envvar="CXR_PROCESSES", help="worker processes; default one per core")
-    ] = None,
+    labels: LabelTable = "",
+    columns: Columns = (),
+    part: Part = "all",
+    mapping: Mapping = "",
+    site: Site = 2,
+    patients: Patients = 100,
+    seed: Seed = 0,
+    state: Downloads = None,
+    max_rejected: MaxRejected = 0.01,
+    processes: Processes = None,
 ) -> None:
     """Read an external data set as records and pack its images; nothing is ever trained on them."""
-    import re
-
     from cxr.core.files import atomic, write_json, write_table
-    from cxr.data.formats import Chosen, Recipe
+    from cxr.data.formats import Chosen
     from cxr.data.pack import pack
-    from cxr.data.sources import registry
-    from cxr.data.sources.address import describe, open_source, read_patients
-    from cxr.data.sources.dataset import Given
-    from cxr.data.sources.table import columns_of
+    from cxr.data.sources.entry import Entry, read
 
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError(f"external: name = {name!r}: use letters, digits, _ and - alone")
-    if source == "phantom" and dataset != "chexpert":
-        raise ValueError(f"external {name}: the phantom is a chexpert, not a {dataset}: set dataset to chexpert")
-    given = columns_of(columns)
-    recipe = Recipe(patients=patients, seed=seed, site=site if site > 1 else None) if source == "phantom" else None
-    downloads = (state or state_dir()) / "downloads"
-    tree, kind = open_source(located(source), dataset, downloads, recipe)
-    found = registry.find(dataset, tree)
-    of_images, more = None, {}
-    if mapping:
-        of_images, more["mapping"] = read_patients(located(mapping), downloads)
-    reading = registry.read(found, tree, Given(labels, of_images, given))
-    records = reading.records
-    if part != "all":
-        records = records[records["official_split"] == part].reset_index(drop=True)
-        if records.empty:
-            raise ValueError(f"external {name}: {found.title} has no image of the official part {part!r} here")
-    manifest = describe(tree, kind, reading.tables, list(records["path"]), recipe, **more, **reading.manifest)
+    entry = Entry("external", name, dataset, located(source), labels, columns, part, mapping and located(mapping),
+                  site, patients, seed)  # fmt: skip
+    opened = read(entry, (state or state_dir()) / "downloads")
     with atomic(out) as folder:
         folder.mkdir()
-        rejected = pack(tree, records, [size], folder / "store", processes, max_rejected)
-        write_table(folder / "records.parquet", records)
-        write_json(folder / "manifest.json", manifest)
+        rejected = pack(opened.tree, opened.records, [size], folder / "store", processes, max_rejected)
+        write_table(folder / "records.parquet", opened.records)
+        write_json(folder / "manifest.json", opened.manifest)
         write_json(
             folder / "dataset.json",
-            Chosen(name=name, dataset=found.name, labels=labels, part=part, size=size, notes=list(reading.notes)),
+            Chosen(name=name, dataset=opened.dataset.name, labels=labels, part=part, size=size, notes=opened.notes),
         )
-    for line in reading.notes:
+    for line in opened.notes:
         print(f"external_data: {name}: {line}")
-    whose = f" of {records['patient_id'].nunique():,} patients" if manifest.patient_key != "image" else ""
     print(
-        f"external_data: {name}: {len(records) - len(rejected):,} images{whose} of {found.title} from a {kind} source, "
-        f"{len(rejected):,} rejected; terms: {found.terms}"
+        f"external_data: {name}: {opened.size(len(opened.records) - len(rejected))}, {len(rejected):,} rejected; "
+        f"terms: {opened.dataset.terms}"
     )
 
 

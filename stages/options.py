@@ -26,6 +26,22 @@ Samplers = Annotated[
     list[str],
     Option(help="the generators whose X-rays balance the table: DCGANs by their names, or one of all training X-rays"),
 ]
+
+# An entry of params.yaml that names another hospital's data set (cxr/data/sources/entry.py)
+EntryName = Annotated[str, Option(help="what the page calls it")]
+DatasetName = Annotated[str, Option(help="chexpert, rsna, nih, mimic, padchest, vindr, table, or auto")]
+Source = Annotated[str, Option(help="phantom | folder | .zip | http(s)://, s3:// of a .zip | kaggle:<handle>")]
+PackedSize = Annotated[int, Option(min=16, max=2048, help="side of the packed images, pixels: the model's")]
+LabelTable = Annotated[str, Option(help="which of its label tables counts; '': the usual one")]
+Columns = Annotated[list[str], Option(help="table: <key>=<column of the CSV>; may be repeated")]
+Part = Annotated[Literal["all", "train", "valid", "test"], Option(help="which official part is read")]
+Mapping = Annotated[str, Option(help="rsna: the mapping of images to patients; '': beside the tables")]
+Site = Annotated[int, Option(min=1, help="phantom: which hospital it simulates; 1 is the training's")]
+Patients = Annotated[int, Option(min=20, help="phantom: patients")]
+Downloads = Annotated[Path | None, Option(help="folder that keeps downloads; default .checkpoints")]
+MaxRejected = Annotated[float, Option(min=0, max=1, help="largest share of unreadable images")]
+Processes = Annotated[int | None, Option(min=1, envvar="CXR_PROCESSES", help="worker processes; default one per core")]
+
 RARE = ("pneumonia", "lung_lesion", "consolidation")  # the first paper's rare findings
 
 # Trainings

@@ -59,6 +59,7 @@ def run(
     labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (),
     draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (),
     final_policy: Annotated[str, Option(help="label policy of the final classifier")] = "u_zeroes",
+    extra_data: Annotated[Path | None, Option(help="folder of the stage extra_data, in it a folder a data set")] = None,
     error_images: Annotated[
         Literal["phantom", "always", "never"], Option(help="whether the page shows X-rays that were misread")
     ] = "phantom",
@@ -87,7 +88,7 @@ def run(
             projection_seeds=list(projection_seeds), editing_seeds=list(editing_seeds),
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
             seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
-            final_policy=final_policy, params=shown,
+            final_policy=final_policy, params=shown, extra_data=extra_data,
             trainers={policy: instances_of(policy, first)[1] for policy in (*policies, *selftrained)},
         )
     )  # fmt: skip

@@ -18,6 +18,7 @@ NEUTRAL = {
     "flip": 0.0,
     "rotate": 0.0,
     "tune": "all",
+    "extra": [],
 }
 
 STRONG = {"crop_min": 0.5, "rotate": 15.0}  # of a control arm whose augmentation is strong
@@ -35,6 +36,7 @@ class Settings(Format):
     weights: str = Field("imagenet", description="start: imagenet, none, xrv:<name> or a .safetensors path")
     tune: Literal["all", "head"] = Field("all", description="what is trained: all weights, or the last layer alone")
     view: View = Field("all", description="projections trained and tested on")
+    extra: list[str] = Field([], description="names of the data sets in data.extra that are trained on as well")
     crop_min: float = Field(0.8, ge=0.05, le=1.0, description="least share of the area that a crop keeps")
     flip: float = Field(0.0, ge=0.0, le=1.0, description="probability of a mirror image")
     rotate: float = Field(5.0, ge=0.0, le=45.0, description="largest rotation in degrees")

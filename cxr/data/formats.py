@@ -53,3 +53,30 @@ class Chosen(Format):
     part: str = Field(description="all, train, valid or test: which of its official parts is read")
     size: int = Field(description="side of the packed images, pixels")
     notes: list[str] = Field(description="a sentence each on what was left out")
+
+
+class Labelled(Format):
+    """Of one finding, how many training images have a certain label."""
+
+    images: int = Field(description="images whose label says present or absent")
+    positives: int = Field(description="images whose label says present")
+    answer: Literal["same", "near"] = Field(
+        description="whether the data set's labels mean the finding, or nearly (cxr/external/mapping.csv)"
+    )
+
+
+class Extra(Chosen):
+    """dataset.json, beside a data set that the classifier is trained on as well: what it adds."""
+
+    title: str = Field(description="the data set's name in words")
+    data: str = Field(description="kind of source: phantom, folder, zip, http, s3 or kaggle")
+    labelled_by: str = Field(description="who labelled its images")
+    patient_key: Literal["patient", "image"] = Field(description="what patient_id names")
+    images: int = Field(description="training images")
+    patients: int = Field(description="their patients")
+    held_out_patients: int = Field(description="patients left out because images of them are tested on elsewhere")
+    held_out_images: int = Field(description="their images")
+    unlabelled: int = Field(description="images left out because no label of theirs means a finding")
+    unreadable: int = Field(description="images left out because they can't be decoded")
+    findings: dict[str, Labelled] = Field(description="slug of each finding that it labels: how many images")
+    split_sha256: str = Field(description="SHA-256 of the CheXpert split that its patients were compared with")

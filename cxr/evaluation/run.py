@@ -48,20 +48,22 @@ def classifiers(
     findings: Sequence[str],
     settings: Settings,
     readers: pd.DataFrame | None = None,
+    extra: pd.DataFrame | None = None,
 ) -> Result:
     """How good are the baselines and final, against the metadata baseline, calibrated, and by subgroup?
 
     models: each policy's predictions and 'final', one table a training; mix: of `policies`; train: model -> training
     rows of its label table; findings: the rare ones' names; readers: radiologists' calls (cxr/evaluation/readers.py),
-    where there are some. AUCs are means over the trainings; calibration, operating points, subgroups, precision, net
-    benefit and what stands beside the readers are of the first training.
+    where there are some; extra: training rows of other hospitals that every model was trained on as well. AUCs are
+    means over the trainings; calibration, operating points, subgroups, precision, net benefit and what stands beside
+    the readers are of the first training.
     """
     names = [name for name in models if name != "final"]
     floors = {f"floor_{p}": [metadata.replace_scores(models[p][0], train[p], *records)] for p in names}
     floor = f"floor_{final_policy}"
     tables = judge({**models, **mix, **floors}, final_policy, settings, floor)
     pair = {name: models[name][0] for name in (final_policy, "final")}
-    trained = {name: operating.trained_share(train[name]) for name in pair}
+    trained = {name: operating.trained_share(pd.concat([train[name], extra])) for name in pair}
     true = operating.true_share(train[final_policy])
     judged = {name: operating.fit(table, trained[name], true, settings) for name, table in pair.items()}
     tables |= operating.tables(pair, judged, trained, true, settings)

@@ -1,1 +1,1 @@
-"""External validation: a trained model on other hospitals' data, on which nothing is trained."""
+"""Other hospitals' data: what their labels mean, whom a model has seen, and a model's scores on them."""

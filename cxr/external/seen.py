@@ -12,8 +12,6 @@ from typing import NamedTuple
 import pandas as pd
 
 from cxr.classifier.xrv import trained_on
-from cxr.data.formats import Manifest
-from cxr.data.sources.dataset import Dataset
 from cxr.data.sources.registry import DATASETS
 
 Seen = Mapping[str, frozenset[str] | None]  # people -> patients, None: any of them may have been seen
@@ -27,17 +25,20 @@ class Refused(NamedTuple):
     images: int
 
 
-def people_of(dataset: Dataset, manifest: Manifest) -> str:
-    """Whose patients a data set shows. Each phantom hospital has patients of its own."""
-    if manifest.kind != "phantom":
-        return dataset.people
-    return f"phantom {getattr(manifest.recipe, 'site', None) or 1}"
-
-
 def seen_by(start: str, people: str, patients: pd.Series) -> dict[str, frozenset[str] | None]:
     """Whom a model has seen. start: classifier.weights; people and patients: of its training images."""
     seen: dict[str, frozenset[str] | None] = {people: frozenset(patients.astype(str))}
     return seen | {DATASETS[one].people: None for one in trained_on(start)}
+
+
+def also(seen: Seen, people: str, patients: pd.Series, patient_key: str) -> Seen:
+    """Whom a model has seen that was trained on these patients, too. patient_key: patient or image; of images nobody
+    can say whose they are, so that any of the people may have been seen.
+    """
+    known = seen.get(people, frozenset())
+    if known is None or patient_key == "image":
+        return {**seen, people: None}
+    return {**seen, people: known | frozenset(patients.astype(str))}
 
 
 def refuse(rows: pd.DataFrame, people: str, patient_key: str, seen: Seen, what: str) -> Refused:
@@ -49,8 +50,8 @@ def refuse(rows: pd.DataFrame, people: str, patient_key: str, seen: Seen, what: 
     known = seen[people]
     if known is None:
         raise ValueError(
-            f"external {what}: the model's initial weights were trained on these patients: choose other "
-            f"classifier.weights, or remove {what} from external"
+            f"external {what}: the model's initial weights or classifier.extra were trained on these patients: choose "
+            f"others, or remove {what} from external"
         )
     if patient_key == "image":
         raise ValueError(

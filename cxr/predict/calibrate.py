@@ -7,7 +7,7 @@ test images only say what it is worth. So the numbers are those of the stage eva
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from cxr.classifier.net import Classifier
     from cxr.core.store import Store
+    from cxr.data.formats import Extra
 
 TOLERANCE = 0.02  # a score of bf16 differs by less from the same network's in 32 bits
 
@@ -150,13 +151,22 @@ def check_scores(predictions: pd.DataFrame, images: pd.Series, scores: np.ndarra
         )
 
 
-def write(folder: Path, trained: Path, meta: Model, calibration: Calibration, gaussians: outliers.Gaussians) -> None:
-    """Write a predictor's folder. trained: the classifier's; meta: its model.json."""
+def write(
+    folder: Path,
+    trained: Path,
+    meta: Model,
+    calibration: Calibration,
+    gaussians: outliers.Gaussians,
+    extra: Sequence[Extra] = (),
+) -> None:
+    """Write a predictor's folder. trained: the classifier's; meta: its model.json; extra: the other data sets that it
+    was trained on.
+    """
     folder.mkdir()
     for name in ("model.safetensors", "model.json"):
         shutil.copyfile(trained / name, folder / name)
     write_json(folder / "calibration.json", calibration)
     write_gaussians(folder / "features.safetensors", gaussians)
     names = dict(zip(SLUGS, FINDINGS, strict=True))
-    context = {"calibration": calibration, "model": meta.model_dump(), "names": names}
+    context = {"calibration": calibration, "model": meta.model_dump(), "names": names, "extra": extra}
     (folder / "README.md").write_text(text("predict/card.md.j2", context), encoding="utf-8")

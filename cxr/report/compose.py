@@ -25,6 +25,7 @@ from cxr.report.sections.data import data
 from cxr.report.sections.errors import errors
 from cxr.report.sections.explain import explain
 from cxr.report.sections.external import external
+from cxr.report.sections.extra import extra
 from cxr.report.sections.fidelity import fidelity
 from cxr.report.sections.flow import flow
 from cxr.report.sections.generators import gan
@@ -72,6 +73,7 @@ def gather(run: Artefacts) -> dict:
         "errors": errors(run),
         "explain": explain(run),
         "external": external(run),
+        "extra": extra(run),
         "adgm": adgm(run),
         "audit": audit(run),
         "benchmarks": benchmarks(run),

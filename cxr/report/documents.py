@@ -55,6 +55,7 @@ def _classifier(run: Artefacts, context: dict) -> dict:
         "images": {name: part.images for name, part in split.splits.items()},
         "patients": {name: part.patients for name, part in split.splits.items()},
         "by": split.by,
+        "extra": context["extra"]["sets"],
         "generated": context["gan"]["plan"]["table"].rows,
         "groups": trust["groups"],
         "worst": trust["worst"],

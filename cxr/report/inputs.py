@@ -44,6 +44,7 @@ class Artefacts:
     draws: list[int]
     final_policy: str
     params: dict
+    extra_data: Path | None = None  # of other hospitals' training data; needed where classifier.extra names some
     error_images: str = "phantom"  # phantom, always or never
     samplers: list[str] = field(default_factory=list)  # generators that balance the table; default: the DCGANs
     diffusion_seeds: list[int] = field(default_factory=list)

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from cxr.core.findings import FINDINGS, SLUGS
 from cxr.data.formats import Manifest, Recipe
-from cxr.data.sources.registry import DATASETS
+from cxr.data.sources.registry import DATASETS, people_of
 from cxr.evaluation import external, intervals
 from cxr.evaluation.classifiers import Settings
 from cxr.evaluation.formats import External
@@ -70,10 +70,10 @@ ROWS = pd.DataFrame({"image_id": ["a", "b", "c"], "patient_id": ["00000001", "00
 
 
 def test_rsna_and_nih_show_the_same_people_and_the_trained_ones_are_refused():
-    trained = seen.seen_by("none", seen.people_of(RSNA, manifest()), pd.Series(["00000001"]))
-    kept = seen.refuse(ROWS, seen.people_of(NIH, manifest()), "patient", trained, "nih")
+    trained = seen.seen_by("none", people_of(RSNA, manifest()), pd.Series(["00000001"]))
+    kept = seen.refuse(ROWS, people_of(NIH, manifest()), "patient", trained, "nih")
     assert kept.rows["image_id"].tolist() == ["c"] and (kept.patients, kept.images) == (1, 2)
-    others = seen.refuse(ROWS, seen.people_of(CHEXPERT, manifest()), "patient", trained, "x")
+    others = seen.refuse(ROWS, people_of(CHEXPERT, manifest()), "patient", trained, "x")
     assert len(others.rows) == 3 and others.patients == 0
     with pytest.raises(ValueError, match="external nih: all 1 patients were trained on"):
         seen.refuse(ROWS[:2], "nih", "patient", trained, "nih")
@@ -82,8 +82,8 @@ def test_rsna_and_nih_show_the_same_people_and_the_trained_ones_are_refused():
 
 
 def test_each_phantom_hospital_has_patients_of_its_own():
-    first, second = (seen.people_of(CHEXPERT, manifest("phantom", **site)) for site in ({}, {"site": 2}))
-    assert first != second and first == seen.people_of(CHEXPERT, manifest("phantom", site=1))
+    first, second = (people_of(CHEXPERT, manifest("phantom", **site)) for site in ({}, {"site": 2}))
+    assert first != second and first == people_of(CHEXPERT, manifest("phantom", site=1))
     trained = seen.seen_by("none", first, ROWS["patient_id"])
     assert len(seen.refuse(ROWS, second, "patient", trained, "two").rows) == 3
 
@@ -91,7 +91,7 @@ def test_each_phantom_hospital_has_patients_of_its_own():
 @pytest.mark.parametrize(("start", "refused"), [("nih", "rsna"), ("all", "padchest"), ("mimic_ch", "mimic")])
 def test_weights_that_have_seen_a_data_set_refuse_it_whole(start, refused):
     whom = seen.seen_by(f"xrv:densenet121-res224-{start}", "stanford", pd.Series(["p"]))
-    with pytest.raises(ValueError, match="initial weights were trained on these patients"):
+    with pytest.raises(ValueError, match="initial weights or classifier.extra were trained on these patients"):
         seen.refuse(ROWS, DATASETS[refused].people, "patient", whom, refused)
     assert len(seen.refuse(ROWS, VINDR.people, "patient", whom, "vindr").rows) == 3
 

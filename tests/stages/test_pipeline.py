@@ -85,10 +85,11 @@ def test_sections_and_command_line_give_exactly_the_options(stage):
     assert len(given) == len(set(given)), "an option is given twice"
     assert set(given) <= known, "the stage lacks an option"
     missing = known - set(given) - MACHINE
-    alone = {"synthetic", "arm", "real_alone"}
+    alone, entry = {"synthetic", "arm", "real_alone"}, {"labels", "columns", "part", "mapping", "seed"}
     others = {"baseline": alone, "selftrain": alone, "final": {"arm"}, "study": {"real_alone"}}
     others["fidelity"] = {"findings"}  # a DCGAN has its own
-    others["external_data"] = {"labels", "columns", "part", "mapping", "seed"}  # the demo's hospital needs none
+    others["external_data"] = entry  # the demo's hospital needs none of them
+    others["extra_data"] = entry | {"name", "dataset", "source", "site", "patients", "shared"}  # the demo has no entry
     assert missing <= others.get(stage, set()), "an option cannot be set from params.yaml"
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cxr.core import records as core
 from cxr.core.files import read_table
+from cxr.data.formats import Manifest
 from cxr.data.sources import chexpert, mimic, nih, padchest, rsna, table, vindr
 from cxr.data.sources.archive import Tree
 from cxr.data.sources.dataset import Dataset, Given, Reading
@@ -66,3 +67,10 @@ def load(path: str | os.PathLike, name: str, stage: str | None = None) -> pd.Dat
 def share_patients(first: str, second: str) -> bool:
     """Whether two data sets, by name, may show the same person."""
     return find(first).people == find(second).people
+
+
+def people_of(dataset: Dataset, manifest: Manifest) -> str:
+    """Whose patients a data set shows. Each phantom hospital has patients of its own."""
+    if manifest.kind != "phantom":
+        return dataset.people
+    return f"phantom {getattr(manifest.recipe, 'site', None) or 1}"
