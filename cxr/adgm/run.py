@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.adgm import samples
-from cxr.adgm.controls import MeanTeacher, PseudoLabel, Supervised
+from cxr.adgm.controls import FixMatch, MeanTeacher, PseudoLabel, Supervised
 from cxr.adgm.formats import Model, Samples
 from cxr.adgm.labelled import Draw, check_held_out, draw_labels
 from cxr.adgm.nets import ADGM, decoder_maps
@@ -38,6 +38,7 @@ TRAININGS: dict[str, type[AdgmTraining]] = {
     "supervised": Supervised,
     "pseudo_label": PseudoLabel,
     "mean_teacher": MeanTeacher,
+    "fixmatch": FixMatch,
 }
 COLUMNS = 8  # of the picture of samples
 

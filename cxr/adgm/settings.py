@@ -14,7 +14,10 @@ NEUTRAL: dict[str, object] = {"scale_min": 1.0, "scale_max": 1.0, "weighting": "
 NEUTRAL |= dict.fromkeys(("weight_decay", "free_bits", "dropout", "average", "flip", "rotate", "shift"), 0.0)
 
 # Settings that only some variants read; a variant lists its own in `reads` (cxr/adgm/train.py).
-OPTIONAL = {"likelihood_weight", "free_bits", "threshold", "pseudo_weight", "consistency_weight", "teacher"}
+OPTIONAL = {
+    "likelihood_weight", "free_bits", "threshold", "pseudo_weight", "fixmatch_weight", "strong_geometry",
+    "strong_jitter", "strong_cutout", "consistency_weight", "teacher",
+}  # fmt: skip
 
 
 class Settings(Format):
@@ -56,8 +59,23 @@ class Settings(Format):
         "uniform",
         description="class shares that predictions assume: equal, or the training images'",
     )
-    threshold: float = Field(0.95, ge=0.0, le=1.0, description="pseudo_label: least probability of a pseudo-label")
+    threshold: float = Field(
+        0.95, ge=0.0, le=1.0, description="pseudo_label, fixmatch: least probability of a pseudo-label"
+    )
     pseudo_weight: float = Field(1.0, ge=0.0, description="pseudo_label: weight of the pseudo-label loss")
+    fixmatch_weight: float = Field(1.0, ge=0.0, description="fixmatch: weight of the pseudo-label loss")
+    strong_geometry: float = Field(
+        2.0,
+        ge=1.0,
+        le=4.0,
+        description="fixmatch: ranges of the strong view's geometry, as a multiple of the weak",
+    )
+    strong_jitter: float = Field(
+        0.4, ge=0.0, le=0.9, description="fixmatch: largest change of the strong view's brightness and contrast"
+    )
+    strong_cutout: float = Field(
+        0.4, ge=0.0, le=1.0, description="fixmatch: side of the strong view's cutout, share of the size"
+    )
     consistency_weight: float = Field(10.0, ge=0.0, description="mean_teacher: weight of the consistency loss")
     teacher: float = Field(0.999, ge=0.0, le=0.9999, description="mean_teacher: decay of the teacher's average")
     seed: int = Field(
@@ -81,3 +99,10 @@ class Settings(Format):
         """The random geometry of a training image, as `affine` takes it."""
         scale = (self.scale_min, self.scale_max)
         return {"flip": self.flip, "rotate": self.rotate, "scale": scale, "shift": self.shift}
+
+    @property
+    def wide_geometry(self) -> dict:
+        """The random geometry of a strong view: rotation and shift times strong_geometry, scale to its power."""
+        times = self.strong_geometry
+        scale = (self.scale_min**times, self.scale_max**times)
+        return {"flip": self.flip, "rotate": times * self.rotate, "scale": scale, "shift": times * self.shift}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-Name = Literal["corrected", "paper", "paper_code", "no_z", "supervised", "pseudo_label", "mean_teacher"]
+Name = Literal["corrected", "paper", "paper_code", "no_z", "supervised", "pseudo_label", "mean_teacher", "fixmatch"]
 
 # What sets each apart. Labelled images, classifier, optimiser, steps and augmentation are the same in all.
 GENERATIVE = {
@@ -21,6 +21,7 @@ CONTROLS = {
     "supervised": "its classifier on the labelled images alone",
     "pseudo_label": "its classifier, and its own sure answers as labels (Lee 2013)",
     "mean_teacher": "its classifier, kept to the answers of its running average (Tarvainen & Valpola 2017)",
+    "fixmatch": "its classifier, and its sure answers on a weak view as labels of a strong view (Sohn et al. 2020)",
 }
 VARIANTS = GENERATIVE | CONTROLS
 

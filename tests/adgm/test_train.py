@@ -95,6 +95,7 @@ def test_a_training_is_shaped_by_the_settings_that_its_variant_reads():
         "supervised": set(),
         "pseudo_label": {"threshold", "pseudo_weight"},
         "mean_teacher": {"consistency_weight", "teacher"},
+        "fixmatch": {"threshold", "fixmatch_weight", "strong_geometry", "strong_jitter", "strong_cutout"},
     }.items():
         assert set(TRAININGS[variant].shaping(settings(variant=variant))) == shared | names
     for variant in ("paper", "paper_code"):
@@ -124,15 +125,21 @@ def test_loss_that_is_not_finite_stops_with_place_and_cure(data, tmp_path):
 def test_control_losses_by_hand():
     log_q = torch.log(torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]))
     equal = torch.ones(2)
-    term = controls.pseudo_label(log_q, 0.8, equal)  # the first and the last are sure enough, the mean is over three
+    term = controls.pseudo_label(log_q, log_q, 0.8, equal)  # the first and the last are sure; the mean is over three
     assert term.item() == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 3)
-    assert controls.pseudo_label(log_q, 0.95, equal).item() == 0
+    assert controls.pseudo_label(log_q, log_q, 0.95, equal).item() == 0
     # Where the first class is three times as common as in the labels: 27/28, 9/11 and 3/7, so the first two are sure.
-    moved = controls.pseudo_label(log_q, 0.8, torch.tensor([1.5, 0.5]))
+    moved = controls.pseudo_label(log_q, log_q, 0.8, torch.tensor([1.5, 0.5]))
     assert moved.item() == pytest.approx(-(math.log(0.9) + math.log(0.6)) / 3)
     # Where it is a ninth: 1/2, 1/7, 1/37; the second and the third are sure to be of the second class.
-    rare = controls.pseudo_label(log_q, 0.8, torch.tensor([0.2, 1.8]))
+    rare = controls.pseudo_label(log_q, log_q, 0.8, torch.tensor([0.2, 1.8]))
     assert rare.item() == pytest.approx(-(math.log(0.4) + math.log(0.8)) / 3)
+    # FixMatch: the weak view's answer is the strong view's label, and gets no gradient.
+    weak, strong = log_q.clone().requires_grad_(), log_q.flip(0).requires_grad_()
+    term = controls.pseudo_label(strong, weak, 0.8, equal)
+    assert term.item() == pytest.approx(-(math.log(0.2) + math.log(0.1)) / 3)
+    term.backward()
+    assert weak.grad is None and strong.grad is not None
     teacher = torch.log(torch.tensor([[0.7, 0.3], [0.6, 0.4], [0.5, 0.5]]))
     assert controls.consistency(log_q, teacher).item() == pytest.approx((2 * 0.04 + 2 * 0.09) / 6)
 
@@ -174,6 +181,32 @@ def test_supervised_never_reads_an_unlabelled_image(data, tmp_path, monkeypatch)
     assert read == set(range(16))
     fit(data, Checkpoints(tmp_path / "p", {}), 1, variant="pseudo_label")
     assert read == set(range(50))
+
+
+def test_fixmatch_sees_a_weak_and_a_strong_view_of_the_same_images(data, tmp_path, monkeypatch):
+    seen, weights = [], []
+    build, unlabelled = controls.FixMatch.build, controls.FixMatch.unlabelled
+
+    def watched(chosen):
+        net = build(chosen)
+        net.q_y.trunk.register_forward_hook(lambda _, args, __: seen.append(args[0].clone()))
+        return net
+
+    def weighed(self, log_q, batch):
+        weights.append(unlabelled(self, log_q, batch)[0])
+        return unlabelled(self, log_q, batch)
+
+    monkeypatch.setattr(controls.FixMatch, "build", staticmethod(watched))
+    monkeypatch.setattr(controls.FixMatch, "unlabelled", weighed)
+    still = {"flip": 0.0, "rotate": 0.0, "shift": 0.0, "scale_min": 1.0, "scale_max": 1.0}
+    fit(data, Checkpoints(tmp_path / "a", {}), 1, variant="fixmatch", strong_jitter=0.0, strong_cutout=0.0, **still)
+    assert torch.allclose(seen[0][FIT["batch"] :], seen[1], atol=1e-6)  # nothing is moved or altered: the same images
+    assert len(weights) == 6 and set(weights) == {1.0}  # whatever the temperature
+    seen.clear()
+    fit(data, Checkpoints(tmp_path / "b", {}), 1, variant="fixmatch")
+    first, again = seen[1], seen[2]
+    assert torch.equal(first, again) and not torch.allclose(seen[0][FIT["batch"] :], first, atol=0.1)
+    assert (first == 0.5).float().mean() > 0.05  # cutouts
 
 
 def test_the_teacher_follows_the_student(data, tmp_path, monkeypatch):

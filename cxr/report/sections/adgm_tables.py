@@ -23,6 +23,7 @@ NAMES = {
     "supervised": "labelled images alone",
     "pseudo_label": "pseudo-labels",
     "mean_teacher": "mean teacher",
+    "fixmatch": "FixMatch",
 }
 LATENT = ("KL_z", "active_z", "KL_a", "active_a")
 
