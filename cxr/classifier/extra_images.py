@@ -70,10 +70,11 @@ def add(data: Data, folder: Path, names: Sequence[str], view: str, size: int, de
 def lengthened(spec: dict, images: int) -> dict:
     """A control arm's settings where so many extra images are trained on: an epoch that counts images counts them too.
 
-    Raises ValueError for an arm whose weights are of the table without them.
+    Raises ValueError for an arm whose weights or groups are of the table without them.
     """
-    if spec["objective"] == "pos_weight":
+    if spec["objective"] in ("pos_weight", "group_dro"):
         raise ValueError(
-            "study.arms has pos_weight, whose weights are of the table without classifier.extra: take one of both out"
+            f"study.arms has {spec['objective']}, whose weights are of the table without classifier.extra: take one of "
+            "both out"
         )
     return spec | {"epoch_images": spec["epoch_images"] and spec["epoch_images"] + images}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torchvision.models import densenet121
 
+from cxr.classifier import extra_images
 from cxr.classifier import net as classifier_net
 from cxr.classifier.objectives import BASELINE, CrossEntropy, MultiClass, objective
 from cxr.classifier.settings import Settings
@@ -264,3 +265,11 @@ def test_a_frozen_net_trains_its_head_alone_and_repeats(data, tmp_path):
     changed, first = frozen(tmp_path / "a")
     assert changed == {"net.classifier.weight", "net.classifier.bias"}
     assert all(torch.equal(value, first[name]) for name, value in frozen(tmp_path / "b")[1].items())
+
+
+@pytest.mark.parametrize("name", ["pos_weight", "group_dro"])
+def test_an_arm_whose_weights_or_groups_are_of_the_table_takes_no_extra_data(name):
+    with pytest.raises(ValueError, match=f"study.arms has {name}, .* classifier.extra"):
+        extra_images.lengthened({"objective": name, "epoch_images": 40}, 8)
+    assert extra_images.lengthened({"objective": "cross_entropy", "epoch_images": 40}, 8)["epoch_images"] == 48
+    assert extra_images.lengthened({"objective": "cross_entropy", "epoch_images": 0}, 8)["epoch_images"] == 0
