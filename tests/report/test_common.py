@@ -30,6 +30,7 @@ def test_names():
     assert policy_name("u_zeroes") == "U-Zeroes" and policy_name("u_new") == "u_new"
     assert row_name({"finding": "Edema", "findings": math.nan}) == "Edema"
     assert row_name({"finding": "macro", "findings": 13.0}) == "Mean of 13 findings"
+    assert row_name({"finding": "macro", "findings": 1.0}) == "Mean of 1 finding"
 
 
 @pytest.mark.parametrize(

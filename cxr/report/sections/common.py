@@ -74,7 +74,12 @@ def areas(run: Artefacts, split: str) -> Rows:
 
 def row_name(row: Mapping) -> str:
     """The finding's name, or what its mean is over."""
-    return f"Mean of {row['findings']:.0f} findings" if row["finding"] == "macro" else row["finding"]
+    return mean_of(row, "finding") if row["finding"] == "macro" else row["finding"]
+
+
+def mean_of(row: Mapping, what: str) -> str:
+    """The name of a mean's row: of how many findings. what: one of them, in words."""
+    return f"Mean of {row['findings']:.0f} {what}{'' if row['findings'] == 1 else 's'}"
 
 
 def no_number(row: Mapping) -> str:

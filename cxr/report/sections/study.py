@@ -12,10 +12,10 @@ from cxr.core.findings import finding
 from cxr.report.figures.forest import study as draw_controls
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Picture, Table, plot
-from cxr.report.sections.common import BOUNDS, FEW, TOTALS, Verdict, change_of, pick, too_few
+from cxr.report.sections.common import BOUNDS, FEW, TOTALS, Verdict, change_of, mean_of, pick, too_few
 from cxr.synthesis.arms import ARMS
 
-MEANS = {"rare": "Mean of {} rare findings", "macro": "Mean of {} findings"}
+MEANS = {"rare": "rare finding", "macro": "finding"}  # what each is a mean of
 OVER_BOTH = ("sd", "p", "p_greater", "p_holm", "detectable")
 
 
@@ -99,7 +99,7 @@ def headroom(areas: Rows, pairs: Rows, controls: list[str], endpoint: str) -> di
 
 def _row_name(row: Mapping) -> str:
     """The finding's name, or what its mean is over."""
-    return MEANS[row["finding"]].format(f"{row['findings']:.0f}") if row["finding"] in MEANS else row["finding"]
+    return mean_of(row, MEANS[row["finding"]]) if row["finding"] in MEANS else row["finding"]
 
 
 def _no_number(row: Mapping) -> str:
