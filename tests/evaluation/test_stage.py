@@ -22,6 +22,7 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
         "best_of.csv", "policies.csv", "worst_gaps.csv",
         "per_study.csv", "study_roc.csv", "uncertain.csv", "precision.csv",
         "benefit.csv", "external.csv", "external_calibration.csv", "external_labels.csv", "external_sets.csv",
+        "external_boxes.csv",
     }  # fmt: skip
     shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     parts = "test baseline final gain adgm floor above_floor calibration operating per_study precision policies"

@@ -171,7 +171,7 @@ def test_no_external_data_set_gives_tables_without_a_row(tmp_path):
     empty = pd.DataFrame({f"{kind}.{s}": [] for kind in ("target", "weight") for s in SLUGS})
     final, rates = scores(np.random.default_rng(1), 40, 1.0, "i").assign(split="test"), pd.DataFrame()
     tables = external.judge([], final, rates, empty, empty, 100, Settings(replicates=20))
-    assert {name: len(table) for name, table in tables.items()} == dict.fromkeys(tables, 0) and len(tables) == 4
+    assert {name: len(table) for name, table in tables.items()} == dict.fromkeys(tables, 0) and len(tables) == 5
 
 
 def test_a_damaged_file_of_an_external_data_set_names_its_stage(tmp_path):
