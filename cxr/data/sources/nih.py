@@ -158,7 +158,7 @@ def _expert_tables(tree: Tree) -> list[str]:
     if not names:
         raise ValueError(
             f"labels = {RADIOLOGISTS}: {tree.root} has no four_findings_expert_labels/test_labels.csv nor "
-            f"validation_labels.csv: download them beside {TABLE}"
+            f"validation_labels.csv: download them beside Data_Entry_2017_v2020.csv"
         )
     return names
 
