@@ -18,18 +18,20 @@ def run(
     table: Annotated[Path, Option(help="table that the model was trained on")],
     manifest: Annotated[Path, Option(help="manifest.json of the data set that it was trained on")],
     trained_on: Annotated[str, Option(help="that data set, by name")],
-    out: Annotated[Path, Option(help="folder for predictions.parquet and external.json")],
+    out: Annotated[Path, Option(help="folder for predictions.parquet, external.json, pointing.parquet")],
     extra_data: Annotated[Path | None, Option(help="folder of the stage extra_data, in it a folder a data set")] = None,
+    images: Annotated[int, Option(min=20, help="most images of a finding whose maps are compared with boxes")] = 200,
     precision: Precision = "auto",
 ) -> None:
-    """Score an external data set. Patients that the model was trained on are refused."""
+    """Score an external data set, and its heat maps where there are boxes. Trained-on patients are refused."""
     from cxr.core.files import atomic, read_json, read_table, write_json, write_table
     from cxr.core.findings import COLUMNS
     from cxr.core.store import open_store
+    from cxr.data import boxes
     from cxr.data.formats import Chosen, Extra, Manifest
     from cxr.data.sources import registry
     from cxr.evaluation.formats import External
-    from cxr.external import score, seen
+    from cxr.external import pointing, score, seen
     from cxr.predict.model import Predictor
     from cxr.training.machine import fabric
 
@@ -79,10 +81,16 @@ def run(
         labels=[one._asdict() for one in meanings],
         weights_sha256=model.calibration.weights_sha256,
     )
+    points = None
+    if (data / "boxes.parquet").is_file():
+        drawn = read_table(data / "boxes.parquet", "external_data", boxes.COLUMNS)
+        points = pointing.table(model.net, store, scored, drawn, meanings, images)
     with atomic(out) as folder:
         folder.mkdir()
         write_table(folder / "predictions.parquet", scored)
         write_json(folder / "external.json", info)
+        if points is not None and len(points):
+            write_table(folder / "pointing.parquet", points)
     print(
         f"external: {chosen.name}: scored on {len(scored):,} images of {info.patients:,} {key}s, "
         f"{kept.images:,} images of {kept.patients:,} trained-on patients refused; {unlike:.1%} unlike the training's"

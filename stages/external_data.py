@@ -32,7 +32,10 @@ def run(
     dataset: DatasetName,
     source: Source,
     size: PackedSize,
-    out: Annotated[Path, Option(help="folder for records.parquet, manifest.json, dataset.json and store/")],
+    out: Annotated[
+        Path,
+        Option(help="folder for records.parquet, boxes.parquet, dataset.json, manifest.json, store/"),
+    ],
     labels: LabelTable = "",
     columns: Columns = (),
     part: Part = "all",
@@ -46,6 +49,7 @@ def run(
 ) -> None:
     """Read an external data set as records and pack its images; nothing is ever trained on them."""
     from cxr.core.files import atomic, write_json, write_table
+    from cxr.data import boxes
     from cxr.data.formats import Chosen
     from cxr.data.pack import pack
     from cxr.data.sources.entry import Entry, read
@@ -53,16 +57,22 @@ def run(
     entry = Entry("external", name, dataset, located(source), labels, columns, part, mapping and located(mapping),
                   site, patients, seed)  # fmt: skip
     opened = read(entry, (state or state_dir()) / "downloads")
+    drawn, note = None, ""
+    if opened.dataset.boxes:
+        drawn, note = boxes.relative(opened.tree, opened.records, opened.dataset.boxes(opened.records))
+    notes = [*opened.notes, *([note] if note else [])]
     with atomic(out) as folder:
         folder.mkdir()
         rejected = pack(opened.tree, opened.records, [size], folder / "store", processes, max_rejected)
         write_table(folder / "records.parquet", opened.records)
+        if drawn is not None and len(drawn):
+            write_table(folder / "boxes.parquet", drawn)
         write_json(folder / "manifest.json", opened.manifest)
         write_json(
             folder / "dataset.json",
-            Chosen(name=name, dataset=opened.dataset.name, labels=labels, part=part, size=size, notes=opened.notes),
+            Chosen(name=name, dataset=opened.dataset.name, labels=labels, part=part, size=size, notes=notes),
         )
-    for line in opened.notes:
+    for line in notes:
         print(f"external_data: {name}: {line}")
     print(
         f"external_data: {name}: {opened.size(len(opened.records) - len(rejected))}, {len(rejected):,} rejected; "

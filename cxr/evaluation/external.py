@@ -22,7 +22,7 @@ import pandas as pd
 
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import FINDINGS, SLUGS, columns_of
-from cxr.evaluation import calibration, intervals, metadata, metrics, operating, precision
+from cxr.evaluation import calibration, intervals, metadata, metrics, operating, pointing, precision
 from cxr.evaluation.classifiers import Settings, enough, model_areas
 from cxr.evaluation.formats import External
 from cxr.evaluation.names import frame
@@ -32,14 +32,17 @@ from cxr.evaluation.ranked import share_interval
 KINDS = ("score", "probability", "positive", "truth")
 FORMS = ("given", "local")  # of a probability: as the predictor gives it, and scaled on local labels
 RATES = ("sensitivity", "specificity")
-NAMES = ("external", "external_calibration", "external_sets", "external_labels")  # of the tables
+NAMES = ("external", "external_calibration", "external_sets", "external_labels", "external_boxes")  # of the tables
 
 
 class Outside(NamedTuple):
-    """One external data set: who was scored, and the predictions (cxr/external/score.py)."""
+    """One external data set: who was scored, the predictions (cxr/external/score.py), and how heat maps point at boxes
+    (cxr/external/pointing.py), None without boxes.
+    """
 
     info: External
     table: pd.DataFrame
+    points: pd.DataFrame | None = None
 
 
 class Internal(NamedTuple):
@@ -60,7 +63,9 @@ def read(folder: Path) -> list[Outside]:
     wanted = ["image_id", "patient_id", *(f"{kind}.{slug}" for kind in KINDS for slug in SLUGS)]
     for file in sorted(folder.glob("*/external.json")):
         info = read_json(file, "external", External)
-        found.append(Outside(info, read_table(file.with_name("predictions.parquet"), "external", wanted)))
+        points, keys = file.with_name("pointing.parquet"), ("finding", "image_id", "patient_id")
+        drawn = read_table(points, "external", keys) if points.is_file() else None
+        found.append(Outside(info, read_table(file.with_name("predictions.parquet"), "external", wanted), drawn))
     return found
 
 
@@ -75,22 +80,45 @@ def difference(first: intervals.Area, second: intervals.Area) -> tuple[float, fl
 def tables(
     outside: list[Outside], internal: Internal, local_labels: int, settings: Settings
 ) -> dict[str, pd.DataFrame]:
-    """The tables external, external_calibration, external_sets and external_labels (cxr/evaluation/names.py).
+    """The tables of NAMES (cxr/evaluation/names.py).
 
     In `external` the row macro holds means over the findings with a number on both sides.
     """
     draws = metrics.draw_patients(internal.test["patient_id"], settings.replicates, settings.seed)
     inside = model_areas(internal.test, draws, settings)
-    scored, calibrated, sets, labels = [], [], [], []
-    for info, table in outside:
+    scored, calibrated, sets, labels, boxes = [], [], [], [], []
+    for info, table, points in outside:
         head = {"name": info.name}
         there = metrics.draw_patients(table["patient_id"], settings.replicates, settings.seed)
         scored += [head | row for row in _scored(info, table, there, inside, internal, settings)]
         calibrated += [head | row for row in _calibrated(table, local_labels, settings)]
         sets.append(info.model_dump(exclude={"labels", "notes", "weights_sha256"}) | {"notes": "; ".join(info.notes)})
         labels += [head | one.model_dump() for one in info.labels]
-    parts = scored, calibrated, sets, labels
+        boxes += [head | row for row in _pointed(info, points, settings)]
+    parts = scored, calibrated, sets, labels, boxes
     return {name: frame(name, rows) for name, rows in zip(NAMES, parts, strict=True)}
+
+
+def _pointed(info: External, points: pd.DataFrame | None, settings: Settings) -> list[dict]:
+    """A row for each finding with enough images, method or floor, and measure (cxr/evaluation/pointing.py); random: the
+    method's mean correlation with the maps of random weights.
+    """
+    rows: list[dict] = []
+    if points is None:
+        return rows
+    methods = [name.removesuffix(".hit") for name in points if name.endswith(".hit")]
+    floors = [name for name in methods if f"{name}.random" not in points]
+    methods = [name for name in methods if name not in floors]
+    for finding in FINDINGS:
+        of = points[points["finding"] == finding]
+        if len(of) < settings.min_positives:
+            continue
+        scored = pointing.table(of, methods, floors, settings.replicates, settings.confidence, settings.seed)
+        head = {"finding": finding, "answer": _answer(info, finding)}
+        for row in scored.to_dict("records"):
+            random = of[f"{row['method']}.random"].mean() if row["method"] in methods else math.nan
+            rows.append(head | {str(key): value for key, value in row.items()} | {"random": random})
+    return rows
 
 
 def _answer(info: External, finding: str) -> str:

@@ -102,6 +102,8 @@ TABLES = {
     "external_sets": ("name", "title", "data", "labelled_by", "patient_key", "images", "patients", "trained_patients",
                       "trained_images", "other_view", "unreadable", "unlike", "notes"),
     "external_labels": ("name", "label", "finding", "answer", "source", "reason"),
+    "external_boxes": ("name", "finding", "answer", "method", "measure", "images", "patients", *with_bounds(("value",)),
+                       "floor", *with_bounds(("gain",)), "beats", "random"),
     "adgm_floor": ("classes", "labels", "view", "n", "patients", "auc", "low", "high"),
 }  # fmt: skip
 # Whole numbers that may be blank.

@@ -17,27 +17,36 @@ from cxr.explain.maps import METHODS
 FLOORS = ("mean_box", "mean_box_of_view")
 
 
+def method_maps(
+    net: nn.Module, finding: int, images: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(method: its maps of N images, float32 N x S x S; method: how similar each is to that of random weights, N, NaN
+    where one is flat). images: uint8 N x S x S. A method that the network does not allow is left out.
+    """
+    made, similar = {}, {}
+    targets, random = [finding] * len(images), sanity.randomised(net, 0)
+    for method in METHODS:
+        if method == "grad_cam" and not _has_maps(net, images.shape[1]):
+            continue
+        made[method] = maps.heat_maps(net, images, targets, method)
+        similar[method] = sanity.similarity(made[method], maps.heat_maps(random, images, targets, method))
+    return made, similar
+
+
 def scores(net: nn.Module, finding: int, test: Boxed, train: Boxed) -> tuple[pd.DataFrame, dict[str, float]]:
     """(a row for each test image, with <method>.hit and <method>.iou of METHODS and FLOORS;
     method: mean similarity of its maps to those of random weights, NaN where maps are flat).
 
-    A method that the network does not allow is left out. Raises ValueError without an image in either part.
+    Raises ValueError without an image in either part.
     """
     if not len(test.rows) or not len(train.rows):
         raise ValueError(f"{len(test.rows)} test and {len(train.rows)} training images have boxes; both need some")
-    found, similar = {}, {}
-    targets = [finding] * len(test.rows)
-    for method in METHODS:
-        if method == "grad_cam" and not _has_maps(net, test.images.shape[1]):
-            continue
-        found[method] = maps.heat_maps(net, test.images, targets, method)
-        random = maps.heat_maps(sanity.randomised(net, 0), test.images, targets, method)
-        values = sanity.similarity(found[method], random)
-        similar[method] = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+    found, similar = method_maps(net, finding, test.images)
     views, wanted = (part.rows["view"].fillna("").to_list() for part in (train, test))
     same = boxes.mean_boxes(train.masks, [""] * len(views), [""] * len(wanted))
     found |= dict(zip(FLOORS, (same, boxes.mean_boxes(train.masks, views, wanted)), strict=True))
-    return boxes.score(found, test.masks, test.rows), similar
+    means = {k: float("nan") if np.isnan(one).all() else float(np.nanmean(one)) for k, one in similar.items()}
+    return boxes.score(found, test.masks, test.rows), means
 
 
 def examples(net: nn.Module, finding: int, test: Boxed, side: int = 160) -> Image.Image:

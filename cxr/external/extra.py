@@ -49,7 +49,7 @@ def keep(
     images can't be told by patient among the same people.
     """
     what, ids = f"data.extra {name}", rows["patient_id"].astype(str)
-    out = pd.Series(False, index=rows.index)
+    out, why = pd.Series(False, index=rows.index), []
     for other in held_out:
         if other.people != people:
             continue
@@ -64,8 +64,11 @@ def keep(
                 f"write `shared: leave_out` into its entry to train on the others alone, or {other.cure}"
             )
         out |= shared
+        why += [other.what] if shared.any() else []
     if out.all():
-        raise ValueError(f"{what}: every patient of it is held out elsewhere: remove it from data.extra")
+        raise ValueError(
+            f"{what}: all its patients are patients that {' or that '.join(why)}: remove it from data.extra"
+        )
     return Kept(rows[~out].reset_index(drop=True), int(ids[out].nunique()), int(out.sum()))
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.core.files import sha256
+from cxr.classifier.formats import Model
+from cxr.core.files import sha256, write_json
 from cxr.core.findings import SLUGS
 from stages import evaluate
 from stages.cli import main
 from tests.evaluation.make import listed, one, predictions, stage, words
+from tests.make import example
 
 
 def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, capsys):
@@ -22,6 +24,7 @@ def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, c
         "best_of.csv", "policies.csv", "worst_gaps.csv",
         "per_study.csv", "study_roc.csv", "uncertain.csv", "precision.csv",
         "benefit.csv", "external.csv", "external_calibration.csv", "external_labels.csv", "external_sets.csv",
+        "external_boxes.csv",
     }  # fmt: skip
     shown = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     parts = "test baseline final gain adgm floor above_floor calibration operating per_study precision policies"
@@ -178,3 +181,22 @@ def test_what_was_edited_by_hand_is_one_line(folder, tmp_path, capsys, file, cha
     error = capsys.readouterr().err
     assert stop.value.code == 1 and message in error and error.count("\n") == 1
     assert not (tmp_path / "m.json").exists() and not (tmp_path / "evaluate").exists()
+
+
+def test_what_else_was_trained_on_counts_in_the_share_of_training_alone(folder, tmp_path):
+    """200 images of CheXpert, a third of them with edema, and 200 of another hospital, all with it."""
+    other, model = tmp_path / "extra/there", tmp_path / "model"
+    table = pd.read_parquet(folder.parent / "learnt/u_zeroes.parquet")
+    other.mkdir(parents=True)
+    table.assign(**{"target.edema": 1.0, "image_id": "there/" + table["image_id"]}).to_parquet(other / "table.parquet")
+    model.mkdir()
+    write_json(model / "model.json", Model(**example(Model, extra=["there"])))
+    with pytest.raises(ValueError, match="was trained on there as well, which needs --extra_data"):
+        stage(folder, tmp_path / "none", model=model)
+    plain, more = (
+        pd.read_csv(stage(folder, tmp_path / name, **given) / "evaluate/calibration.csv").query("finding == 'Edema'")
+        for name, given in (("a", {}), ("b", {"model": model, "extra_data": tmp_path / "extra"}))
+    )
+    share = plain["trained_share"].to_numpy()
+    assert np.allclose(more["trained_share"], (share + 1) / 2, atol=1e-5)
+    assert plain["true_share"].equals(more["true_share"])

@@ -96,6 +96,17 @@ def test_weights_that_have_seen_a_data_set_refuse_it_whole(start, refused):
     assert len(seen.refuse(ROWS, VINDR.people, "patient", whom, "vindr").rows) == 3
 
 
+def test_patients_of_extra_training_data_are_seen_too_and_unknown_ones_refuse_the_whole_people():
+    trained = seen.seen_by("none", "stanford", pd.Series(["00000001"]))
+    more = seen.also(trained, "nih", pd.Series(["00000002"]), "patient")
+    assert seen.refuse(ROWS, "nih", "patient", more, "nih").rows["image_id"].tolist() == ["a", "b"]
+    assert more["stanford"] == trained["stanford"] == {"00000001"}
+    images = seen.also(more, "nih", pd.Series(["i"]), "image")
+    for one in (images, seen.also({"nih": None}, "nih", pd.Series(["i"]), "patient")):
+        with pytest.raises(ValueError, match="or classifier.extra were trained on these patients"):
+            seen.refuse(ROWS, "nih", "patient", one, "nih")
+
+
 def test_the_drops_interval_is_that_of_two_independent_numbers():
     one, other = (intervals.Area(v, np.empty(0), low, high) for v, low, high in ((0.9, 0.8, 0.95), (0.7, 0.6, 0.78)))
     drop, low, high = external.difference(one, other)
@@ -171,7 +182,7 @@ def test_no_external_data_set_gives_tables_without_a_row(tmp_path):
     empty = pd.DataFrame({f"{kind}.{s}": [] for kind in ("target", "weight") for s in SLUGS})
     final, rates = scores(np.random.default_rng(1), 40, 1.0, "i").assign(split="test"), pd.DataFrame()
     tables = external.judge([], final, rates, empty, empty, 100, Settings(replicates=20))
-    assert {name: len(table) for name, table in tables.items()} == dict.fromkeys(tables, 0) and len(tables) == 4
+    assert {name: len(table) for name, table in tables.items()} == dict.fromkeys(tables, 0) and len(tables) == 5
 
 
 def test_a_damaged_file_of_an_external_data_set_names_its_stage(tmp_path):

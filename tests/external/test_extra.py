@@ -29,7 +29,7 @@ def test_held_out_patients_are_refused_with_the_cure_or_left_out():
         keep(ROWS, "nih", "patient", [held_out("2")], "n")
     kept = keep(ROWS, "nih", "patient", [held_out("2"), held_out("9")], "n", leave_out=True)
     assert kept.rows["image_id"].tolist() == ["a", "b"] and (kept.patients, kept.images) == (1, 1)
-    with pytest.raises(ValueError, match="every patient of it is held out elsewhere"):
+    with pytest.raises(ValueError, match="all its patients are patients that are tested on somewhere: remove it"):
         keep(ROWS, "nih", "patient", [held_out("12")], "n", leave_out=True)
 
 

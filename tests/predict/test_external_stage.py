@@ -93,3 +93,32 @@ def test_a_model_of_another_size_is_named(made, ours):
     )  # fmt: skip
     with pytest.raises(ValueError, match="images of 48 pixels, the model's have 32"):
         scored(made, ours, "chexpert")
+
+
+def test_heat_maps_are_compared_with_nihs_boxes(made, tmp_path):
+    """Four effusions of four patients; a fifth image has a box of an infiltration, which means no finding."""
+    rows = [f"0000000{k}_000.png,Effusion,0,{k},057,M,PA,2682,2749,0.143,0.143" for k in range(1, 5)]
+    rows.append("00000005_000.png,Infiltration,0,5,057,M,PA,2682,2749,0.143,0.143")
+    drawn = [f"0000000{k}_000.png,Effusion,{k},{2 * k},8,10,,," for k in range(1, 5)]
+    drawn.append("00000005_000.png,Infiltrate,1,1,8,8,,,")
+    tree = trees.nih(tmp_path / "nih", rows, **{"BBox_List_2017.csv": trees.lines(trees.BOX_HEADER, *drawn)})
+    external_data.run(
+        name="nih", dataset="nih", source=str(tree), size=32, out=tmp_path / "data", state=tmp_path, processes=1
+    )
+    boxes = pd.read_parquet(tmp_path / "data/boxes.parquet").set_index("image_id")
+    assert len(boxes) == 5 and boxes.loc["00000002_000.png", "x"] == 2 / 32 and boxes["height"].iloc[0] == 10 / 40
+    scored(made, tmp_path, "chexpert")
+    points = pd.read_parquet(tmp_path / "out/pointing.parquet")
+    assert points["image_id"].tolist() == [f"0000000{k}_000.png" for k in range(1, 5)]
+    assert set(points["finding"]) == {"Pleural Effusion"}
+    assert points[["grad_cam.hit", "mean_box.iou"]].notna().all(axis=None)
+
+
+def test_boxes_of_images_of_another_size_are_left_out_and_the_page_says_so(made, tmp_path, capsys):
+    external_data.run(
+        name="nih", dataset="nih", source=str(trees.nih(tmp_path / "nih")), size=32, out=tmp_path / "data",
+        state=tmp_path, processes=1,
+    )  # fmt: skip
+    assert "1 of 2 boxes reach beyond their images" in capsys.readouterr().out
+    _, info = scored(made, tmp_path, "chexpert")
+    assert not (tmp_path / "out/pointing.parquet").exists() and "have not their published size" in info.notes[-1]

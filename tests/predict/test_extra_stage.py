@@ -94,6 +94,8 @@ def test_chexperts_own_held_out_patients_are_refused(around):
         ({"source": "phantom"}, "data.extra nih: the phantom is a chexpert, not a nih"),
         ({"part": "valid"}, "data.extra nih: NIH ChestX-ray14 has no image of the official part 'valid' here"),
         ({"dataset": "nhi"}, "unknown data set 'nhi'"),
+        ({"mapping": "x.json"}, "data.extra nih: mapping is for rsna alone, and this is nih: leave it out"),
+        ({"columns": ["path=a"]}, "data.extra nih: columns is for table alone, and this is nih"),
     ],
 )
 def test_a_wrong_entry_is_one_line(around, entry, change, problem):

@@ -51,3 +51,16 @@ def test_maps_that_beat_it_are_named_so_and_x_rays_of_patients_are_not_shown(cha
 def test_a_missing_file_names_its_stage(made, tmp_path):
     with pytest.raises(ValueError, match="dvc repro explain"):
         explain(dataclasses.replace(made[0], explain=tmp_path))
+
+
+def test_boxes_of_other_hospitals_have_a_table_of_their_own(made, whole):
+    text, html = Page(made[2]).text, made[2]
+    assert "On the boxes of Saint <b>Elsewhere</b> a map points at Cardiomegaly better than the mean box does." in text
+    assert "1 finding has enough images with boxes." in text and "Saint <b>Elsewhere</b>" not in html
+    table = pd.read_csv(made[3] / "tables/external_boxes.csv").set_index("method")
+    assert table["hit"].to_dict() == {"grad_cam": 1, "integrated_gradients": 0} and set(table["hit_floor"]) == {0.5}
+    assert table["hit_gain"].to_dict() == {"grad_cam": 0.5, "integrated_gradients": -0.5}
+    assert table.loc["grad_cam", "random"] == 0.25 and pd.isna(table.loc["integrated_gradients", "random"])
+    without = explain(dataclasses.replace(made[0], params=made[0].params | {"external": []}))
+    assert without["elsewhere"]["titles"] == []
+    assert "Other findings, on boxes" not in Page(page.render(whole | {"explain": without})).text

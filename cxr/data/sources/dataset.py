@@ -49,6 +49,16 @@ def own_columns(records: pd.DataFrame, findings: tuple[str, ...]) -> pd.DataFram
     return records[list(findings)]
 
 
+def own_boxes(records: pd.DataFrame) -> pd.DataFrame:
+    """The boxes of records that have a list of them for each image (schema.conform_findings)."""
+    rows = [
+        {"image_id": image, "label": box["finding"], **{side: box[side] for side in ("x", "y", "width", "height")}}
+        for image, boxes in zip(records["image_id"], records["boxes"], strict=True)
+        for box in boxes
+    ]
+    return pd.DataFrame(rows, columns=["image_id", "label", "x", "y", "width", "height"])
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set that can be read.
@@ -58,7 +68,8 @@ class Dataset:
     the same person, under the same patient_id. labelled_by, terms, where: sentences for the user. recognised_by: the
     files that show what it is. blank_is_negative: whether a finding without a label counts as absent, as reports that
     do not mention it do in CheXpert; else it is unknown. tables: the names of the label tables, ValueError where the
-    tree holds no such data set. labels: the own findings of records, N x findings, 1, 0, -1 or NaN.
+    tree holds no such data set. labels: the own findings of records, N x findings, 1, 0, -1 or NaN. boxes: a row for
+    each box of records (cxr/data/boxes.py) in pixels, or None where the data set has none.
     """
 
     name: str
@@ -73,6 +84,6 @@ class Dataset:
     recognised_by: str
     tables: Callable[[Tree], list[str]] = field(repr=False)
     read: Callable[[Tree, Given], Reading] = field(repr=False)
-    boxes: bool = False
+    boxes: Callable[[pd.DataFrame], pd.DataFrame] | None = field(default=None, repr=False)
     blank_is_negative: bool = False
     labels: Callable[[pd.DataFrame, tuple[str, ...]], pd.DataFrame] = field(default=own_columns, repr=False)

@@ -68,6 +68,9 @@ def read(entry: Entry, downloads: Path) -> Opened:
     recipe = Recipe(patients=entry.patients, seed=entry.seed, site=site) if phantom else None
     tree, kind = open_source(entry.source, entry.dataset, downloads, recipe)
     dataset = registry.find(entry.dataset, tree)
+    for key, given_for, value in (("mapping", "rsna", entry.mapping), ("columns", "table", given)):
+        if value and dataset.name != given_for:
+            raise ValueError(f"{what}: {key} is for {given_for} alone, and this is {dataset.name}: leave it out")
     of_images, more = None, {}
     if entry.mapping:
         of_images, more["mapping"] = read_patients(entry.mapping, downloads)

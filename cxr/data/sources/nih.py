@@ -20,7 +20,7 @@ import pandas as pd
 
 from cxr.data.sources import layout
 from cxr.data.sources.archive import Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading
+from cxr.data.sources.dataset import Dataset, Given, Reading, own_boxes
 from cxr.data.sources.dicom_headers import years
 from cxr.data.sources.label_csv import columns_there, first_few, measures, read_csv
 from cxr.data.sources.schema import conform_findings
@@ -158,7 +158,7 @@ def _expert_tables(tree: Tree) -> list[str]:
     if not names:
         raise ValueError(
             f"labels = {RADIOLOGISTS}: {tree.root} has no four_findings_expert_labels/test_labels.csv nor "
-            f"validation_labels.csv: download them beside {TABLE}"
+            f"validation_labels.csv: download them beside Data_Entry_2017_v2020.csv"
         )
     return names
 
@@ -196,5 +196,5 @@ DATASET = Dataset(
     recognised_by="Data_Entry_2017_v2020.csv or Data_Entry_2017.csv",
     tables=tables,
     read=read,
-    boxes=True,
+    boxes=own_boxes,
 )

@@ -196,6 +196,16 @@ def labels(records: pd.DataFrame, findings: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame({name: (records["class_name"] == name).astype(np.float32) for name in findings})
 
 
+def boxes(records: pd.DataFrame) -> pd.DataFrame:
+    """The boxes, all of a lung opacity."""
+    rows = [
+        (image, CLASSES[0], *map(float, box))
+        for image, of_image in zip(records["image_id"], records["boxes"], strict=True)
+        for box in of_image
+    ]
+    return pd.DataFrame(rows, columns=["image_id", "label", *BOX])
+
+
 DATASET = Dataset(
     name="rsna",
     title="RSNA Pneumonia Detection Challenge 2018",
@@ -209,6 +219,6 @@ DATASET = Dataset(
     recognised_by="stage_2_train_labels.csv and stage_2_detailed_class_info.csv",
     tables=tables,
     read=read_all,
-    boxes=True,
+    boxes=boxes,
     labels=labels,
 )

@@ -15,7 +15,7 @@ import pandas as pd
 
 from cxr.data.sources import layout
 from cxr.data.sources.archive import Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading
+from cxr.data.sources.dataset import Dataset, Given, Reading, own_boxes
 from cxr.data.sources.dicom_headers import read_headers
 from cxr.data.sources.label_csv import columns_there, first_few, is_blank, measures, numbers, read_csv
 from cxr.data.sources.schema import conform_findings
@@ -171,5 +171,5 @@ DATASET = Dataset(
     recognised_by="image_labels_train.csv, or Kaggle's train.csv with class_name and rad_id",
     tables=tables,
     read=read,
-    boxes=True,
+    boxes=own_boxes,
 )

@@ -34,5 +34,36 @@ def explain(run: Artefacts) -> dict:
         "any": any(one["beats"] for one in answers),
         "methods": [one["method"] for one in answers],
         "table": Table("explain", rows),
+        "elsewhere": _elsewhere(run),
         "examples": examples,
+    }
+
+
+def _elsewhere(run: Artefacts) -> dict:
+    """The boxes of external data sets: a row for each finding and method, and what they say in sum."""
+    titles = {row["name"]: row["title"] for row in run.table("external_sets", "name").to_dict("records")}
+    wanted = [one["name"] for one in run.params.get("external") or []]
+    table = run.table("external_boxes", "name", "finding", "method", "measure")
+    by = run.rows("external_boxes", "name", "finding", "method", "measure")
+    rows, of_methods = [], table["gain"].notna()  # a floor has no gain
+    for name, what, method in table.loc[of_methods, ["name", "finding", "method"]].drop_duplicates().to_numpy():
+        if name not in wanted:
+            continue
+        hit = by[name, what, method, "hit"]
+        row = {"title": titles[name], "finding": what, "answer": hit["answer"], "method": method}
+        row |= {"images": hit["images"], "patients": hit["patients"]}
+        for measure in ("hit", "iou"):
+            got = by[name, what, method, measure]
+            row[measure] = Estimate(got["value"], got["value_low"], got["value_high"])
+            row[f"{measure}_floor"] = by[name, what, got["floor"], measure]["value"]
+            row[f"{measure}_gain"] = Estimate(got["gain"], got["gain_low"], got["gain_high"])
+        row["random"] = Estimate(hit["random"], why="flat maps")
+        rows.append(row | {"beats": bool(hit["beats"])})
+    titled = list(dict.fromkeys(row["title"] for row in rows))
+    better = list(dict.fromkeys(row["finding"] for row in rows if row["beats"]))
+    return {
+        "titles": titled,
+        "findings": len({(row["title"], row["finding"]) for row in rows}),
+        "better": better,
+        "table": Table("external_boxes", rows, empty=("title", "finding", "method")),
     }
