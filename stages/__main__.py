@@ -16,8 +16,8 @@ from .cli import app_of, execute
 # In the order of the pipeline.
 STAGES = (
     "download", "explore", "audit", "resize", "split", "label", "diffusion", "classifier", "relabel", "gan",
-    "projection", "editing", "fidelity", "balance", "explain", "calibrate", "external_data", "external", "arm", "adgm",
-    "evaluate", "report",
+    "projection", "editing", "fidelity", "balance", "explain", "calibrate", "external_data", "external", "arm",
+    "encoder", "adgm", "evaluate", "report",
 )  # fmt: skip
 TOOLS = ("predict", "export", "generate", "repro", "distribute", "checkpoints")
 
