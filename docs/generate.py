@@ -235,8 +235,9 @@ def graph() -> str:
     every["arms"] = {"policies": ["u_zeroes", "u_ignore"], "selftrained": ["u_selftrained"]}
     every["study"]["arms"] = ["oversampling"]
     every["data"]["extra"] = [{"name": "other"}]
-    for kind in ("diffusion", "projection", "editing"):
+    for kind in ("diffusion", "projection", "editing", "encoder"):
         every[f"{kind}_runs"][f"{kind}_seeds"] = [0]
+    every["adgm_runs"]["feature_variants"] = ["features"]
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())

@@ -17,7 +17,7 @@ from .cli import app_of, execute
 STAGES = (
     "download", "explore", "audit", "resize", "split", "external_data", "extra_data", "label", "diffusion",
     "classifier", "relabel", "gan", "projection", "editing", "fidelity", "balance", "explain", "calibrate", "external",
-    "arm", "adgm", "evaluate", "report",
+    "arm", "encoder", "adgm", "evaluate", "report",
 )  # fmt: skip
 TOOLS = ("predict", "export", "generate", "repro", "distribute", "checkpoints")
 

@@ -1,4 +1,4 @@
-"""adgm: the auxiliary deep generative model (paper 2) on RSNA, or a control arm.
+"""adgm: the auxiliary deep generative model (paper 2) on RSNA, of pixels or of features, or a control arm.
 
 One run is one variant, one number of classes, one number of labels per class, and one draw of those labels.
 
@@ -12,6 +12,7 @@ from typing import Annotated
 from typer import Option
 
 from cxr.adgm.settings import NEUTRAL, Settings
+from cxr.adgm.variants import FEATURES
 
 from .cli import main
 from .options import CheckpointMinutes, Precision, Records, SplitFolder, State, takes_settings
@@ -21,12 +22,17 @@ from .state import training_state
 @takes_settings
 def run(
     records: Records,
-    store: Annotated[Path, Option(help="RSNA's images, packed at this size")],
     split: SplitFolder,
     model: Annotated[Path, Option(help="folder for model.safetensors and model.json")],
     predictions: Annotated[Path, Option(help="parquet: probabilities of the validation and test images")],
     report: Annotated[Path, Option(help="folder for history.csv, samples.png, samples.json")],
     settings: Settings,
+    store: Annotated[
+        Path | None, Option(help="RSNA's images, packed at this size; what variants of pixels read")
+    ] = None,
+    features: Annotated[
+        Path | None, Option(help="the encoder's folder, with features.parquet; what others read")
+    ] = None,
     precision: Precision = "auto",
     checkpoint_minutes: CheckpointMinutes = 5.0,
     state: State = None,
@@ -42,10 +48,15 @@ def run(
     from cxr.training.machine import fabric
     from cxr.training.weights import save
 
-    arm = adgm.TRAININGS[settings.variant]
+    arm = (adgm.TRAININGS | adgm.FITTED)[settings.variant]
     settings = arm.settle(settings)
-    cohort, machine = adgm.load(records, split, store, settings), fabric(precision)
-    inputs = {"records": records, "split": split / SPLIT, "store": store}
+    of_features = settings.variant in FEATURES
+    source = features if of_features else store
+    if source is None:
+        raise ValueError(f"variant {settings.variant} needs --{'features' if of_features else 'store'}")
+    cohort, machine = adgm.load(records, split, source, settings), fabric(precision)
+    inputs = {"records": records, "split": split / SPLIT}
+    inputs |= {"features": source / "features.parquet"} if of_features else {"store": source}
     params = arm.shaping(settings)
     checkpoints = training_state(__file__, settings.name, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
     result = adgm.run(machine, cohort, settings, checkpoints)

@@ -38,6 +38,7 @@ def run(
     final_policy: Annotated[str, Option(help="policy of final and of the baseline to compare it with")] = "u_zeroes",
     findings: Annotated[list[str], Option(help="findings named in the metrics")] = RARE,
     variants: Annotated[list[str], Option(help="variants and control arms of the ADGM; none: no ADGM")] = (),
+    feature_variants: Annotated[list[str], Option(help="variants and control arms of an encoder's features")] = (),
     classes: Annotated[list[int], Option(min=2, max=3, help="numbers of classes of the ADGM")] = (),
     labels: Annotated[list[int], Option(min=1, help="labels per class of the ADGM")] = (),
     draws: Annotated[list[int], Option(min=0, help="draws of the ADGM's labels")] = (),
@@ -81,7 +82,7 @@ def run(
     check(arms, seeds, endpoint, [slug(name) for name in findings])
     models, trainings = _read_trainings(predictions, policies, final_policy, arms, seeds)
     classifiers = {name: models[name] for name in (*policies, "final")}
-    adgms = read_runs(predictions / "adgm", runs(variants, classes, labels, draws))
+    adgms = read_runs(predictions / "adgm", runs([*variants, *feature_variants], classes, labels, draws))
     sources = {p: (label_tables / f"{p}.parquet", instances_of(p, seeds[0])[0]) for p in policies}
     sources["final"] = balanced / str(seeds[0]) / "table.parquet", f"balance@{seeds[0]}"
     train = _training_rows(sources, view)

@@ -55,6 +55,7 @@ def run(
         0,
     ),
     variants: Annotated[list[str], Option(help="the ADGM's variants and control arms; none: no ADGM")] = (),
+    feature_variants: Annotated[list[str], Option(help="the variants and control arms of an encoder's features")] = (),
     classes: Annotated[list[int], Option(min=2, max=3, help="the ADGM's tasks")] = (),
     labels: Annotated[list[int], Option(min=1, help="the ADGM's labels per class")] = (),
     draws: Annotated[list[int], Option(min=0, help="the draws of the ADGM's labels")] = (),
@@ -87,8 +88,9 @@ def run(
             samplers=list(samplers), diffusion_seeds=list(diffusion_seeds),
             projection_seeds=list(projection_seeds), editing_seeds=list(editing_seeds),
             policies=[*policies, *selftrained], findings=list(findings), generators=list(generators), arms=list(arms),
-            seeds=list(seeds), classes=list(classes), labels=list(labels), variants=list(variants), draws=list(draws),
-            final_policy=final_policy, params=shown, extra_data=extra_data,
+            seeds=list(seeds), classes=list(classes), labels=list(labels), draws=list(draws),
+            variants=[*variants, *feature_variants], final_policy=final_policy, params=shown,
+            extra_data=extra_data,
             trainers={policy: instances_of(policy, first)[1] for policy in (*policies, *selftrained)},
         )
     )  # fmt: skip

@@ -14,8 +14,10 @@ import torch
 from benchmarks import made_up
 from benchmarks.densenet_step import labels
 from cxr.adgm import train as adgm_train
+from cxr.adgm.encoded import Vectors
 from cxr.adgm.run import TRAININGS
 from cxr.adgm.settings import Settings as AdgmSettings
+from cxr.adgm.variants import FEATURES
 from cxr.classifier import net as classifier_net
 from cxr.classifier import train as classifier_train
 from cxr.classifier.objectives import AucMargin, CrossEntropy, GroupDro
@@ -23,6 +25,8 @@ from cxr.classifier.settings import Settings as ClassifierSettings
 from cxr.diffusion import net as diffusion_net
 from cxr.diffusion import train as diffusion_train
 from cxr.diffusion.settings import Settings as DiffusionSettings
+from cxr.encoder import train as encoder_train
+from cxr.encoder.settings import Settings as EncoderSettings
 from cxr.gan import train as gan_train
 from cxr.gan.projection import ProjectionTraining
 from cxr.gan.settings import Projection
@@ -84,8 +88,12 @@ def diffusion(folder, checkpoints, epochs, precision):
 
 def adgm(folder, checkpoints, epochs, precision, variant="corrected"):
     machine, y = fabric(precision), np.arange(12) % 3
-    shots = made_up.noise(folder / "shots", 12 + 4 * STEPS - 1, 33, machine.device)  # and a smaller last batch
-    valid = made_up.noise(folder / "valid", 9, 33, machine.device)
+    n = 12 + 4 * STEPS - 1  # and a smaller last batch
+    if variant in FEATURES:
+        stream = np.random.default_rng(0)
+        shots, valid = (Vectors(stream.normal(size=(k, 24)).astype(np.float32), machine.device) for k in (n, 9))
+    else:
+        shots, valid = (made_up.noise(folder / name, k, 33, machine.device) for name, k in (("shots", n), ("valid", 9)))
     kind = TRAININGS[variant]
     settings = AdgmSettings(
         variant=variant, classes=3, labels=4, draw=0, size=33, batch=4, z_dim=8, a_dim=8, epochs=epochs, average=0.9
@@ -94,6 +102,14 @@ def adgm(folder, checkpoints, epochs, precision, variant="corrected"):
     training = kind(kind.settle(settings), machine, data)
     done = loop.run(training, checkpoints, label="adgm", epochs=epochs, steps=training.steps, batch=4)
     return training.averaged.state_dict(), done.history
+
+
+def encoder(folder, checkpoints, epochs, precision):
+    machine = fabric(precision)
+    shots = made_up.noise(folder / "shots", 8 * STEPS, 33, machine.device)
+    settings = EncoderSettings(size=33, epochs=epochs, batch=8, width=8, average=0.9, cutout=0.3)
+    made = encoder_train.fit(machine, shots, checkpoints, settings, label="encoder")
+    return made.net.state_dict(), made.history
 
 
 CASES = {
@@ -108,6 +124,7 @@ CASES = {
     "gan, WGAN-GP": functools.partial(gan, loss="wgan_gp"),
     "projection": projection,
     "diffusion": diffusion,
+    "encoder": encoder,
 } | {f"adgm, {variant}": functools.partial(adgm, variant=variant) for variant in TRAININGS}
 PRECISIONS = ["32-true", "bf16-mixed"]
 

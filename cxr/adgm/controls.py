@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cxr.adgm.nets import ADGM
+from cxr.adgm.nets import ADGM, Discriminative
 from cxr.adgm.settings import Settings
 from cxr.adgm.train import AdgmTraining, Batch, Data
 from cxr.training import feed
@@ -27,23 +27,6 @@ from cxr.training.machine import generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-class Discriminative(ADGM):
-    """q(a|x) and q(y|a,x) of an ADGM of these sizes, with its initial weights; the other nets are dropped."""
-
-    def __init__(self, *, size: int, classes: int, z_dim: int, a_dim: int, dropout: float) -> None:
-        super().__init__(size=size, classes=classes, z_dim=z_dim, a_dim=a_dim, dropout=dropout)
-        del self.p_x, self.q_z, self.p_a
-
-    def forward(self, x: Tensor, noise_a: Tensor) -> Tensor:
-        """x: N x 1 x H x W, noise_a: N x A -> log q(y|a,x), N x K."""
-        f = self.features(x, ("q_a", "q_y"))
-        return self.q_y(f["q_y"], self.q_a(f["q_a"]).sample(noise_a))
-
-    def measure(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature: float) -> dict[str, Tensor]:
-        """The classification loss of each image, by name."""
-        return {"ce": F.nll_loss(self(x, noise_a), y, reduction="none")}
 
 
 class Control(AdgmTraining):
@@ -57,7 +40,7 @@ class Control(AdgmTraining):
         super().__init__(settings, machine, data)
 
     @staticmethod
-    def build(settings: Settings) -> Discriminative:
+    def build(settings: Settings, data: Data) -> ADGM:
         return Discriminative(**settings.sizes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import CLASS_NAMES, CLASSES
-from cxr.core.guard import guard
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,6 @@ class Draw:
         K = len(self.class_names)
         counts = self.train["label"].value_counts().reindex(range(K)) if prior == "training" else [1] * K
         return [float(count / sum(counts)) for count in counts]
-
-
-def check_held_out(train: pd.DataFrame, split: pd.DataFrame, by: str, what: str) -> None:
-    """Refuse training images that are held out, or whose patient is. Raises ValueError as `guard` does.
-
-    The slices of file_order share patients, as paper 2's do (docs/papers.md, E72): there images alone are kept apart.
-    """
-    if by == "file_order":
-        train, split = (table.assign(patient_id=table["image_id"]) for table in (train, split))
-    guard(train, split, by=by, what=what)
 
 
 def draw_labels(records: pd.DataFrame, split: pd.DataFrame, *, classes: int, labels: int, seed: int) -> Draw:

@@ -17,8 +17,9 @@ Shapes: N images, C channels, H W pixels, K classes, Z latent, A auxiliary, R ro
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -130,12 +131,20 @@ class Trunk(nn.Sequential):
         return super().forward((x - self.mean) / self.spread)
 
 
+class DenseTrunk(nn.Sequential):
+    """x: N x D x 1 x 1, z-scored features -> N x `features`, by one dense layer."""
+
+    def __init__(self, size: int, dropout: float) -> None:
+        super().__init__(nn.Flatten(), *_dense([size, 256], dropout))
+        self.features = 256
+
+
 class Encoder(nn.Module):
     """A normal distribution over `out` values, given x and further vectors with `given` values in all."""
 
-    def __init__(self, size: int, given: int, out: int, dropout: float) -> None:
+    def __init__(self, trunk: Trunk | DenseTrunk, given: int, out: int, dropout: float) -> None:
         super().__init__()
-        self.trunk = Trunk(size, dropout)
+        self.trunk = trunk
         self.dense = _dense([self.trunk.features + given, 256], dropout)
         self.mu = WideLinear(256, out)
         self.log_var = WideLinear(256, out)
@@ -151,9 +160,9 @@ class Encoder(nn.Module):
 class Classifier(nn.Module):
     """q(y|a,x), eq. 6, with a trunk of its own."""
 
-    def __init__(self, size: int, a_dim: int, classes: int, dropout: float) -> None:
+    def __init__(self, trunk: Trunk | DenseTrunk, a_dim: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.trunk = Trunk(size, dropout)
+        self.trunk = trunk
         self.dense = _dense([self.trunk.features + a_dim, 128, 32], dropout)
         self.out = WideLinear(32, classes)
 
@@ -196,6 +205,24 @@ class Decoder(nn.Module):
         return self.gaussian(*self.mu_log_var(h).chunk(2, dim=1))
 
 
+class DenseDecoder(nn.Module):
+    """p(x|z,y), eq. 4, of D features: dense layers. It starts near N(0, 1), as z-scores are spread."""
+
+    def __init__(self, size: int, z_dim: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = _dense([z_dim + classes, 256, 256], dropout)
+        self.mu_log_var = WideLinear(256, 2 * size)
+        self.mu_log_var.weight.data *= 0.1
+        self.mu_log_var.bias.data.zero_()
+
+    gaussian = staticmethod(Gaussian.from_outputs)
+
+    def forward(self, z: Tensor, y: Tensor) -> Gaussian:
+        """z: R x Z, y: R x K one-hot -> a distribution over R x D x 1 x 1."""
+        h = self.mu_log_var(self.dense(torch.cat([z, y], dim=1)))
+        return self.gaussian(*h[:, :, None, None].chunk(2, dim=1))
+
+
 class Terms(NamedTuple):
     """The terms of one batch, per image: of the labelled images, except U. Bounds and divergences in nats."""
 
@@ -212,12 +239,16 @@ class Terms(NamedTuple):
 class ADGM(nn.Module):
     """The five networks and the bound.
 
-    size: side of the images, one that decoder_maps accepts. likelihood_weight: factor of the log-likelihood, which is
+    x passes trunks and leaves a decoder of the two kinds. size: what they take, the side of the images, one that
+    decoder_maps accepts. likelihood_weight: factor of the log-likelihood, which is
     summed over an image's pixels, in (0, 1]; 1 is the true bound. free_bits: nats that each unit of z costs in the
     bound even when it carries less, so that emptying it gains nothing (Kingma et al. 2016, Improved variational
     inference with inverse autoregressive flow, section C.8; per image instead of per minibatch). use_z: if False, z is
     0 and costs nothing: p(x|y), p(a|y,x). Raises ValueError for a size that does not fit.
     """
+
+    trunk_kind: ClassVar[type] = Trunk
+    decoder_kind: ClassVar[type] = Decoder
 
     def __init__(
         self,
@@ -234,11 +265,12 @@ class ADGM(nn.Module):
         super().__init__()
         self.size, self.classes, self.z_dim, self.a_dim = size, classes, z_dim, a_dim
         self.likelihood_weight, self.free_bits, self.use_z = likelihood_weight, free_bits, use_z
-        self.p_x = Decoder(size, z_dim, classes, dropout)  # p(x|z,y)
-        self.q_a = Encoder(size, 0, a_dim, dropout)  # q(a|x), eq. 5
-        self.q_y = Classifier(size, a_dim, classes, dropout)  # q(y|a,x), eq. 6
-        self.q_z = Encoder(size, a_dim + classes, z_dim, dropout)  # q(z|a,y,x), eq. 7
-        self.p_a = Encoder(size, z_dim + classes, a_dim, dropout)  # p(a|z,y,x), eq. 3
+        trunk = functools.partial(self.trunk_kind, size, dropout)
+        self.p_x = self.decoder_kind(size, z_dim, classes, dropout)  # p(x|z,y)
+        self.q_a = Encoder(trunk(), 0, a_dim, dropout)  # q(a|x), eq. 5
+        self.q_y = Classifier(trunk(), a_dim, classes, dropout)  # q(y|a,x), eq. 6
+        self.q_z = Encoder(trunk(), a_dim + classes, z_dim, dropout)  # q(z|a,y,x), eq. 7
+        self.p_a = Encoder(trunk(), z_dim + classes, a_dim, dropout)  # p(a|z,y,x), eq. 3
 
     @property
     def noise(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -305,6 +337,38 @@ class ADGM(nn.Module):
         f = self.features(x, ("q_a", "q_y"))
         q_a = self.q_a(f["q_a"])
         return torch.stack([self.q_y(f["q_y"], q_a.sample(n)).exp() for n in noise]).mean(0)
+
+
+class Discriminative(ADGM):
+    """q(a|x) and q(y|a,x) of an ADGM of these sizes, with its initial weights; the other nets are dropped."""
+
+    def __init__(self, *, size: int, classes: int, z_dim: int, a_dim: int, dropout: float) -> None:
+        super().__init__(size=size, classes=classes, z_dim=z_dim, a_dim=a_dim, dropout=dropout)
+        del self.p_x, self.q_z, self.p_a
+
+    def forward(self, x: Tensor, noise_a: Tensor) -> Tensor:  # type: ignore[override]
+        """x: N x 1 x H x W, noise_a: N x A -> log q(y|a,x), N x K."""
+        f = self.features(x, ("q_a", "q_y"))
+        return self.q_y(f["q_y"], self.q_a(f["q_a"]).sample(noise_a))
+
+    def measure(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature) -> dict[str, Tensor]:
+        """The classification loss of each image, by name."""
+        return {"ce": F.nll_loss(self(x, noise_a), y, reduction="none")}
+
+
+class OfFeatures:
+    """The kinds of nets for x of D z-scored features, N x D x 1 x 1; size: D."""
+
+    trunk_kind: ClassVar[type] = DenseTrunk
+    decoder_kind: ClassVar[type] = DenseDecoder
+
+
+class FeatureADGM(OfFeatures, ADGM):
+    """The five networks and the bound, of features."""
+
+
+class FeatureDiscriminative(OfFeatures, Discriminative):
+    """The two networks that classify, of features."""
 
 
 def objective(terms: Terms, alpha: float, shares: tuple[float, float]) -> Tensor:

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from cxr.adgm.nets import ADGM, Gaussian, Terms
 from cxr.adgm.settings import Settings
-from cxr.adgm.train import Paper
+from cxr.adgm.train import Data, Paper
 
 WARMUP_CALLS = 100
 TINY = 1e-8
@@ -120,7 +120,7 @@ class PaperCode(Paper):
         }
 
     @staticmethod
-    def build(settings: Settings) -> Published:
+    def build(settings: Settings, data: Data) -> Published:
         return Published(**settings.sizes)
 
     def steps_per_epoch(self) -> int:

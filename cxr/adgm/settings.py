@@ -87,7 +87,7 @@ class Settings(Format):
     @property
     def name(self) -> str:
         """The stage instance, as adgm@corrected-2-150-0."""
-        return f"adgm@{Run(self.variant, self.classes, self.labels, self.draw).name}"
+        return Run(self.variant, self.classes, self.labels, self.draw).stage
 
     @property
     def sizes(self) -> dict:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cxr.adgm.encoded import Vectors
 from cxr.adgm.nets import ADGM, objective, shares_of
 from cxr.adgm.settings import OPTIONAL, Settings
 from cxr.adgm.validate import predictions, validate
@@ -38,16 +39,16 @@ if TYPE_CHECKING:
 
 
 class Data(NamedTuple):
-    """The images of a training. train: the N_l labelled ones first. y_*: classes, int64. prior: the K class shares that
-    predictions assume. test: None where the split has no test part.
+    """The images of a training, as pixels or as features. train: the N_l labelled ones first. y_*: classes, int64.
+    prior: the K class shares that predictions assume. test: None where the split has no test part.
     """
 
-    train: Images
+    train: Images | Vectors
     y_labelled: np.ndarray
-    valid: Images
+    valid: Images | Vectors
     y_valid: np.ndarray
     prior: Sequence[float]
-    test: Images | None = None
+    test: Images | Vectors | None = None
 
 
 Temperature = float | Tensor | tuple[float, float] | tuple[Tensor, Tensor]
@@ -93,7 +94,7 @@ class AdgmTraining(Training):
         self.steps = self.steps_per_epoch()
         self.cure = f"lower adgm.lr (now {settings.lr:g}) or raise adgm.warmup_epochs (now {settings.warmup_epochs:g})"
         with seeded(settings.seed, 0):
-            self.net = self.build(settings).to(memory_format=torch.channels_last)
+            self.net = self.build(settings, data).to(memory_format=torch.channels_last)
         options = {"lr": settings.lr, "betas": (0.9, 0.999), "weight_decay": settings.weight_decay}
         self.model, self.optimiser = machine.setup(self.net, adam(self.net, machine, **options))
         self.average = Average(self.net, settings.average)
@@ -120,7 +121,7 @@ class AdgmTraining(Training):
 
     @staticmethod
     @abstractmethod
-    def build(settings: Settings) -> ADGM:
+    def build(settings: Settings, data: Data) -> ADGM:
         """The net, newly initialised."""
 
     @abstractmethod
@@ -230,7 +231,7 @@ class Generative(AdgmTraining):
     reads = frozenset({"likelihood_weight", "free_bits"})
 
     @staticmethod
-    def build(settings: Settings) -> ADGM:
+    def build(settings: Settings, data: Data) -> ADGM:
         return ADGM(**settings.sizes, likelihood_weight=settings.likelihood_weight, free_bits=settings.free_bits)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -270,7 +271,7 @@ class WithoutZ(Generative):
     reads = frozenset({"likelihood_weight"})
 
     @staticmethod
-    def build(settings: Settings) -> ADGM:
+    def build(settings: Settings, data: Data) -> ADGM:
         return ADGM(**settings.sizes, likelihood_weight=settings.likelihood_weight, use_z=False)
 
     def warning(self, last: dict) -> None:

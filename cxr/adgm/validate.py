@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cxr.adgm.encoded import Vectors
 from cxr.adgm.nets import ADGM, active_units
 from cxr.adgm.settings import Settings
 from cxr.training.batches import Images, in_order
@@ -30,7 +31,7 @@ def judged_at(machine: Fabric, settings: Settings) -> int:
 def validate(
     machine: Fabric,
     net: ADGM,
-    images: Images,
+    images: Images | Vectors,
     y: torch.Tensor,
     settings: Settings,
     *,
@@ -73,7 +74,7 @@ def validate(
 
 @torch.no_grad()
 def predictions(
-    machine: Fabric, net: ADGM, images: Images, settings: Settings, correction: torch.Tensor
+    machine: Fabric, net: ADGM, images: Images | Vectors, settings: Settings, correction: torch.Tensor
 ) -> torch.Tensor:
     """Probabilities of images that are not validated on, N x K on the CPU. The noise is the same at every call.
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-Name = Literal["corrected", "paper", "paper_code", "no_z", "supervised", "pseudo_label", "mean_teacher", "fixmatch"]
+Name = Literal[
+    "corrected", "paper", "paper_code", "no_z", "supervised", "pseudo_label", "mean_teacher", "fixmatch",
+    "features", "features_supervised", "probe", "label_propagation",
+]  # fmt: skip
 
 # What sets each apart. Labelled images, classifier, optimiser, steps and augmentation are the same in all.
 GENERATIVE = {
@@ -23,13 +26,22 @@ CONTROLS = {
     "mean_teacher": "its classifier, kept to the answers of its running average (Tarvainen & Valpola 2017)",
     "fixmatch": "its classifier, and its sure answers on a weak view as labels of a strong view (Sohn et al. 2020)",
 }
-VARIANTS = GENERATIVE | CONTROLS
+# The same over the features of a self-supervised encoder, which saw all training images without their labels.
+FEATURES = {
+    "features": "the corrected ADGM of features (M1 + M2, Kingma et al. 2014)",
+    "features_supervised": "the classifier of that ADGM on the labelled images alone",
+    "probe": "logistic regression on the features",
+    "label_propagation": "labels spread over neighbours in the features (Zhou et al. 2004)",
+}
+FITTED = ("probe", "label_propagation")  # at once, by scikit-learn
+LATENT = (*GENERATIVE, "features")  # with a latent z
+VARIANTS = GENERATIVE | CONTROLS | FEATURES
 
 
 class Run(NamedTuple):
     """One training: a variant, K classes, labels of each class, the number of the labelled draw.
 
-    name: of its files and, after 'adgm@', of its stage.
+    name: of its files and, after the @, of its stage.
     """
 
     variant: str
@@ -41,16 +53,26 @@ class Run(NamedTuple):
     def name(self) -> str:
         return "-".join(map(str, self))
 
+    @property
+    def stage(self) -> str:
+        """The stage instance, as adgm@corrected-2-150-0."""
+        return f"{'adgm_of_features' if self.variant in FEATURES else 'adgm'}@{self.name}"
+
 
 def runs(variants: Sequence[str], classes: Sequence[int], labels: Sequence[int], draws: Sequence[int]) -> list[Run]:
     """All combinations, variants in the order of VARIANTS, numbers ascending. Raises ValueError for an unknown one."""
     for variant in variants:
         if variant not in VARIANTS:
-            raise ValueError(f"unknown variant {variant!r} in adgm_runs.variants: choose from {', '.join(VARIANTS)}")
+            raise ValueError(f"unknown variant {variant!r} in adgm_runs: choose from {', '.join(VARIANTS)}")
     chosen = [v for v in VARIANTS if v in variants]
     ordered = (sorted(set(numbers)) for numbers in (classes, labels, draws))
     c, n, d = ordered
     return [Run(*one) for one in ((v, i, j, k) for v in chosen for i in c for j in n for k in d)]
+
+
+def leaders(variants: Sequence[str]) -> list[str]:
+    """The variants that are compared with every control arm: the leading one and, of features, the ADGM."""
+    return list(dict.fromkeys([leading(variants), *(["features"] if "features" in variants else [])]))
 
 
 def leading(variants: Sequence[str]) -> str:

@@ -70,3 +70,13 @@ def guard(rows: pd.DataFrame, split: pd.DataFrame, *, by: str, what: str) -> Non
             f"patients would be trained on, "
             f"the first is {rows.loc[patients, 'image_id'].iloc[0]!r}; run the split and everything after it again"
         )
+
+
+def check_held_out(train: pd.DataFrame, split: pd.DataFrame, by: str, what: str) -> None:
+    """Refuse training images that are held out, or whose patient is. Raises ValueError as `guard` does.
+
+    The slices of file_order share patients, as paper 2's do (docs/papers.md, E72): there images alone are kept apart.
+    """
+    if by == "file_order":
+        train, split = (table.assign(patient_id=table["image_id"]) for table in (train, split))
+    guard(train, split, by=by, what=what)

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix, recall_score
 
-from cxr.adgm.variants import Run, leading
+from cxr.adgm.variants import Run, leaders, leading
 from cxr.core.findings import CLASS_NAMES
 from cxr.evaluation import intervals, metrics, repeated
 from cxr.evaluation.classifiers import Settings, numbers
@@ -145,11 +145,17 @@ def arms(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
 
 
 def compare(runs: Mapping[Run, Judged], constant: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
-    """The table adgm_compare: the leading variant minus each other one (control), over the draws that both have, which
-    count as trainings; and every variant minus MAJORITY. constant: what MAJORITY scores on each run's images."""
+    """The table adgm_compare: each of `leaders` minus each variant that is none (control), and the first leader minus
+    the others, over the draws that both have, which count as trainings; and every variant minus MAJORITY. constant:
+    what MAJORITY scores on each run's images."""
     cells, always, rows = _by_draw(runs), _by_draw(constant), []
-    first = leading([cell[0] for cell in cells])
-    pairs = [((first, *cell[1:]), cell[0], theirs) for cell, theirs in cells.items() if cell[0] != first]
+    first, *others = leads = leaders([cell[0] for cell in cells])
+    pairs = [
+        ((lead, *cell[1:]), cell[0], theirs)
+        for lead in leads
+        for cell, theirs in cells.items()
+        if cell[0] not in leads or (lead == first and cell[0] in others)
+    ]
     pairs += [(cell, MAJORITY, theirs) for cell, theirs in always.items()]
     for cell, control, theirs in pairs:
         ours = cells.get(cell, {})

@@ -139,7 +139,7 @@ def read_runs(folder: Path, runs: Sequence[Run]) -> dict[Run, pd.DataFrame]:
     These are the test images, or the validation images where the split has no test part.
     """
     files = {run: folder / f"{run.name}.parquet" for run in runs}
-    tables = {run: _reported(read_adgm(path, run.classes, f"adgm@{run.name}")) for run, path in files.items()}
+    tables = {run: _reported(read_adgm(path, run.classes, run.stage)) for run, path in files.items()}
     same_images({path: tables[run] for run, path in files.items()})
     return tables
 

@@ -75,7 +75,7 @@ def _classifier(run: Artefacts, context: dict) -> dict:
 def _adgm(run: Artefacts, context: dict) -> dict:
     lead, draw = leading(run.variants), min(run.draws)
     names = [Run(lead, c, n, draw) for c in sorted(set(run.classes)) for n in sorted(set(run.labels))]
-    models = [read_json(run.adgm_run(one)[1] / "model.json", f"adgm@{one.name}", AdgmModel) for one in names]
+    models = [read_json(run.adgm_run(one)[1] / "model.json", one.stage, AdgmModel) for one in names]
     return {
         "phantoms": _phantoms(context, "rsna"),
         "name": context["adgm"]["lead"],

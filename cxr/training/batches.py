@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ import torch.nn.functional as F
 
 from cxr.core.store import Store
 from cxr.training.machine import generator
+
+
+class Values(Protocol):
+    """What `in_order` reads: images, or what stands for them."""
+
+    def __len__(self) -> int: ...
+
+    def values(self, chosen: torch.Tensor) -> torch.Tensor: ...
 
 
 class Images:
@@ -89,6 +97,10 @@ class Images:
         if self.resident is None and self.device.type == "cuda":
             return drawn.pin_memory().to(self.device, non_blocking=True)
         return self.pixels(drawn)
+
+    def values(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Images by their place, int64 N, without augmentation -> float32 N x 1 x H x W in [0, 1] on the device."""
+        return self.gather(chosen).to(torch.float32) / 255
 
 
 @functools.lru_cache(maxsize=8)
@@ -179,7 +191,7 @@ def warp(images: torch.Tensor, matrix: torch.Tensor | None, size: int) -> torch.
     return F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def in_order(images: Images, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """All images without augmentation: (places int64 N, float32 N x 1 x H x W in [0, 1]) per batch."""
+def in_order(images: Values, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """All images without augmentation: (places int64 N, their values, float32 N x 1 x H x W in [0, 1]) per batch."""
     for chosen in torch.arange(len(images)).split(batch):
-        yield chosen, images.gather(chosen).to(torch.float32) / 255
+        yield chosen, images.values(chosen)

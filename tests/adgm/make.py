@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from cxr.adgm import samples
+from cxr.adgm.encoded import Encoded
 from cxr.adgm.labelled import Draw, draw_labels
 from cxr.adgm.nets import ADGM
-from cxr.adgm.run import TRAININGS, Cohort, Result, run
+from cxr.adgm.run import FITTED, TRAININGS, Cohort, Result, run
 from cxr.adgm.settings import Settings
+from cxr.adgm.variants import FEATURES
+from cxr.core.files import sha256
 from cxr.core.findings import CLASSES
 from cxr.core.store import open_store
 from cxr.training.checkpoints import Checkpoints
@@ -29,7 +32,7 @@ FIT = {
 def settings(**other) -> Settings:
     """FIT with other values, as the variant settles them."""
     asked = Settings(**(FIT | other))
-    return TRAININGS[asked.variant].settle(asked)
+    return (TRAININGS | FITTED)[asked.variant].settle(asked)
 
 
 def tiny(classes=3, **other) -> ADGM:
@@ -61,13 +64,20 @@ def draw_of(data: Path, chosen: Settings, fifth: str = "train") -> Draw:
     return draw_labels(records, split, classes=chosen.classes, labels=chosen.labels, seed=0)
 
 
+def cohort_of(data: Path, chosen: Settings, fifth: str = "train") -> Cohort:
+    """The labelled draw with what the variant reads. fifth: as in draw_of."""
+    draw = draw_of(data, chosen, fifth)
+    if chosen.variant in FEATURES:
+        return Cohort(draw, Encoded(data / "encoder", sha256(data / "split.parquet")), "")
+    return Cohort(draw, open_store(data / "stores" / "17"), "")
+
+
 def fit(data: Path, checkpoints: Checkpoints, epochs: int, fifth: str = "train", **other) -> Result:
     """A run on the fixture `data`, with a short training of the samples' reader. fifth: as in draw_of."""
     chosen = settings(epochs=epochs, **other)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "READER_STEPS", 1)
-        store = open_store(data / "stores" / "17")
-        return run(fabric("32-true"), Cohort(draw_of(data, chosen, fifth), store, ""), chosen, checkpoints)
+        return run(fabric("32-true"), cohort_of(data, chosen, fifth), chosen, checkpoints)
 
 
 def assert_same(one: Result, other: Result) -> None:

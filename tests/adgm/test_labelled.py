@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from cxr.adgm.labelled import assign, check_held_out, draw_labels
+from cxr.adgm.labelled import assign, draw_labels
 from cxr.cohort.splits import file_order
 from cxr.core.findings import CLASSES
-from cxr.core.guard import guard
+from cxr.core.guard import check_held_out, guard
 from tests.adgm.make import cohort
 
 

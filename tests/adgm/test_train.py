@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from cxr.adgm import controls, train
-from cxr.adgm.run import TRAININGS
+from cxr.adgm.run import FITTED, TRAININGS
 from cxr.adgm.settings import NEUTRAL, OPTIONAL, Settings
-from cxr.adgm.variants import CONTROLS, VARIANTS, Name
+from cxr.adgm.variants import CONTROLS, LATENT, VARIANTS, Name
 from cxr.training.average import Average
 from cxr.training.batches import Images, cycled
 from cxr.training.checkpoints import Checkpoints
@@ -23,7 +23,7 @@ from tests.adgm.make import FIT, assert_same, fit, settings
 from tests.closure import ROOT
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", TRAININGS)
 def test_every_variant_resumes_to_the_same_numbers(data, tmp_path, variant):
     whole = fit(data, Checkpoints(tmp_path / "whole", {}), 2, variant=variant)
     stopped = Checkpoints(tmp_path / "stopped", {})
@@ -31,7 +31,7 @@ def test_every_variant_resumes_to_the_same_numbers(data, tmp_path, variant):
     with pytest.raises(SystemExit):  # after its first step, within the first epoch
         fit(data, stopped, 2, variant=variant)
     assert_same(whole, fit(data, Checkpoints(tmp_path / "stopped", {}), 2, variant=variant))
-    assert ("KL_z" in whole.history) == (variant not in CONTROLS)
+    assert ("KL_z" in whole.history) == (variant in LATENT)
     assert np.isfinite(whole.history.to_numpy()).all()
 
 
@@ -93,6 +93,8 @@ def test_a_training_is_shaped_by_the_settings_that_its_variant_reads():
         "corrected": {"likelihood_weight", "free_bits"},
         "no_z": {"likelihood_weight"},
         "supervised": set(),
+        "features": {"likelihood_weight", "free_bits"},
+        "features_supervised": set(),
         "pseudo_label": {"threshold", "pseudo_weight"},
         "mean_teacher": {"consistency_weight", "teacher"},
         "fixmatch": {"threshold", "fixmatch_weight", "strong_geometry", "strong_jitter", "strong_cutout"},
@@ -101,7 +103,7 @@ def test_a_training_is_shaped_by_the_settings_that_its_variant_reads():
     for variant in ("paper", "paper_code"):
         one, other = (settings(variant=variant, likelihood_weight=w, average=w) for w in (0.1, 0.2))
         assert one == other
-    assert list(TRAININGS) == list(VARIANTS) == list(get_args(Name))
+    assert [*TRAININGS, *FITTED] == list(VARIANTS) == list(get_args(Name))
     assert NEUTRAL.keys() < Settings.model_fields.keys()
 
 
@@ -149,8 +151,8 @@ def first_step(where, folder, monkeypatch, variant):
     seen, built = [], []
     build = TRAININGS[variant].build
 
-    def watched(chosen):
-        net = build(chosen)
+    def watched(chosen, data):
+        net = build(chosen, data)
         built.append({name: v.clone() for name, v in net.state_dict().items()})
         net.q_y.trunk.register_forward_hook(lambda _, args, __: seen.append(args[0].clone()))
         return net
@@ -187,8 +189,8 @@ def test_fixmatch_sees_a_weak_and_a_strong_view_of_the_same_images(data, tmp_pat
     seen, weights = [], []
     build, unlabelled = controls.FixMatch.build, controls.FixMatch.unlabelled
 
-    def watched(chosen):
-        net = build(chosen)
+    def watched(chosen, data):
+        net = build(chosen, data)
         net.q_y.trunk.register_forward_hook(lambda _, args, __: seen.append(args[0].clone()))
         return net
 

@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from cxr.adgm.variants import Run, leading, runs
 from cxr.evaluation import adgm, metrics, names
 from cxr.evaluation.classifiers import Settings
+from cxr.evaluation.names import MAJORITY
 
 SETTINGS = Settings(replicates=200)
 
@@ -77,11 +78,22 @@ def test_a_run_compared_with_itself_never_differs():
     )
 
 
+def test_the_model_of_features_is_compared_with_every_control_arm_of_both_kinds():
+    table = predicted(np.array([0, 1] * 5), [True] * 8 + [False] * 2)
+    arms = ("corrected", "supervised", "features", "features_supervised", "probe")
+    found = adgm.tables({Run(v, 2, 5, 0): table for v in arms}, SETTINGS)["adgm_compare"].query("score == 'macro_auc'")
+    pairs = set(zip(found["variant"], found["control"], strict=True))
+    assert pairs - {(v, MAJORITY) for v in arms} == {
+        ("corrected", control) for control in arms[1:]
+    } | {("features", control) for control in ("supervised", "features_supervised", "probe")}  # fmt: skip
+
+
 def test_runs_are_named_ordered_and_checked():
     found = runs(["supervised", "corrected"], [3, 2], [20], [1, 0])
     assert found[0].name == "corrected-2-20-0" and len(found) == 8 and found[-1] == ("supervised", 3, 20, 1)
     assert leading(["supervised", "no_z"]) == "no_z"
-    with pytest.raises(ValueError, match="unknown variant 'adgm' in adgm_runs.variants: choose from corrected, paper"):
+    assert Run("probe", 2, 20, 0).stage == "adgm_of_features@probe-2-20-0"
+    with pytest.raises(ValueError, match="unknown variant 'adgm' in adgm_runs: choose from corrected, paper"):
         runs(["adgm"], [2], [20], [0])
 
 

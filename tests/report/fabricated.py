@@ -9,8 +9,8 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from cxr.adgm.formats import Model, Samples
-from cxr.adgm.variants import CONTROLS, Run
+from cxr.adgm.formats import Fitted, Model, Samples
+from cxr.adgm.variants import CONTROLS, FITTED, GENERATIVE, Run
 from cxr.audit import chexpert, rsna, sheet
 from cxr.classifier.formats import Model as Classifier
 from cxr.cohort import checks, describe, splits
@@ -32,7 +32,7 @@ from tests.make import example
 from tests.report.abroad import abroad
 
 POLICIES, RARE, LABELS = ["u_zeroes", "u_ones"], ["pneumonia", "lung_lesion", "consolidation"], [50, 200]
-VARIANTS = ["corrected", "no_z", "supervised"]
+VARIANTS = ["corrected", "no_z", "supervised", "features", "probe"]
 PREVALENCE = dict(
     zip(SLUGS, (0.1, 0.05, 0.12, 0.47, 0.06, 0.23, 0.07, 0.05, 0.15, 0.09, 0.38, 0.04, 0.0, 0.52), strict=True)
 )
@@ -289,12 +289,19 @@ def _adgm(root: Path, rng: np.random.Generator, one: Run) -> None:
         history |= {f"{part}_{key}": 2 + 1 / e + 0.05 * rng.random(20) for key in ("L", "U", "ce", "J")}
         history[f"{part}_acc"] = 0.8 - 0.3 / e
     facts = {"classes": classes, "labels": labels, "n_labelled": classes * labels, "n_unlabelled": 500, "alpha": 3.0}
+    if one.variant in FITTED:
+        del facts["alpha"]
+        write_json(root / "models/adgm" / name / "model.json", example(Fitted, **facts))
+        write_table(root / "adgm" / name / "history.csv", pd.DataFrame({"candidate": [0.1, 1.0], "loss": [0.6, 0.5]}))
+        return
     write_json(root / "models/adgm" / name / "model.json", example(Model, **facts, best_epoch=17, epochs=20, size=113))
     if one.variant in CONTROLS:
         write_table(root / "adgm" / name / "history.csv", pd.DataFrame({"epoch": e, "train_ce": 1 / e}))
         return
     history |= {"KL_z": 5 - 5 / e, "KL_a": 3 - 2 / e, "active_z": e // 3, "active_a": e // 4, "temperature": e / 20}
     write_table(root / "adgm" / name / "history.csv", pd.DataFrame(history))
+    if one.variant not in GENERATIVE:
+        return
     rows = [np.hstack([np.asarray(xray_grid(rng, 4))[:64, :64]] * 6) for _ in range(classes)]
     Image.fromarray(np.vstack(rows)).save(root / "adgm" / name / "samples.png")
     read = {"agreement": 0.75, "samples": 100 * classes, "real": 0.8125, "real_n": 180, "reader_images": 720}

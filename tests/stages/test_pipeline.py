@@ -20,7 +20,7 @@ PRESETS = {p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in sorted
 STAGES = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
 SCRIPTS = {name: re.match(r"python -m stages\.(\w+) ", stage["cmd"])[1] for name, stage in STAGES.items()}
 PLUMBING = {"__init__", "__main__", "cli", "job", "live", "options", "state"}  # files of stages/ that are no command
-NETWORKS = {"classifier", "gan", "diffusion", "adgm"}
+NETWORKS = {"classifier", "gan", "diffusion", "encoder", "adgm"}
 # Set for one machine, and never in params.yaml: moving to another machine must not invalidate the cache.
 MACHINE = {"state", "processes", "checkpoint_minutes", "engine", "master"}
 # Where option default (sound) and the papers' value differ on purpose; docs/papers.md says why.
@@ -87,6 +87,7 @@ def test_sections_and_command_line_give_exactly_the_options(stage):
     missing = known - set(given) - MACHINE
     alone, entry = {"synthetic", "arm", "real_alone"}, {"labels", "columns", "part", "mapping", "seed"}
     others = {"baseline": alone, "selftrain": alone, "final": {"arm"}, "study": {"real_alone"}}
+    others |= {"adgm": {"features"}, "adgm_of_features": {"store"}}  # a variant reads one of them
     others["fidelity"] = {"findings"}  # a DCGAN has its own
     others["external_data"] = entry  # the demo's hospital needs none of them
     others["extra_data"] = entry | {"name", "dataset", "source", "site", "patients", "shared"}  # the demo has no entry
@@ -100,7 +101,7 @@ def test_sections_stand_under_params(stage):
     assert set(sections(stage)) - set(PARAMS) == set()
     if stage != "report":  # which also shows sections that it is not passed
         assert listed <= used
-    lists = {"arms", "adgm_runs"} if stage in ("label", "baseline", "adgm") else set()
+    lists = {"arms", "adgm_runs"} if stage in ("label", "baseline", "adgm", "adgm_of_features") else set()
     assert set(sections(stage)) - lists <= listed
 
 

@@ -11,14 +11,18 @@ import torch
 from benchmarks import made_up
 from benchmarks.densenet_step import labels
 from cxr.adgm import samples, validate
+from cxr.adgm.encoded import Vectors
 from cxr.adgm.nets import ADGM
 from cxr.adgm.run import TRAININGS
 from cxr.adgm.settings import Settings as AdgmSettings
 from cxr.adgm.train import Data
+from cxr.adgm.variants import FEATURES
 from cxr.classifier import net as classifier_net
 from cxr.classifier.objectives import AucMargin, CrossEntropy, GroupDro
 from cxr.classifier.settings import Settings as ClassifierSettings
 from cxr.classifier.train import ClassifierTraining, Labelled
+from cxr.encoder.settings import Settings as EncoderSettings
+from cxr.encoder.train import EncoderTraining
 from cxr.gan import selection
 from cxr.gan.projection import ProjectionTraining
 from cxr.gan.settings import Projection
@@ -100,7 +104,10 @@ def adgm(folder, variant: str, classes: int = 3):
         variant=variant, classes=classes, labels=2, draw=0, size=17, batch=4, z_dim=3, a_dim=2, epochs=1, average=0.9
     )
     kind = TRAININGS[variant]
-    train, valid = images(folder / "t", 30, 17, True), images(folder / "v", 9, 17, True)
+    if variant in FEATURES:
+        train, valid = (Vectors(np.zeros((n, 6), np.float32), META) for n in (30, 9))
+    else:
+        train, valid = (images(folder / name, n, 17, True) for name, n in (("t", 30), ("v", 9)))
     return kind(kind.settle(settings), Meta(), Data(train, y, valid, np.arange(9) % classes, [1 / classes] * classes))
 
 
@@ -110,6 +117,13 @@ def test_the_adgms(tmp_path, variant):
     assert count.copies == 2
     # An index's gradient is a sort on a GPU.
     assert not count.ops["index_put"] + count.ops["_index_put_impl_"] + count.ops["index_add"]
+
+
+def test_the_encoder(tmp_path):
+    settings = EncoderSettings(size=17, batch=4, width=4, projected=4, epochs=1, cutout=0.3)
+    count = counted(EncoderTraining(Meta(), images(tmp_path / "s", 24, 17, True), settings, 6), tmp_path, 6)
+    assert count.copies == 2
+    assert not count.ops["index_put"] + count.ops["_index_put_impl_"] + count.ops["scatter_add"]
 
 
 # What is not a step: no float64 on the device -----------------------------------------------------------------------

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from cxr import papers
-from cxr.adgm.formats import Model, Samples
-from cxr.adgm.variants import CONTROLS, GENERATIVE, VARIANTS, Run, leading, runs
+from cxr.adgm.formats import Fitted, Model, Samples
+from cxr.adgm.variants import FITTED, GENERATIVE, VARIANTS, Run, leading, runs
+from cxr.adgm.variants import LATENT as WITH_LATENT
 from cxr.cohort.formats import RsnaSplit
 from cxr.core.files import read_json, read_table
 from cxr.core.findings import CLASS_NAMES
@@ -33,9 +34,10 @@ def adgm(run: Artefacts) -> dict:
     cells = run.rows("confusion", *Run._fields, "which", "true", "predicted")
     arms = run.rows("adgm_arms", "variant", "classes", "labels")
     compare = run.rows("adgm_compare", "variant", "control", "classes", "labels", "score")
-    models = {r: read_json(run.adgm_run(r)[1] / "model.json", f"adgm@{r.name}", Model) for r in every}
-    histories = {r: _history(run, r) for r in every if r.variant in GENERATIVE}
-    samples = {r: read_json(run.adgm_run(r)[0] / "samples.json", f"adgm@{r.name}", Samples) for r in histories}
+    models = {r: _model(run, r) for r in every}
+    histories = {r: _history(run, r) for r in every if r.variant in WITH_LATENT}
+    sampled = [r for r in histories if r.variant in GENERATIVE]
+    samples = {r: read_json(run.adgm_run(r)[0] / "samples.json", r.stage, Samples) for r in sampled}
 
     lead, draw = leading(run.variants), min(run.draws)
     first = [r for r in every if (r.variant, r.draw) == (lead, draw)]
@@ -67,8 +69,12 @@ def adgm(run: Artefacts) -> dict:
     }
 
 
+def _model(run: Artefacts, one: Run) -> Model | Fitted:
+    return read_json(run.adgm_run(one)[1] / "model.json", one.stage, Fitted if one.variant in FITTED else Model)
+
+
 def _history(run: Artefacts, one: Run) -> pd.DataFrame:
-    return read_table(run.adgm_run(one)[0] / "history.csv", f"adgm@{one.name}", ("epoch", *CURVES, *LATENT))
+    return read_table(run.adgm_run(one)[0] / "history.csv", one.stage, ("epoch", *CURVES, *LATENT))
 
 
 def _points(every: list[Run], arms: Rows, by: Rows) -> pd.DataFrame:
@@ -84,7 +90,7 @@ def _points(every: list[Run], arms: Rows, by: Rows) -> pd.DataFrame:
 
 def _help(run: Artefacts, lead: str, compare: Rows) -> list[dict]:
     """Whether the unlabelled data helps: an answer for each task, at the fewest labels, where it should most."""
-    if "supervised" not in run.variants or lead in CONTROLS:
+    if "supervised" not in run.variants or lead not in GENERATIVE:
         return []
     answers = []
     for classes in sorted(set(run.classes)):
@@ -145,13 +151,13 @@ def _task(run: Artefacts, classes: int, first: list[Run], cells: Rows, histories
         "curves": plot(figures.training(curves)) if curves else None,
         "latent": plot(figures.latent(beside)) if beside else None,
         "collapsed": [{"labels": r.labels, "kl": Estimate(h["KL_z"])} for r, h in last.items() if h["active_z"] < 1],
-        "samples": [_samples(run, r) for r in at_most],
+        "samples": [_samples(run, r) for r in at_most if r.variant in GENERATIVE],
     }
 
 
 def _samples(run: Artefacts, one: Run) -> dict:
     """X-rays drawn from one model, a row per class."""
-    grid = image(run.adgm_run(one)[0] / "samples.png", f"adgm@{one.name}")
+    grid = image(run.adgm_run(one)[0] / "samples.png", one.stage)
     return {
         "name": NAMES[one.variant],
         "labels": one.labels,

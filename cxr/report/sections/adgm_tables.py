@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from cxr import papers
-from cxr.adgm.formats import Model, Samples
-from cxr.adgm.variants import CONTROLS, VARIANTS, Run
+from cxr.adgm.formats import Fitted, Model, Samples
+from cxr.adgm.variants import GENERATIVE, VARIANTS, Run
 from cxr.evaluation.names import MAJORITY, SCORES
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table
@@ -24,7 +24,12 @@ NAMES = {
     "pseudo_label": "pseudo-labels",
     "mean_teacher": "mean teacher",
     "fixmatch": "FixMatch",
+    "features": "ADGM of features",
+    "features_supervised": "labelled images alone, of features",
+    "probe": "logistic regression, of features",
+    "label_propagation": "label propagation, of features",
 }
+LABELLED_ALONE = ("supervised", "features_supervised", "probe")
 LATENT = ("KL_z", "active_z", "KL_a", "active_a")
 
 
@@ -61,7 +66,9 @@ def over_draws(run: Artefacts, arms: Rows, by: Rows, compare: Rows, every: Seque
             row |= pick(arm, "accuracy_sd", "macro_f1") | {
                 n: scored(arm, n) for n in ("balanced_accuracy", "macro_auc")
             }
-            rows.append(row | {"draws": arm["draws"], "paper": None if r.variant in CONTROLS else curve.get(r.labels)})
+            rows.append(
+                row | {"draws": arm["draws"], "paper": curve.get(r.labels) if r.variant in GENERATIVE else None}
+            )
     return Table("adgm", rows)
 
 
@@ -90,6 +97,7 @@ def latent(run: Artefacts, histories: Mapping[Run, pd.DataFrame], samples: Mappi
             row = {"variant": NAMES[variant], "task": _task(classes, labels)}
             if draws:
                 row |= {name: float(np.mean([histories[r].iloc[-1][name] for r in draws])) for name in LATENT}
+            if draws and draws[0] in samples:
                 row |= {"samples": samples[draws[0]].samples}
                 row |= {
                     name: float(np.mean([getattr(samples[r], name) for r in draws])) for name in ("agreement", "real")
@@ -99,15 +107,16 @@ def latent(run: Artefacts, histories: Mapping[Run, pd.DataFrame], samples: Mappi
     return Table("adgm_collapse", rows)
 
 
-def every_run(by: Rows, models: Mapping[Run, Model]) -> Table:
-    """A row for each training and for its last and best epoch."""
+def every_run(by: Rows, models: Mapping[Run, Model | Fitted]) -> Table:
+    """A row for each training and for its last and best epoch; one for a control arm that is fitted at once."""
     rows = []
     for r, model in models.items():
-        for which, epoch in (("last", model.epochs), ("best", model.best_epoch)):
+        fitted = isinstance(model, Fitted)
+        for which, epoch in [("last", None)] if fitted else [("last", model.epochs), ("best", model.best_epoch)]:
             one = by[(*r, which)]
             row = {"task": _task(r.classes, r.labels), "variant": NAMES[r.variant], "draw": r.draw, "which": which}
             row |= {"epoch": epoch, "labelled": model.n_labelled}
-            row |= {"unlabelled": None if r.variant == "supervised" else model.n_unlabelled, "n": one["n"]}
+            row |= {"unlabelled": None if r.variant in LABELLED_ALONE else model.n_unlabelled, "n": one["n"]}
             row |= {"accuracy": scored(one, "accuracy"), **pick(one, "balanced_accuracy", "macro_f1")}
             rows.append(row | {"macro_auc": scored(one, "macro_auc")})
     return Table("adgm_runs", rows)

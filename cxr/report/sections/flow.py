@@ -110,6 +110,6 @@ def _rsna(run: Artefacts, part: str, members: pd.DataFrame) -> Box | None:
         head = "Tested on" if part == "test" else "Reported on"
         return Box(head, [f"{len(members):,} image{'s' * (len(members) != 1)} with a class"])
     one = Run(leading(run.variants), max(run.classes), max(run.labels), min(run.draws))
-    model = read_json(run.adgm_run(one)[1] / "model.json", f"adgm@{one.name}", Model)
+    model = read_json(run.adgm_run(one)[1] / "model.json", one.stage, Model)
     lines = [f"{model.n_labelled:,} with their class, {model.n_unlabelled:,} without"]
     return Box(f"Trained on (ADGM, {one.classes} classes)", lines)
