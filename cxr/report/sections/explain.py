@@ -40,7 +40,10 @@ def explain(run: Artefacts) -> dict:
 
 
 def _elsewhere(run: Artefacts) -> dict:
-    """The boxes of external data sets: a row for each finding and method, and what they say in sum."""
+    """The boxes of external data sets: a row for each finding and method, and what they say in sum.
+
+    titles: of the data sets; empty, and alone, without boxes.
+    """
     titles = {row["name"]: row["title"] for row in run.table("external_sets", "name").to_dict("records")}
     wanted = [one["name"] for one in run.params.get("external") or []]
     table = run.table("external_boxes", "name", "finding", "method", "measure")
@@ -59,11 +62,13 @@ def _elsewhere(run: Artefacts) -> dict:
             row[f"{measure}_gain"] = Estimate(got["gain"], got["gain_low"], got["gain_high"])
         row["random"] = Estimate(hit["random"], why="flat maps")
         rows.append(row | {"beats": bool(hit["beats"])})
+    if not rows:
+        return {"titles": []}
     titled = list(dict.fromkeys(row["title"] for row in rows))
     better = list(dict.fromkeys(row["finding"] for row in rows if row["beats"]))
     return {
         "titles": titled,
         "findings": len({(row["title"], row["finding"]) for row in rows}),
         "better": better,
-        "table": Table("external_boxes", rows, empty=("title", "finding", "method")),
+        "table": Table("external_boxes", rows),
     }

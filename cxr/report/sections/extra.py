@@ -9,11 +9,9 @@ from cxr.report.inputs import Artefacts
 from cxr.report.page import Table
 from cxr.report.sections.common import pick
 
-COLUMNS = ("name", "title", "finding", "images", "positives", "answer")
-
 
 def extra(run: Artefacts) -> dict:
-    """A data set each, and a table with a row for each finding that it labels; both empty where there is none."""
+    """sets: the data sets; where there are some also a table with a row for each finding that one labels."""
     names = run.params.get("classifier", {}).get("extra", [])
     sets, rows = [], []
     for name in names:
@@ -28,4 +26,4 @@ def extra(run: Artefacts) -> dict:
         ]
         sets.append(known | {"findings": [row["finding"] for row in labelled]})
         rows += labelled
-    return {"sets": sets, "table": Table("extra_data", rows, empty=COLUMNS)}
+    return {"sets": sets} | ({"table": Table("extra_data", rows)} if sets else {})
