@@ -104,6 +104,7 @@ def run(
         f"{kept.patients:,} held-out patients, {len(kept.rows) - len(rows):,} without a label that counts, "
         f"{len(rejected):,} rejected; terms: {opened.dataset.terms}"
     )
+    print(f"extra_data: {name}: it is trained on where classifier.extra names it")
 
 
 def _of_split(dataset: str, what: str, split: Path, manifest: Path) -> "HeldOut":
