@@ -10,6 +10,7 @@ import sys
 import pytest
 import yaml
 
+from cxr.adgm.variants import VARIANTS
 from stages.__main__ import STAGES as COMMANDS
 from stages.__main__ import TOOLS
 from tests.closure import ROOT, closure
@@ -118,6 +119,14 @@ def test_presets_have_the_same_keys_and_kinds():
     assert {"demo", "paper", "smoke"} <= set(PRESETS)
     for name, preset in PRESETS.items():
         assert shape(preset) == shape(PARAMS), name
+
+
+def test_variants_of_features_have_an_encoder_and_an_encoder_has_variants():
+    for name, preset in PRESETS.items():
+        assert bool(preset["adgm_runs"]["feature_variants"]) == bool(preset["encoder_runs"]["encoder_seeds"]), name
+    few = PRESETS["few_labels"]["adgm_runs"]
+    assert {*few["variants"], *few["feature_variants"]} == (VARIANTS.keys() - {"paper", "paper_code", "no_z"})
+    assert len(few["draws"]) >= 5 and PRESETS["few_labels"]["split"]["test_share"] > 0
 
 
 def test_a_fresh_clone_runs_the_demo():
