@@ -1,7 +1,7 @@
 """`cxr repro` on a real SLURM of this machine: a job that is killed goes on, a node that is drained takes nothing new,
 and DVC then finds nothing to do.
 
-CXR_TEST_SLURM=smoke runs the whole smoke preset as well: half an hour on two cores.
+CXR_TEST_SLURM=smoke runs the whole smoke preset as well: nine minutes on two cores.
 """
 
 import os
