@@ -1,6 +1,6 @@
 """The trainings on a GPU at the papers' sizes, with the store resident on it: images/s, share of the bf16 peak, how
 busy the GPU is, what CUDA graphs bring against single kernels and against torch.compile; and from these rates how long
-the whole paper preset takes on this card. The diffusion model, which no paper has, needs diffusers as well.
+the whole paper preset takes on this card. The diffusion model, which no paper has, needs diffusers and SciPy as well.
 
 Needs only what a bare GPU box has: NEEDS, by the names under which they are imported.
 
@@ -29,8 +29,6 @@ from benchmarks.timing import table as as_table
 from cxr.adgm.validate import validate
 from cxr.classifier import net as classifier
 from cxr.core.conditions import CONDITIONS
-from cxr.diffusion import train as diffusion_train
-from cxr.diffusion.settings import Settings as DiffusionSettings
 from cxr.training.machine import fabric
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,7 +169,7 @@ def peak(name: str) -> float | None:
 def trainings(preset: dict, folder: Path, device, steps: int) -> list[Training]:
     """Each at the preset's size, with pictures for so many steps."""
     kinds = [_classifier, _gan, _adgm]
-    if importlib.util.find_spec("diffusers"):
+    if importlib.util.find_spec("diffusers") and importlib.util.find_spec("scipy"):
         kinds.append(_diffusion)
     return [kind(preset, folder, device, steps) for kind in kinds]
 
@@ -238,6 +236,9 @@ def _adgm(preset: dict, folder: Path, device, steps: int) -> Training:
 
 
 def _diffusion(preset: dict, folder: Path, device, steps: int) -> Training:
+    from cxr.diffusion import train as diffusion_train  # with SciPy, which a bare GPU box may lack
+    from cxr.diffusion.settings import Settings as DiffusionSettings
+
     d = preset["diffusion"]
     settings = DiffusionSettings(
         **{name: d[name] for name in DiffusionSettings.model_fields if name in d} | {"epochs": 1}
