@@ -34,6 +34,8 @@ def run(
     repeat: Repeat = 0,
 ) -> None:
     """Make the training table and the images of one control arm."""
+    import functools
+
     import numpy as np
 
     from cxr.classifier.formats import Arm
@@ -58,10 +60,13 @@ def run(
     source = read_json(manifest, "download@chexpert", Manifest)
     splits, split_info = read_split(split, "chexpert")
 
+    @functools.cache
+    def everybody():
+        return load(records, "chexpert").set_index("image_id")
+
     def untrained(name: str, part: Wanted):
         sampler = open_sampler(folder_of(gans, name, samplers), fabric("32-true").setup, trained=False)
-        known = load(records, "chexpert").set_index("image_id") if sampler.whole else None
-        real = Real(inputs.train, known, plan.views)
+        real = Real(inputs.train, everybody() if sampler.whole else None, plan.views)
         return synthesise(sampler, name, part, plan.labels, real, seed)[0]
 
     def new_patients():
@@ -78,7 +83,7 @@ def run(
     inputs = arms.Inputs(
         enriched, generated, plan.labels, balanced, stores / str(gan_size), untrained,
         view=view, gan_view=gan_view, size=size, gan_size=gan_size, seed=seed,
-        views=lambda: load(records, "chexpert").set_index("image_id")["view"], oracle=new_patients,
+        views=lambda: everybody()["view"], oracle=new_patients,
     )  # fmt: skip
     train = inputs.train
     guard(train, splits, by=split_info.by, what=str(balanced / "table.parquet"))

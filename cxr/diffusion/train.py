@@ -9,7 +9,6 @@ its condition, for guidance in sampling.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,10 +20,11 @@ from cxr.diffusion.net import build, denoise
 from cxr.diffusion.settings import Settings
 from cxr.training import loop
 from cxr.training.average import Average
+from cxr.training.averaged import AveragedTraining
 from cxr.training.batches import Images, affine, order, warp
 from cxr.training.checkpoints import Checkpoints
 from cxr.training.feed import Batch
-from cxr.training.machine import adam, generator, restore
+from cxr.training.machine import adam, generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,7 +48,7 @@ def noise_levels(n: int, settings: Settings, stream: torch.Generator) -> torch.T
     return (settings.p_mean + settings.p_std * normal).exp()
 
 
-class DiffusionTraining(loop.Training):
+class DiffusionTraining(AveragedTraining):
     """Denoising on `images`. conditions: float32 N x K. spread: the images' standard deviation in [-1, 1]."""
 
     names = ("loss",)
@@ -64,21 +64,6 @@ class DiffusionTraining(loop.Training):
         self.net.prior.estimate(images, conditions, spread)
         self.model, self.optimiser = fabric.setup(self.net, adam(self.net, fabric, lr=s.lr))
         self.average = Average(self.net, s.average)
-
-    def state(self) -> dict:
-        return {
-            "net": self.net.state_dict(),
-            "average": self.average.state(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def load(self, state: dict) -> None:
-        self.net.load_state_dict(state["net"])
-        self.average.load(state["average"])
-        restore(self.optimiser, state["optimiser"])
-
-    def start_epoch(self, epoch: int) -> None:
-        self.model.train()
 
     def draw(self, epoch: int, step: int) -> Batch:
         """images; y N x K; given bool N; geometry N x 2 x 3; sigma N; noise N x 1 x S x S."""
@@ -103,15 +88,6 @@ class DiffusionTraining(loop.Training):
         self.fabric.backward(loss)
         self.optimiser.step()
         return loss.detach()[None]
-
-    def after(self, epoch: int, step: int) -> None:
-        self.average.update(epoch * self.steps + step)
-
-    def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
-        return means
-
-    def line(self, history: list[dict]) -> str:
-        return ""
 
 
 def spread_of(images: Images) -> float:

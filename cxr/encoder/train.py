@@ -10,7 +10,6 @@ Shapes: N images of a step, 2N views, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -22,10 +21,11 @@ from cxr.encoder.settings import Settings
 from cxr.training import loop
 from cxr.training.appearance import altered, appearance
 from cxr.training.average import Average
+from cxr.training.averaged import AveragedTraining
 from cxr.training.batches import Images, affine, in_order, order, warp
 from cxr.training.checkpoints import Checkpoints
 from cxr.training.feed import Batch
-from cxr.training.machine import adam, generator, restore
+from cxr.training.machine import adam, generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -40,7 +40,7 @@ class Trained(NamedTuple):
     history: pd.DataFrame
 
 
-class EncoderTraining(loop.Training):
+class EncoderTraining(AveragedTraining):
     """Contrasting views of `images`."""
 
     names = ("loss", "matched")
@@ -53,21 +53,6 @@ class EncoderTraining(loop.Training):
         optimiser = adam(self.net, fabric, lr=s.lr, weight_decay=s.weight_decay)
         self.model, self.optimiser = fabric.setup(self.net, optimiser)
         self.average = Average(self.net, s.average)
-
-    def state(self) -> dict:
-        return {
-            "net": self.net.state_dict(),
-            "average": self.average.state(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def load(self, state: dict) -> None:
-        self.net.load_state_dict(state["net"])
-        self.average.load(state["average"])
-        restore(self.optimiser, state["optimiser"])
-
-    def start_epoch(self, epoch: int) -> None:
-        self.model.train()
 
     def draw(self, epoch: int, step: int) -> Batch:
         """images; geometry 2N x 2 x 3 and appearance 2N x 4, of the first views, then of the second ones."""
@@ -89,15 +74,6 @@ class EncoderTraining(loop.Training):
         self.fabric.backward(loss)
         self.optimiser.step()
         return torch.stack([loss.detach(), matched])
-
-    def after(self, epoch: int, step: int) -> None:
-        self.average.update(epoch * self.steps + step)
-
-    def end_epoch(self, epoch: int, means: dict[str, float], keep: Callable[[], None]) -> dict:
-        return means
-
-    def line(self, history: list[dict]) -> str:
-        return ""
 
 
 def fit(fabric: Fabric, images: Images, checkpoints: Checkpoints, settings: Settings, *, label: str) -> Trained:
