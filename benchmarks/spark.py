@@ -126,8 +126,8 @@ def _seconds(pid: int) -> float:
 
 
 def measured(what: str, *words: str) -> dict:
-    """What a process of its own does: its figures, and, of it and its children, Java too, the peak memory and the
-    processor time after the start.
+    """What a process of its own does: its figures, its start in seconds, and, of it and its children, Java too, the
+    processor time before and after the start and the peak memory.
     """
     command = [sys.executable, "-m", "benchmarks.spark", "--one", what, *words]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
@@ -142,17 +142,18 @@ def measured(what: str, *words: str) -> dict:
 
     thread = threading.Thread(target=sample)
     thread.start()
+    began = ready = time.perf_counter()
     start = 0.0
     line = ""
     for line in process.stdout or ():
         if line == "ready\n":
-            start = sum(spent.values())
+            start, ready = sum(spent.values()), time.perf_counter()
     done.set()
     thread.join()
     if process.wait():
         raise ValueError(f"{what} failed")
     took = sum(spent.values()) - start
-    return json.loads(line) | {"peak_mib": peak[0] // 2**20, "cpu": took, "start_cpu": start}
+    return json.loads(line) | {"start": ready - began, "start_cpu": start, "cpu": took, "peak_mib": peak[0] // 2**20}
 
 
 def one(what: str, *words: str) -> dict:
@@ -204,7 +205,8 @@ def compare(name: str, unit: str, figures: dict[str, dict]) -> None:
         raise ValueError(f"{name}: the results differ")
     for engine, f in figures.items():
         print(
-            f"{name}: {engine}: {f['per_s']:,.4g} {unit}/s, peak {f['peak_mib']:,} MiB, start {f['start']:.1f} s",
+            f"{name}: {engine}: {f['n'] / f['wall']:,.4g} {unit}/s, {f['n'] / f['cpu']:,.4g} a second of processor time, "
+            f"peak {f['peak_mib']:,} MiB, start {f['start']:.1f} s",
             flush=True,
         )
 
