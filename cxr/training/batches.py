@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -48,9 +49,11 @@ class Images:
         where = np.full(len(ids), -1)
         rows = np.zeros(len(ids), np.int64)
         for number, store in enumerate(self.stores):
-            in_store = np.isin(ids, store.index["image_id"].to_numpy(object)) & (where < 0)
+            # By hash: np.isin compares every pair of objects, a quarter of an hour for CheXpert.
+            places = pd.Index(store.index["image_id"]).get_indexer(pd.Index(ids))
+            in_store = (places >= 0) & (where < 0)
             where[in_store] = number
-            rows[in_store] = store.rows(ids[in_store])
+            rows[in_store] = places[in_store]
         if (where < 0).any():
             raise ValueError(
                 f"{(where < 0).sum()} images are in no store, the first is {ids[where < 0][0]!r}; run resize again"

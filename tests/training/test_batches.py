@@ -1,11 +1,13 @@
 """One matrix, one resample: geometry by invariants; streams that depend on their key alone."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from cxr.core.store import open_store, write_store
+from cxr.core.store import Store, open_store, write_store
 from cxr.training.batches import Images, affine, cycled, in_order, moves, order, warp
 from cxr.training.machine import generator, seeded
 
@@ -90,6 +92,18 @@ def test_images_come_from_several_stores_in_the_asked_order(stores):
 def test_an_image_that_no_store_holds_is_named(stores):
     with pytest.raises(ValueError, match="1 images are in no store, the first is 'z'"):
         Images(stores[1], ["a", "z"])
+
+
+def test_images_are_looked_up_in_time_that_grows_with_their_number_not_its_square(tmp_path):
+    """As many ids as CheXpert has: a comparison of every pair took a quarter of an hour."""
+    n = 200_000
+    ids = pd.Series([f"image{k:06d}" for k in range(n)])
+    store = Store(tmp_path, np.empty((n, 1, 1), np.uint8), pd.DataFrame({"image_id": ids}))
+    wanted = ids.sample(frac=0.9, random_state=0).to_numpy()
+    started = time.process_time()
+    images = Images([store], wanted)
+    assert time.process_time() - started < 5
+    assert (ids.to_numpy()[images.rows] == wanted).all() and not images.where.any()
 
 
 def test_the_grid_is_affine_grids():
