@@ -204,11 +204,8 @@ def compare(name: str, unit: str, figures: dict[str, dict]) -> None:
     if len({figure["sha256"] for figure in figures.values()}) != 1:
         raise ValueError(f"{name}: the results differ")
     for engine, f in figures.items():
-        print(
-            f"{name}: {engine}: {f['n'] / f['wall']:,.4g} {unit}/s, {f['n'] / f['cpu']:,.4g} a second of processor time, "
-            f"peak {f['peak_mib']:,} MiB, start {f['start']:.1f} s",
-            flush=True,
-        )
+        rates = f"{f['n'] / f['wall']:,.4g} {unit}/s, {f['n'] / f['cpu']:,.4g} a second of processor time"
+        print(f"{name}: {engine}: {rates}, peak {f['peak_mib']:,} MiB, start {f['start']:.1f} s", flush=True)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.timing import Difference, Line, alone, main, seconds
+from stages.__main__ import STAGES, TOOLS
 
 ROOT = Path(__file__).resolve().parents[1]
 # Without cached bytecode Python compiles every file it imports, at each start.
@@ -42,9 +43,8 @@ def nothing_ran(text: str) -> str:
 
 
 def lines(quick: bool) -> Iterator[Line]:
-    stages = sorted(p.stem for p in (ROOT / "stages").glob("*.py") if p.stem not in ("__init__", "cli", "training"))
     found = []
-    for stage in ["gan"] if quick else stages:
+    for stage in (*STAGES, *TOOLS):
         command = ("-m", f"stages.{stage}", "--help")
         checked = explained(output(*command))
         found.append((stage, alone(stage, lambda c=command: output(*c), 0.5, checked, repeats=1 if quick else 5)))

@@ -9,6 +9,7 @@ import time
 import tomllib
 from importlib import import_module
 from importlib.metadata import packages_distributions
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from benchmarks import (
 from benchmarks import startup as startup_line
 from benchmarks.__main__ import ORDER
 from benchmarks.steps import timed
-from benchmarks.timing import Difference, agree, compared, in_turns, seconds, side_by_side, table
+from benchmarks.timing import Difference, Line, agree, compared, in_turns, seconds, side_by_side, table
 from cxr.training.machine import fabric
 from tests.closure import ROOT
 
@@ -47,6 +48,22 @@ def test_a_script_runs_and_its_results_agree(script):
 def test_every_script_is_in_the_runner():
     with_lines = {p.stem for p in (ROOT / "benchmarks").glob("*.py") if "def lines(" in p.read_text(encoding="utf-8")}
     assert with_lines == set(ORDER)
+
+
+def test_what_was_measured_is_printed_where_a_script_fails(monkeypatch, capsys, tmp_path):
+    def broken(quick):
+        raise ValueError("no disk")
+
+    line = Line("x", "run", 1.0, float("nan"), "1 s", "", True, "checked")
+    scripts = {"first": lambda quick: [line], "second": broken, "third": lambda quick: [line._replace(what="y")]}
+    monkeypatch.setattr(everything, "ORDER", list(scripts))
+    monkeypatch.setattr(everything, "import_module", lambda name: SimpleNamespace(lines=scripts[name.split(".")[1]]))
+    before = (ROOT / "docs/benchmarks.md").read_bytes()
+    with pytest.raises(SystemExit, match="second failed, and docs/benchmarks.md is as it was"):
+        everything.main()
+    printed = capsys.readouterr()
+    assert "| x | run |" in printed.out and "| y | run |" in printed.out and "no disk" in printed.err
+    assert (ROOT / "docs/benchmarks.md").read_bytes() == before
 
 
 def test_ratios_are_medians_of_turns():
