@@ -1,4 +1,5 @@
-"""Control arms on the encoder's features that scikit-learn fits at once: variants `probe` and `label_propagation`.
+"""Control arms on the encoder's features that scikit-learn fits at once: `probe`, `label_propagation`, and the probe
+with labels of images that it chooses itself, as many as the draw has in all: `probe_coreset`, `probe_uncertain`.
 
 Each has a number to choose. It is chosen by cross-validation within the labelled images, by patients, on the mean log
 loss: no validation and no test image takes part.
@@ -27,6 +28,8 @@ from cxr.adgm.settings import Settings
 FOLDS = 5  # at most; no more than a class has labelled patients
 ALPHA = 0.99  # share of an image's neighbours against its own label in a step of spreading, as in Zhou et al.
 LEAST = 1e-6  # of a probability in a log loss
+FIRST = 0.2  # share of the labels that are of random images, before an arm chooses
+ROUNDS = 4  # in which probe_uncertain chooses
 UNKNOWN = -1  # scikit-learn's label of an unlabelled image
 
 
@@ -36,6 +39,23 @@ class Training(NamedTuple):
     z: np.ndarray
     y: np.ndarray
     patients: np.ndarray
+
+
+class Pool(NamedTuple):
+    """All training images, of which `budget` may be labelled: z N x D, y N and patients N, the draw's labelled first.
+
+    An arm reads the classes and patients of images that it has chosen, and of no others.
+    """
+
+    z: np.ndarray
+    y: np.ndarray
+    patients: np.ndarray
+    budget: int
+
+    def labelled(self, chosen: np.ndarray) -> Training:
+        """The training images with these labelled."""
+        rest = np.setdiff1d(np.arange(len(self.z)), chosen)
+        return Training(self.z[np.concatenate([chosen, rest])], self.y[chosen], self.patients[chosen])
 
 
 class Fit(ABC):
@@ -52,6 +72,11 @@ class Fit(ABC):
     def shaping(cls, settings: Settings) -> dict:
         """The settings by name that it reads."""
         return settings.model_dump(include={"variant", "classes", "labels", "draw", "prior", "seed"})
+
+    @classmethod
+    def chosen_images(cls, data: Pool, seed: int) -> np.ndarray:
+        """Places of the images whose labels are asked for, int64: the draw's own, unless the arm chooses."""
+        return np.arange(data.budget)
 
     @classmethod
     @abstractmethod
@@ -125,6 +150,54 @@ class Probe(Fit):
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))
         return layer
+
+
+def _first_images(data: Pool, seed: int) -> np.ndarray:
+    """A random fifth of the budget, and more until it holds an image of every class; at most the budget.
+
+    Raises ValueError where the whole budget misses a class.
+    """
+    order = np.random.default_rng([seed, *b"active"]).permutation(len(data.z))
+    classes = data.y.max() + 1
+    for n in range(max(classes, round(FIRST * data.budget)), data.budget + 1):
+        if np.bincount(data.y[order[:n]], minlength=classes).all():
+            return order[:n]
+    raise ValueError(
+        f"{data.budget:,} images drawn at random lack a class; raise adgm_runs.labels, or take "
+        "probe_coreset and probe_uncertain out of adgm_runs.feature_variants"
+    )
+
+
+class CoresetProbe(Probe):
+    """Variant `probe_coreset`: k-centre greedy (Sener & Savarese 2018, Active learning for convolutional neural
+    networks: a core-set approach, algorithm 1). The next image is the one farthest from all that are labelled.
+    """
+
+    @classmethod
+    def chosen_images(cls, data: Pool, seed: int) -> np.ndarray:
+        chosen = list(_first_images(data, seed))
+        distance = np.min([np.linalg.norm(data.z - data.z[k], axis=1) for k in chosen], axis=0)
+        while len(chosen) < data.budget:
+            chosen.append(int(distance.argmax()))
+            distance = np.minimum(distance, np.linalg.norm(data.z - data.z[chosen[-1]], axis=1))
+        return np.array(chosen)
+
+
+class UncertainProbe(Probe):
+    """Variant `probe_uncertain`: in each of ROUNDS rounds the images whose probabilities have the largest entropy under
+    the probe of the labels so far (Lewis & Gale 1994, A sequential algorithm for training text classifiers).
+    """
+
+    @classmethod
+    def chosen_images(cls, data: Pool, seed: int) -> np.ndarray:
+        chosen = _first_images(data, seed)
+        for size in np.linspace(len(chosen), data.budget, ROUNDS + 1).round().astype(int)[1:]:
+            known = data.labelled(chosen)
+            prob = cls.predicted(cls.fitted(known, cls.chosen(known, seed)[0]), data.z)
+            entropy = -(prob * np.log(np.maximum(prob, LEAST))).sum(1)
+            entropy[chosen] = -1.0
+            chosen = np.concatenate([chosen, np.argsort(-entropy, kind="stable")[: size - len(chosen)]])
+        return chosen
 
 
 class LabelPropagation(Fit):

@@ -15,7 +15,7 @@ from cxr.adgm import samples
 from cxr.adgm.controls import FixMatch, MeanTeacher, PseudoLabel, Supervised
 from cxr.adgm.encoded import Encoded, Vectors
 from cxr.adgm.features import GenerativeOverFeatures, SupervisedOverFeatures
-from cxr.adgm.fitted import Fit, LabelPropagation, Probe, Training
+from cxr.adgm.fitted import CoresetProbe, Fit, LabelPropagation, Pool, Probe, UncertainProbe
 from cxr.adgm.formats import Fitted, Model, Samples
 from cxr.adgm.labelled import Draw, draw_labels
 from cxr.adgm.nets import decoder_maps
@@ -47,7 +47,12 @@ TRAININGS: dict[str, type[AdgmTraining]] = {
     "features": GenerativeOverFeatures,
     "features_supervised": SupervisedOverFeatures,
 }
-FITTED: dict[str, type[Fit]] = {"probe": Probe, "label_propagation": LabelPropagation}
+FITTED: dict[str, type[Fit]] = {
+    "probe": Probe,
+    "label_propagation": LabelPropagation,
+    "probe_coreset": CoresetProbe,
+    "probe_uncertain": UncertainProbe,
+}
 COLUMNS = 8  # of the picture of samples
 
 
@@ -151,8 +156,8 @@ def _fitted(cohort: Cohort, settings: Settings) -> Result:
     """A control arm that is fitted at once, with the candidate that cross-validation chooses."""
     draw, arm = cohort.draw, FITTED[settings.variant]
     train, valid, test = (None if part is None else part.resident.flatten(1).numpy() for part in cohort.parts("cpu"))
-    labelled = draw.train["role"] == "labelled"
-    data = Training(train, draw.y_labelled, draw.train.loc[labelled, "patient_id"].to_numpy(object))
+    pool = Pool(train, draw.train["label"].to_numpy(), draw.train["patient_id"].to_numpy(object), len(draw.y_labelled))
+    data = pool.labelled(arm.chosen_images(pool, settings.seed))
     candidate, history = arm.chosen(data, settings.seed)
     model, prior = arm.fitted(data, candidate), draw.shares(settings.prior)
     correction = np.asarray(prior) / np.bincount(data.y, minlength=settings.classes) * len(data.y)
@@ -164,8 +169,10 @@ def _fitted(cohort: Cohort, settings: Settings) -> Result:
     found = [None if z is None else (predicted(z),) * 2 for z in (valid, test)]
     info = Fitted(
         **arm.shaping(settings), features=train.shape[1], candidate=candidate, class_names=list(draw.class_names),
-        class_shares=prior, n_labelled=len(data.y), drawn=draw.drawn, n_unlabelled=len(train) - len(data.y),
-        n_valid=len(draw.valid), n_test=len(draw.test), split_sha256=cohort.split_sha256,
+        class_shares=prior, n_labelled=len(data.y),
+        drawn={name: int((data.y == k).sum()) for k, name in enumerate(draw.class_names)},
+        n_unlabelled=len(train) - len(data.y), n_valid=len(draw.valid), n_test=len(draw.test),
+        split_sha256=cohort.split_sha256,
     )  # fmt: skip
     return Result(arm.module(model), info, history, _predictions(cohort, *found), None, None, None)
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 Name = Literal[
     "corrected", "paper", "paper_code", "no_z", "supervised", "pseudo_label", "mean_teacher", "fixmatch",
-    "features", "features_supervised", "probe", "label_propagation",
+    "features", "features_supervised", "probe", "label_propagation", "probe_coreset", "probe_uncertain",
 ]  # fmt: skip
 
 # What sets each apart. Labelled images, classifier, optimiser, steps and augmentation are the same in all.
@@ -32,8 +32,11 @@ FEATURES = {
     "features_supervised": "the classifier of that ADGM on the labelled images alone",
     "probe": "logistic regression on the features",
     "label_propagation": "labels spread over neighbours in the features (Zhou et al. 2004)",
+    "probe_coreset": "logistic regression; as many labels in all, of images that lie far apart (Sener & Savarese 2018)",
+    "probe_uncertain": "logistic regression; as many labels in all, of images that it is unsure of (Lewis & Gale 1994)",
 }
-FITTED = ("probe", "label_propagation")  # at once, by scikit-learn
+FITTED = ("probe", "label_propagation", "probe_coreset", "probe_uncertain")  # at once, by scikit-learn
+LABELLED_ALONE = ("supervised", "features_supervised", "probe")  # no unlabelled image, but in their encoder
 LATENT = (*GENERATIVE, "features")  # with a latent z
 VARIANTS = GENERATIVE | CONTROLS | FEATURES
 

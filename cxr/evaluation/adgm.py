@@ -22,7 +22,7 @@ from sklearn.metrics import confusion_matrix, recall_score
 
 from cxr.adgm.variants import Run, leaders, leading
 from cxr.core.findings import CLASS_NAMES
-from cxr.evaluation import intervals, metrics, repeated
+from cxr.evaluation import efficiency, intervals, metrics, repeated
 from cxr.evaluation.classifiers import Settings, numbers
 from cxr.evaluation.names import MAJORITY, SCORES, frame
 
@@ -83,11 +83,12 @@ def _with_intervals(value: Mapping[str, float], drawn: Mapping, areas: Sequence,
 
 
 def tables(runs: Mapping[Run, pd.DataFrame], settings: Settings) -> dict[str, pd.DataFrame]:
-    """The tables adgm, confusion, adgm_arms and adgm_compare (cxr/evaluation/names.py) of the runs' predictions.
+    """The tables adgm, confusion, adgm_arms, adgm_compare and adgm_efficiency (cxr/evaluation/names.py) of the runs'
+    predictions.
 
     which: last or best epoch; _low and _high: over patients; wilson_low and wilson_high: Wilson's interval of the
     accuracy over images, as the papers print it; mcnemar_p: exact, against the commonest class; recall.<i>: of class i.
-    adgm_arms and adgm_compare are of the last epoch.
+    adgm_arms, adgm_compare and adgm_efficiency are of the last epoch.
     """
     rows, cells, judged, constant = [], [], {}, {}
     for run, table in runs.items():
@@ -119,11 +120,12 @@ def tables(runs: Mapping[Run, pd.DataFrame], settings: Settings) -> dict[str, pd
                 judged[run], constant[run] = one, always
     recalls = [f"recall.{i}" for i in range(max(run.classes for run in runs))]
     found = {"adgm": frame("adgm", rows, *recalls), "confusion": frame("confusion", cells)}
+    found["adgm_efficiency"] = efficiency.table(by_draw(judged), settings)
     return found | {"adgm_arms": arms(judged, settings), "adgm_compare": compare(judged, constant, settings)}
 
 
-def _by_draw(runs: Mapping[Run, Judged]) -> dict[tuple[str, int, int], dict[int, Judged]]:
-    """(variant, classes, labels) -> draw -> run."""
+def by_draw(runs: Mapping[Run, Judged]) -> dict[tuple[str, int, int], dict[int, Judged]]:
+    """(variant, classes, labels) -> draw -> one of its runs."""
     cells: dict = {}
     for run, judged in runs.items():
         cells.setdefault(run[:3], {})[run.draw] = judged
@@ -134,11 +136,11 @@ def arms(runs: Mapping[Run, Judged], settings: Settings) -> pd.DataFrame:
     """The table adgm_arms: the mean of each score over draws, _low and _high (patients), _sd (over draws; blank for
     one)."""
     rows = []
-    for cell, by_draw in _by_draw(runs).items():
-        row = dict(zip(CELL, cell, strict=True)) | {"draws": len(by_draw)}
-        values = {name: np.array([judged.value[name] for judged in by_draw.values()]) for name in SCORES}
-        drawn = {name: np.mean([judged.replicates[name] for judged in by_draw.values()], axis=0) for name in SCORES}
-        areas = [area for judged in by_draw.values() for area in judged.areas]
+    for cell, of_draw in by_draw(runs).items():
+        row = dict(zip(CELL, cell, strict=True)) | {"draws": len(of_draw)}
+        values = {name: np.array([judged.value[name] for judged in of_draw.values()]) for name in SCORES}
+        drawn = {name: np.mean([judged.replicates[name] for judged in of_draw.values()], axis=0) for name in SCORES}
+        areas = [area for judged in of_draw.values() for area in judged.areas]
         row |= _with_intervals({n: float(v.mean()) for n, v in values.items()}, drawn, areas, settings.confidence)
         rows.append(row | {f"{name}_sd": repeated.spread(v) for name, v in values.items()})
     return frame("adgm_arms", rows)
@@ -148,7 +150,7 @@ def compare(runs: Mapping[Run, Judged], constant: Mapping[Run, Judged], settings
     """The table adgm_compare: each of `leaders` minus each variant that is none (control), and the first leader minus
     the others, over the draws that both have, which count as trainings; and every variant minus MAJORITY. constant:
     what MAJORITY scores on each run's images."""
-    cells, always, rows = _by_draw(runs), _by_draw(constant), []
+    cells, always, rows = by_draw(runs), by_draw(constant), []
     first, *others = leads = leaders([cell[0] for cell in cells])
     pairs = [
         ((lead, *cell[1:]), cell[0], theirs)

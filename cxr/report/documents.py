@@ -7,7 +7,7 @@ counts, never the id of an image or of a patient, and no path.
 from __future__ import annotations
 
 from cxr.adgm.formats import Model as AdgmModel
-from cxr.adgm.variants import Run, leading
+from cxr.adgm.variants import FITTED, Run, leading
 from cxr.classifier.formats import Model as ClassifierModel
 from cxr.cohort.formats import SPLITS, Summary
 from cxr.core.files import read_json
@@ -23,7 +23,7 @@ CLASSIFIER, ADGM = "model_card_classifier.md", "model_card_adgm.md"
 def documents(run: Artefacts, context: dict) -> dict[str, str]:
     """File name -> text, of all documents of a run. context: the page's."""
     texts = {CLASSIFIER: page.text("documents/model_card_classifier.md.j2", _classifier(run, context))}
-    if context["adgm"]["answers"]:
+    if context["adgm"]["answers"] and leading(run.variants) not in FITTED:  # the card is of a trained network
         texts[ADGM] = page.text("documents/model_card_adgm.md.j2", _adgm(run, context))
     for dataset in DATASETS:
         texts[f"datasheet_{dataset}.md"] = page.text("documents/datasheet.md.j2", _datasheet(run, context, dataset))

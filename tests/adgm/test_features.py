@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from cxr.adgm.encoded import Encoded, Vectors
-from cxr.adgm.fitted import LabelPropagation, Probe, Training
+from cxr.adgm.fitted import CoresetProbe, LabelPropagation, Pool, Probe, Training, UncertainProbe
 from cxr.adgm.nets import FeatureADGM, Gaussian
 from cxr.adgm.run import FITTED
 from cxr.core.files import sha256
@@ -164,7 +164,60 @@ def test_folds_keep_patients_together_and_one_patient_leaves_nothing_to_choose_o
     assert candidate == min(Probe.candidates)  # the strongest penalty; image-wise folds would choose the weakest
 
 
-@pytest.mark.parametrize("variant", ["features", "probe"])
+def pool(n=200, budget=20) -> Pool:
+    z, y = two_moons(n)
+    return Pool(z, y, np.arange(n).astype(object), budget)
+
+
+@pytest.mark.parametrize("arm", [CoresetProbe, UncertainProbe])
+def test_an_active_arm_asks_for_as_many_labels_as_it_may_and_for_none_twice(arm):
+    data = pool()
+    chosen = arm.chosen_images(data, 0)
+    assert len(chosen) == len(set(chosen.tolist())) == 20
+    assert np.array_equal(chosen, arm.chosen_images(data, 0))
+    assert not np.array_equal(chosen, arm.chosen_images(data, 1))
+    # What it does not ask for, it does not read: other classes and patients there change nothing.
+    blind = np.isin(np.arange(200), chosen)
+    other = data._replace(y=np.where(blind, data.y, 0), patients=np.where(blind, data.patients, "nobody"))
+    other.y[np.flatnonzero(~blind)[0]] = 1
+    assert np.array_equal(chosen, arm.chosen_images(other, 0))
+    known = data.labelled(chosen)
+    assert np.array_equal(known.z[:20], data.z[chosen]) and np.array_equal(known.y, data.y[chosen])
+    assert np.array_equal(np.sort(known.z, axis=0), np.sort(data.z, axis=0))
+
+
+def test_a_core_set_covers_more_than_chance():
+    data = pool(400, 24)
+
+    def radius(chosen):
+        return np.min([np.linalg.norm(data.z - data.z[k], axis=1) for k in chosen], axis=0).max()
+
+    drawn = [radius(np.random.default_rng(seed).permutation(400)[:24]) for seed in range(20)]
+    assert radius(CoresetProbe.chosen_images(data, 0)) < min(drawn)
+
+
+def test_the_unsure_images_lie_at_the_border():
+    """Two clouds on a line with a gap: after the first fifth it asks for what is nearest to the middle."""
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    z = np.stack([rng.uniform(0.2, 2, 200) * (2 * y - 1), rng.normal(0, 0.1, 200)], axis=1)
+    data = Pool(z, y, np.arange(200).astype(object), 40)
+    chosen = UncertainProbe.chosen_images(data, 0)
+    assert np.abs(z[chosen[8:], 0]).mean() < 0.6 * np.abs(z[:, 0]).mean()
+
+
+def test_a_budget_without_a_class_is_refused_with_the_cure():
+    data = pool()._replace(y=np.zeros(200, int) + 2 * (np.arange(200) == 7))
+    with pytest.raises(ValueError, match="20 images drawn at random lack a class; raise"):
+        CoresetProbe.chosen_images(data, 0)
+
+
+def test_only_active_arms_choose():
+    assert np.array_equal(Probe.chosen_images(pool(), 0), np.arange(20))
+    assert np.array_equal(LabelPropagation.chosen_images(pool(), 0), np.arange(20))
+
+
+@pytest.mark.parametrize("variant", ["features", "probe", "probe_uncertain"])
 def test_stage_reads_features_and_writes_what_evaluate_reads(data, tmp_path, variant):
     paths = {"model": tmp_path / "model", "predictions": tmp_path / "p.parquet", "report": tmp_path / "report"}
     given = {"records": data / "records.parquet", "split": data, "state": tmp_path / "state", **paths}
@@ -174,6 +227,6 @@ def test_stage_reads_features_and_writes_what_evaluate_reads(data, tmp_path, var
     stage(**given, features=data / "encoder")
     assert len(read_adgm(paths["predictions"], 3, "")) == 10
     info = json.loads((paths["model"] / "model.json").read_text())
-    assert info["n_labelled"] == 9 and (paths["model"] / "model.safetensors").is_file()
-    assert (info["candidate"] in Probe.candidates) if variant == "probe" else info["net"] == "FeatureADGM"
+    assert info["n_labelled"] == sum(info["drawn"].values()) == 9 and (paths["model"] / "model.safetensors").is_file()
+    assert (info["candidate"] in Probe.candidates) if variant in FITTED else info["net"] == "FeatureADGM"
     assert not (paths["report"] / "samples.png").exists() and (paths["report"] / "history.csv").is_file()

@@ -1,12 +1,16 @@
 """The ADGM on the page: the metadata baseline in its table, its answers, what it does not claim."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
 from cxr.adgm.variants import Run
 from cxr.evaluation.names import MAJORITY, SCORES
 from cxr.report import page
+from cxr.report.inputs import Rows
 from cxr.report.sections.adgm import _answer
+from cxr.report.sections.adgm_tables import NAMES, compared, efficiency
 from cxr.report.sections.common import Verdict
 from tests.report.fabricated import Page
 
@@ -20,6 +24,41 @@ def test_the_table_starts_with_the_metadata_baseline(made):
     theirs = pd.read_csv(made[3] / "evaluate/adgm_floor.csv").query("labels.isna() and view == 'all'")
     assert (ours["task"][0], ours["variant"][0]) == ("2 classes", "metadata baseline")
     assert ours["macro_auc"][0] == pytest.approx(theirs.query("classes == 2")["auc"].item())
+
+
+def test_labels_that_the_labelled_alone_need_are_a_sentence(made, whole, tmp_path):
+    rows = [
+        {"variant": "corrected", "control": "supervised", "classes": 2, "labels": 25, "draws": 5, "fewest": 25,
+         "most": 250, "equal": equal, "low": low, "high": high}
+        for equal, low, high in [(61.4, 25.0, NAN), (NAN, 180.0, NAN)]
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "adgm_efficiency.csv", index=False)
+    shown = efficiency(dataclasses.replace(made[0], evaluate=tmp_path))
+    text = Page(page.render(whole | {"adgm": whole["adgm"] | {"efficiency": shown}})).text
+    assert (
+        "ADGM with 25 labels, 2 classes: labelled images alone needs 61 [25 or fewer, more than 250]." in text
+        and "needs more than 250 [180, more than 250]." in text
+    )
+    assert (
+        "needs to reach the ADGM\u2019s AUC"
+        not in Page(page.render(whole | {"adgm": whole["adgm"] | {"efficiency": []}})).text
+    )
+
+
+def test_every_leading_variant_is_compared_with_every_control():
+    pairs = [("corrected", "supervised"), ("features", "supervised"), ("features", "probe"), ("corrected", "features"),
+             ("supervised", MAJORITY), ("corrected", MAJORITY)]  # fmt: skip
+    numbers = dict.fromkeys(("difference", "low", "high", "total_low", "total_high", "sd", "p", "detectable"), 0.1)
+    rows = [
+        {"variant": v, "control": c, "classes": 2, "labels": 25, "score": s, "draws": 2, **numbers}
+        for v, c in pairs
+        for s in SCORES
+    ]
+    compare = Rows(pd.DataFrame(rows), "x", "evaluate", "variant", "control", "classes", "labels", "score")
+    table = compared(compare, ["corrected", "supervised", "features", "probe"])
+    assert [(row["variant"], row["control"]) for row in table.rows] == [
+        (NAMES[v], NAMES[c]) for v, c in pairs if c != MAJORITY
+    ]  # fmt: skip
 
 
 def answers(whole, **changed) -> str:

@@ -23,7 +23,8 @@ FOREST = pd.DataFrame(
     | {"high": [0.3, np.nan], "printed": [0.14, np.nan]}
 )
 SCORES = pd.DataFrame({"classes": 2, "labels": [10, 100], "name": "ADGM", "n": 50, "accuracy": [0.6, 0.8]})
-SCORES = SCORES.assign(low=SCORES["accuracy"] - 0.1, high=SCORES["accuracy"] + 0.1, majority_share=0.55)
+SCORES = SCORES.assign(accuracy_low=SCORES["accuracy"] - 0.1, accuracy_high=SCORES["accuracy"] + 0.1)
+SCORES = SCORES.assign(macro_auc=0.7, macro_auc_low=0.6, macro_auc_high=0.8, majority_share=0.55)
 GAN = ("loss_g", "loss_d", "d_real", "d_fake", "kid", "diversity")
 
 

@@ -65,23 +65,28 @@ def latent(histories: Mapping[str, pd.DataFrame]) -> Figure:
 
 @style.styled
 def accuracy(runs: pd.DataFrame, printed: Mapping[int, Sequence[tuple[int, float]]]) -> Figure:
-    """Accuracy against labels per class, a panel per number of classes, a line per model; the paper's figures 5 and 6.
+    """Accuracy and AUC against labels per class, a column per number of classes, a line per model; the accuracy is the
+    paper's figures 5 and 6.
 
-    runs: name (of the model), classes, labels, accuracy, low, high, majority_share, n. printed: number of classes ->
-    the paper's points (labels, accuracy).
+    runs: name (of the model), classes, labels, accuracy and macro_auc with _low and _high, majority_share, n. printed:
+    number of classes -> the paper's points (labels, accuracy).
     """
     tasks = sorted(runs["classes"].unique())
-    figure, axes = style.grid(1, max(len(tasks), 1), 2.7, width=3.55 * max(len(tasks), 1))
+    figure, axes = style.grid(2, max(len(tasks), 1), 2.5, width=3.55 * max(len(tasks), 1))
     names = list(dict.fromkeys(runs["name"]))
-    for ax, classes in zip(axes[0], tasks, strict=False):
+    for column, classes in zip(axes.T, tasks, strict=False):
         task = runs[runs["classes"] == classes].sort_values("labels")
         points = np.array(printed.get(int(classes), ()), float).reshape(-1, 2)
-        ends = _paper_line(ax, points) + _model_lines(ax, task, names)
-        _majority_line(ax, task["majority_share"].iloc[0])
-        _label_axis(ax, {*task["labels"], *points[:, 0].astype(int)})
-        ax.set(title=f"{classes} classes, n = {task['n'].iloc[0]:,}", ylabel="accuracy")
-        style.percent_axis(ax.yaxis)
-        style.end_labels(ax, ends)
+        for ax, score, label in zip(column, ("accuracy", "macro_auc"), ("accuracy", "AUC"), strict=True):
+            ends = _model_lines(ax, task, names, score)
+            if score == "accuracy":
+                ends = _paper_line(ax, points) + ends
+                _majority_line(ax, task["majority_share"].iloc[0])
+                style.percent_axis(ax.yaxis)
+                ax.set_title(f"{classes} classes, n = {task['n'].iloc[0]:,}")
+            _label_axis(ax, {*task["labels"], *points[:, 0].astype(int)})
+            ax.set_ylabel(label)
+            style.end_labels(ax, ends)
     return figure
 
 
@@ -93,16 +98,16 @@ def _paper_line(ax: Axes, points: np.ndarray) -> list[tuple]:
     return [(points[-1, 0], points[-1, 1], "the paper", style.GREY)]
 
 
-def _model_lines(ax: Axes, task: pd.DataFrame, names: Sequence[str]) -> list[tuple]:
+def _model_lines(ax: Axes, task: pd.DataFrame, names: Sequence[str], score: str) -> list[tuple]:
     shades, ends = [*style.COLOURS, style.INK], []
     for k, name in enumerate(names):
         part, colour = task[task["name"] == name], shades[k % len(shades)]
         if part.empty:
             continue
         x = part["labels"] * 1.06 ** (k - (len(names) - 1) / 2)  # beside each other, so that no interval hides another
-        bars = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
-        ax.errorbar(x, part["accuracy"], bars, color=colour, fmt="-o", markersize=3.6, linewidth=1.3, elinewidth=1)
-        ends.append((task["labels"].max() * 1.06 ** (len(names) / 2), part["accuracy"].iloc[-1], name, colour))
+        bars = [part[score] - part[f"{score}_low"], part[f"{score}_high"] - part[score]]
+        ax.errorbar(x, part[score], bars, color=colour, fmt="-o", markersize=3.6, linewidth=1.3, elinewidth=1)
+        ends.append((task["labels"].max() * 1.06 ** (len(names) / 2), part[score].iloc[-1], name, colour))
     return ends
 
 

@@ -17,10 +17,11 @@ from cxr.evaluation.names import MAJORITY
 from cxr.report.figures import adgm as figures
 from cxr.report.inputs import Artefacts, Rows, image
 from cxr.report.page import Estimate, Matrix, plot, xray
-from cxr.report.sections.adgm_tables import NAMES, compared, every_run, latent, over_draws, scored
+from cxr.report.sections.adgm_tables import NAMES, compared, efficiency, every_run, latent, over_draws, scored
 from cxr.report.sections.common import BOUNDS, TOTALS, Verdict, change_of, from_interval, marks, reported
 from cxr.report.sections.within_views import floor_rows, within_views
 
+ENDS = [f"_{end}" for end in BOUNDS]
 CURVES = [f"{part}_{key}" for part in ("train", "valid") for key in figures.PANELS]
 LATENT = ("KL_z", "KL_a", "active_z", "active_a")
 
@@ -29,7 +30,7 @@ def adgm(run: Artefacts) -> dict:
     """The question and its answers, figures 3 to 7 of the paper, variants and control arms. Empty without runs."""
     every = runs(run.variants, run.classes, run.labels, run.draws)
     if not every:
-        return {"accuracy": None, "answers": [], "help": [], "tasks": [], "draws": 0, "part": None}
+        return {"accuracy": None, "answers": [], "help": [], "tasks": [], "draws": 0, "part": None, "efficiency": []}
     by = run.rows("adgm", *Run._fields, "which")
     cells = run.rows("confusion", *Run._fields, "which", "true", "predicted")
     arms = run.rows("adgm_arms", "variant", "classes", "labels")
@@ -62,7 +63,8 @@ def adgm(run: Artefacts) -> dict:
         "prior": run.params.get("adgm", {}).get("prior"),
         "accuracy": plot(accuracy, 100 if len(set(run.classes)) > 1 else 60),
         "table": over_draws(run, arms, by, compare, every),
-        "compare": compared(compare, lead, others) if others else None,
+        "compare": compared(compare, run.variants) if others else None,
+        "efficiency": efficiency(run),
         "latent": latent(run, histories, samples),
         "runs": every_run(by, models),
         "tasks": [_task(run, classes, first, cells, histories) for classes in sorted(set(run.classes))],
@@ -82,8 +84,8 @@ def _points(every: list[Run], arms: Rows, by: Rows) -> pd.DataFrame:
     rows = []
     for r in [r for r in every if r.draw == min(other.draw for other in every)]:
         arm, last = arms[r[:3]], by[(*r, "last")]
-        row = {"name": NAMES[r.variant], "classes": r.classes, "labels": r.labels, "accuracy": arm["accuracy"]}
-        row |= {end: arm[f"accuracy_{end}"] for end in BOUNDS}
+        row = {"name": NAMES[r.variant], "classes": r.classes, "labels": r.labels}
+        row |= {f"{score}{end}": arm[f"{score}{end}"] for score in ("accuracy", "macro_auc") for end in ("", *ENDS)}
         rows.append(row | {"n": last["n"], "majority_share": last["majority_share"]})
     return pd.DataFrame(rows)
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr import papers
 from cxr.adgm.formats import Fitted, Model, Samples
-from cxr.adgm.variants import GENERATIVE, VARIANTS, Run
+from cxr.adgm.variants import GENERATIVE, LABELLED_ALONE, VARIANTS, Run, leaders
 from cxr.evaluation.names import MAJORITY, SCORES
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Table
@@ -28,8 +28,9 @@ NAMES = {
     "features_supervised": "labelled images alone, of features",
     "probe": "logistic regression, of features",
     "label_propagation": "label propagation, of features",
+    "probe_coreset": "logistic regression, labels chosen far apart",
+    "probe_uncertain": "logistic regression, labels chosen where unsure",
 }
-LABELLED_ALONE = ("supervised", "features_supervised", "probe")
 LATENT = ("KL_z", "active_z", "KL_a", "active_a")
 
 
@@ -72,19 +73,39 @@ def over_draws(run: Artefacts, arms: Rows, by: Rows, compare: Rows, every: Seque
     return Table("adgm", rows)
 
 
-def compared(compare: Rows, lead: str, others: Sequence[str]) -> Table:
-    """The leading variant less each other one: a row for each, number of classes and of labels."""
-    rows = []
+def compared(compare: Rows, variants: Sequence[str]) -> Table:
+    """Each of the leading variants less each other one: a row for each, number of classes and of labels."""
+    rows, leads = [], leaders(variants)
     for variant, control, classes, labels, score in compare:
-        if score != "accuracy" or variant != lead or control not in others:
+        if score != "accuracy" or variant not in leads or control not in VARIANTS:
             continue
-        accuracy = compare[lead, control, classes, labels, "accuracy"]
-        row = {"control": NAMES[control], "task": _task(classes, labels), "draws": accuracy["draws"]}
+        accuracy = compare[variant, control, classes, labels, "accuracy"]
+        row = {"variant": NAMES[variant], "control": NAMES[control], "task": _task(classes, labels)}
+        row |= {"draws": accuracy["draws"]}
         for name in SCORES:
-            one = compare[lead, control, classes, labels, name]
+            one = compare[variant, control, classes, labels, name]
             row |= {name: change_of(one, "never differ"), f"{name}_total": change_of(one, "", TOTALS)}
         rows.append(row | pick(accuracy, "sd", "p", "detectable"))
     return Table("adgm_compare", rows)
+
+
+def efficiency(run: Artefacts) -> list[dict]:
+    """Labels that an arm of labelled images alone needs for the ADGM's AUC: variant, control, classes, labels, equal
+    (as text, with its interval), draws.
+    """
+    rows = []
+    for row in run.table("adgm_efficiency").to_dict("records"):
+        ends = [_labels(row[key], row) for key in ("equal", "low", "high")]
+        equal = f"{ends[0]} [{ends[1]}, {ends[2]}]"
+        rows.append({"variant": NAMES[row["variant"]], "control": NAMES[row["control"]], "equal": equal}
+                    | pick(row, "classes", "labels", "draws"))  # fmt: skip
+    return rows
+
+
+def _labels(value: float, row: Mapping) -> str:
+    if np.isnan(value):
+        return f"more than {row['most']:,.0f}"
+    return f"{value:,.0f} or fewer" if value <= row["fewest"] else f"{value:,.0f}"
 
 
 def latent(run: Artefacts, histories: Mapping[Run, pd.DataFrame], samples: Mapping[Run, Samples]) -> Table:
