@@ -97,8 +97,8 @@ Models = Mapping[str, Sequence[pd.DataFrame]]  # name -> one table of prediction
 
 
 def judge(models: Models, baseline: str, settings: Settings, floor: str | None = None) -> dict[str, pd.DataFrame]:
-    """The tables auc, compare and roc (cxr/evaluation/names.py) of models on the same images, and with `floor` the
-    tables floor, which is of first trainings, and above_metadata, the macro AUC of all trainings less the baseline's.
+    """The tables auc, compare, ensemble and roc (cxr/evaluation/names.py) of models on the same images; with `floor`
+    also floor, which is of first trainings, and above_metadata, the macro AUC of all trainings less the baseline's.
 
     baseline: the model that 'final' is compared with; floor: the metadata baseline that both are compared with. auc is
     of test and validation patients, the others of test patients. missing: replicates that lacked a class and count in
@@ -122,7 +122,14 @@ def judge(models: Models, baseline: str, settings: Settings, floor: str | None =
 
     pairs = differences(final[test], areas[baseline, "test"], areas["final", "test"], settings)
     names = {"first": "baseline", "second": "final"}
+    draws = metrics.draw_patients(final.loc[test, "patient_id"], settings.replicates, settings.seed)
+    together = [
+        {"model": model, **row}
+        for model in (baseline, "final")
+        for row in ensemble([table[test] for table in models[model]], areas[model, "test"], draws, settings)
+    ]
     tables = {
+        "ensemble": frame("ensemble", together),
         "auc": frame("auc", rows),
         "compare": frame("compare", [renamed(row, names) for row in pairs]),
         "roc": pd.concat(curves, ignore_index=True) if curves else frame("roc", []),
@@ -164,6 +171,28 @@ def differences(test: pd.DataFrame, first: Sequence[Areas], second: Sequence[Are
         rows.append(row(finding, itemgetter(k)) | {"positives": int((truth[:, k] == 1).sum())})
     metrics.add_holm(rows)
     return [*rows, row("macro", lambda values: mean_known(values, known))]
+
+
+def ensemble(
+    trainings: Sequence[pd.DataFrame], members: Sequence[Areas], draws: metrics.Draws, settings: Settings
+) -> list[dict]:
+    """Rows per finding and macro: the AUC of the mean score of all trainings, the mean AUC of its members, and the
+    difference over patients. No row for one training.
+
+    trainings: predictions of the same test images; members: their AUCs.
+    """
+    if len(trainings) < 2:
+        return []
+    scores = {f"score.{slug}": np.mean([table[f"score.{slug}"] for table in trainings], axis=0) for slug in SLUGS}
+    whole = model_areas(trainings[0].assign(**scores), draws, settings)
+    area, replicates = (np.mean([getattr(one, name) for one in members], axis=0) for name in ("area", "replicates"))
+    rows = []
+    for k, finding in enumerate((*FINDINGS, "macro")):
+        pick = itemgetter(k) if k < len(FINDINGS) else lambda values: mean_known(values, whole.known)
+        auc, mean = float(pick(whole.area)), float(pick(area))
+        row = {"finding": finding, "trainings": len(trainings), "members": mean, "auc": auc, "difference": auc - mean}
+        rows.append(row | change(pick(whole.replicates) - pick(replicates), settings))
+    return rows
 
 
 def renamed(row: dict, names: Mapping[str, str]) -> dict:

@@ -53,6 +53,22 @@ def test_no_finding_with_enough_positives(models):
     assert shown == {"test": {"images": 180, "patients": 90, "findings": 0}}
 
 
+def test_an_ensemble_is_the_mean_score_of_its_members_on_the_same_patients(models):
+    """Two trainings with independent errors: their mean is better than either."""
+    pair = [models["u_zeroes"], models["final"]]
+    table = judge({"u_zeroes": pair, "final": pair[:1] * 2}, "u_zeroes", SETTINGS)["ensemble"]
+    row = one(table, model="u_zeroes", finding="Edema")
+    tests = [t.query("split == 'test'") for t in pair]
+    truth, scores = tests[0]["truth.edema"].to_numpy(), [t["score.edema"].to_numpy() for t in tests]
+    each = [metrics.auc(truth[:, None], s[:, None])[0] for s in scores]
+    assert row["auc"] == metrics.auc(truth[:, None], np.mean(scores, axis=0)[:, None])[0]
+    assert row["members"] == pytest.approx(np.mean(each)) and row["difference"] == row["auc"] - row["members"]
+    assert row["low"] <= row["difference"] <= row["high"] and row["trainings"] == 2
+    same = one(table, model="final", finding="macro")  # equal members
+    assert same["difference"] == same["low"] == same["high"] == 0
+    assert judge(once(models), "u_zeroes", SETTINGS)["ensemble"].empty
+
+
 def test_compare_pairs_the_two_models_on_the_same_patients(models):
     compare = judge(once(models), "u_zeroes", SETTINGS)["compare"]
     row = one(compare, finding="Edema")

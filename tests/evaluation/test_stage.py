@@ -18,8 +18,8 @@ from tests.make import example
 def test_stage_writes_tables_and_metrics_that_are_valid_json(folder, tmp_path, capsys):
     stage(folder, tmp_path)
     assert {p.name for p in (tmp_path / "evaluate").iterdir()} == {
-        "auc.csv", "compare.csv", "above_metadata.csv", "roc.csv", "adgm.csv", "confusion.csv", "floor.csv",
-        "calibration.csv",
+        "auc.csv", "compare.csv", "ensemble.csv", "above_metadata.csv", "roc.csv", "adgm.csv", "confusion.csv",
+        "floor.csv", "calibration.csv", "adgm_efficiency.csv",
         "operating.csv", "reliability.csv", "subgroups.csv", "adgm_floor.csv", "adgm_arms.csv", "adgm_compare.csv",
         "best_of.csv", "policies.csv", "worst_gaps.csv",
         "per_study.csv", "study_roc.csv", "uncertain.csv", "precision.csv",

@@ -9,6 +9,7 @@ import pytest
 
 from cxr.core.findings import FINDINGS
 from cxr.report import page
+from cxr.report.sections import classifiers
 from cxr.report.sections.labels import labels
 from tests.report.fabricated import Page
 
@@ -23,6 +24,19 @@ def test_table3_has_evaluates_numbers(made):
         assert np.allclose(ours[column][:-1], theirs.loc[list(FINDINGS), source], equal_nan=True), column
     assert ours["paper_final"].dropna().to_dict() == {"Lung Lesion": 0.75, "Consolidation": 0.73, "Pneumonia": 0.79}
     assert "n/a \u2014 0 positives" in Page(made[2]).text  # the fracture that no test image has
+
+
+def test_an_ensemble_stands_beside_its_members(made, whole, tmp_path):
+    assert whole["final"]["ensembles"] == [] and "an ensemble, against its members" not in made[2]
+    shutil.copytree(made[0].evaluate, tmp_path / "evaluate")
+    numbers = {"trainings": 3, "members": 0.75, "auc": 0.7704, "difference": 0.0204, "low": 0.01, "high": 0.03}
+    rows = [{"model": m, "finding": "macro", "detectable": 0.02, **numbers} for m in (made[0].final_policy, "final")]
+    pd.DataFrame(rows).to_csv(tmp_path / "evaluate/ensemble.csv", index=False)
+    run = dataclasses.replace(made[0], evaluate=tmp_path / "evaluate", seeds=[0, 1, 2])
+    shown = classifiers._ensembles(run)
+    text = Page(page.render(whole | {"final": whole["final"] | {"ensembles": shown, "trainings": 3}})).text
+    assert "of all 3 trainings, an ensemble, against its members" in text
+    assert "baseline 0.770 against 0.750, +0.020 [+0.010, +0.030] ; final 0.770 against 0.750" in text
 
 
 def test_one_training_of_each_gives_no_verdict_and_no_p_among_the_answers(made):

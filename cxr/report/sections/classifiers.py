@@ -15,6 +15,7 @@ from cxr.report.figures.forest import forest
 from cxr.report.inputs import Artefacts
 from cxr.report.page import Picture, Table, number, plot
 from cxr.report.sections.common import (
+    FEW,
     TOTALS,
     areas,
     auc_of,
@@ -102,11 +103,23 @@ def final(run: Artefacts) -> dict:
         "policy": policy_name(run.final_policy),
         "answers": answers,
         "trainings": len(run.seeds),
+        "ensembles": _ensembles(run),
         "marked": bool(marked),
         "forest": plot(forest(pd.DataFrame(points), "difference in AUC, final \u2212 baseline")),
         "table": Table("table3", rows, [finding(name) for name in run.findings]),
         "roc": _roc(run, {run.final_policy: "baseline", "final": "final", metadata: "metadata"}),
     }
+
+
+def _ensembles(run: Artefacts) -> list[dict]:
+    """name, auc, members and change of the mean score of all trainings, macro; none where there is one training."""
+    rows = run.rows("ensemble", "model", "finding") if len(run.seeds) > 1 else {}
+    names = {run.final_policy: "baseline", "final": "final"}
+    return [
+        {"name": name, **pick(rows[model, "macro"], "auc", "members"), "change": change_of(rows[model, "macro"], FEW)}
+        for model, name in names.items()
+        if rows
+    ]
 
 
 def _point(row: dict, printed: tuple | None) -> dict:
