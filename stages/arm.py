@@ -11,7 +11,7 @@ from typer import Option
 
 from cxr.core.views import View
 
-from .cli import main
+from .cli import instances_of, main
 from .options import Records, Repeat, Samplers, SplitFolder, Stores
 
 
@@ -20,6 +20,7 @@ def run(
     balanced: Annotated[Path, Option(help="folder of balance: table.parquet, plan.json, images/")],
     gans: Annotated[Path, Option(help="folder of one seed's generators")],
     samplers: Samplers,
+    baseline: Annotated[Path, Option(help="folder of the same seed's baseline under the final policy")],
     records: Records,
     manifest: Annotated[Path, Option(help="CheXpert's manifest.json, which says whether it is a phantom")],
     stores: Stores,
@@ -40,13 +41,14 @@ def run(
 
     from cxr.classifier.formats import Arm
     from cxr.classifier.objectives import BASELINE, objective
+    from cxr.classifier.trained import read_model, scores
     from cxr.core.files import atomic, read_json, read_table, write_json, write_table
     from cxr.core.findings import COLUMNS, UNCERTAIN, columns_of
     from cxr.core.guard import guard, read_split
     from cxr.core.records import load
     from cxr.core.store import write_store
     from cxr.data.formats import Manifest
-    from cxr.synthesis import arms, oracle
+    from cxr.synthesis import arms, lesions, oracle
     from cxr.synthesis.balance import prevalence
     from cxr.synthesis.formats import Plan
     from cxr.synthesis.generate import Real, Wanted, synthesise
@@ -69,21 +71,31 @@ def run(
         real = Real(inputs.train, everybody() if sampler.whole else None, plan.views)
         return synthesise(sampler, name, part, plan.labels, real, seed)[0]
 
-    def new_patients():
+    def phantom_seed() -> int:
         if source.recipe is None or gan_view != "frontal":
             raise ValueError(
-                "study.arms has oracle, which draws new frontal phantoms: take it out, or set data.chexpert to phantom "
+                f"study.arms has {arm}, which draws frontal phantoms: take it out, or set data.chexpert to phantom "
                 "and gan.view to frontal"
             )
-        theirs = source.recipe.seed + oracle.APART * (1 + seed)
+        return source.recipe.seed
+
+    def new_patients():
+        theirs = phantom_seed() + oracle.APART * (1 + seed)
         rows, studies = oracle.draw(inputs.generated, policy, theirs)
         return rows, oracle.films(studies, size, theirs)
+
+    def probabilities(image_ids):
+        trained_by = instances_of(baseline.name, baseline.parent.name)[1]
+        return scores(baseline, read_model(baseline, trained_by, split_info.sha256), stores, image_ids)
 
     generated = {name: Wanted(part.generated, part.negatives) for name, part in plan.findings.items()}
     inputs = arms.Inputs(
         enriched, generated, plan.labels, balanced, stores / str(gan_size), untrained,
         view=view, gan_view=gan_view, size=size, gan_size=gan_size, seed=seed,
         views=lambda: everybody()["view"], oracle=new_patients,
+        outline=lambda image, name: lesions.outline(image, name, gan_size, phantom_seed()),
+        baseline=probabilities,
+        positives={name: part.positives for name, part in plan.findings.items()},
     )  # fmt: skip
     train = inputs.train
     guard(train, splits, by=split_info.by, what=str(balanced / "table.parquet"))

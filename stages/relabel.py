@@ -26,33 +26,23 @@ def run(
     out: Annotated[Path, Option(help="label table to write, a parquet file")],
 ) -> None:
     """Give the uncertain labels of the training images the teacher's probabilities."""
-    from cxr.classifier.formats import Model
-    from cxr.classifier.net import predict
-    from cxr.classifier.trained import open_trained
+    from cxr.classifier.trained import read_model, scores
     from cxr.cohort.policies import TEACHER, all_policies, relabelled, summary
-    from cxr.core.files import read_json, read_table, write_table
+    from cxr.core.files import read_table, write_table
     from cxr.core.findings import COLUMNS, in_view
     from cxr.core.guard import guard, read_split
-    from cxr.core.store import open_store
-    from cxr.training.batches import Images
-    from cxr.training.machine import fabric
 
     all_policies([TEACHER], [policy])
     label, baseline = instances_of(TEACHER, teacher.parent.name)
     rows = read_table(table, label, COLUMNS)
-    model = read_json(teacher / "model.json", baseline, Model)
     splits, split_info = read_split(split, "chexpert")
-    if model.split_sha256 != split_info.sha256:
-        raise ValueError(f"{teacher}: was trained on another split; `dvc repro -f {baseline}` makes it again")
+    model = read_model(teacher, baseline, split_info.sha256)
     if model.classes != 2:
         raise ValueError(f"{teacher}: its model.json is not {TEACHER}'s; `dvc repro -f {baseline}` makes it again")
     train = in_view(rows[rows["split"] == "train"], model.view).reset_index(drop=True)
     guard(train, splits, by=split_info.by, what=str(table))
 
-    machine = fabric("32-true")
-    net = open_trained(teacher, model).to(machine.device)
-    images = Images([open_store(stores / str(model.size))], train["image_id"], machine.device)
-    result = relabelled(rows, train["image_id"], predict(machine, net, images))
+    result = relabelled(rows, train["image_id"], scores(teacher, model, stores, train["image_id"]))
     write_table(out, result)
     truth = train[[name for name in COLUMNS if name.startswith("truth.")]]
     count = int(truth.isna().sum().sum())

@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
 from cxr.classifier.formats import Model
-from cxr.classifier.net import Classifier, build
+from cxr.classifier.net import Classifier, build, predict
+from cxr.core.files import read_json
 from cxr.core.resize import resize
+from cxr.core.store import open_store
+from cxr.training.batches import Images
+from cxr.training.machine import fabric
 from cxr.training.weights import load_into
 
 
@@ -24,6 +29,25 @@ def open_trained(folder: Path, meta: Model) -> Classifier:
     net = build("none", 0, meta.classes, meta.backbone)
     load_into(net, folder / "model.safetensors")
     return net
+
+
+def read_model(folder: Path, stage: str, split_sha256: str) -> Model:
+    """model.json of a trained classifier. stage: the one that trained it. Raises ValueError, with the cure, where its
+    split is another one.
+    """
+    meta = read_json(folder / "model.json", stage, Model)
+    if meta.split_sha256 != split_sha256:
+        raise ValueError(f"{folder}: was trained on another split; `dvc repro -f {stage}` makes it again")
+    return meta
+
+
+def scores(folder: Path, meta: Model, stores: Path, image_ids: pd.Series) -> np.ndarray:
+    """The probabilities, float32 N x 14, that a trained classifier gives to real images. stores: folder of the stores,
+    one for each size.
+    """
+    machine = fabric("32-true")
+    net = open_trained(folder, meta).to(machine.device)
+    return predict(machine, net, Images([open_store(stores / str(meta.size))], image_ids, machine.device))
 
 
 def inputs(images: np.ndarray, size: int, device: torch.device) -> torch.Tensor:

@@ -8,14 +8,14 @@ or in the objective, as ARMS describes. This file imports no torch: the evaluati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cxr.core.findings import in_view
+from cxr.core.findings import SLUGS, UNCERTAIN, in_view
 from cxr.core.resize import resize
 from cxr.core.store import open_store
 
@@ -28,7 +28,9 @@ class Inputs:
     added; labels: of LABELLINGS in cxr/synthesis/balance.py; balanced: folder of `balance`; gan_store: folder of the
     real images at the GAN's size; untrained: (finding, numbers) -> images of its generator with the initial weights;
     view and size: the classifier's; seed: of `balance`; views: gives image_id -> AP, PA or another word; oracle: gives
-    label rows and images of new patients, in the order of the generated images' rows.
+    label rows and images of new patients, in the order of the generated images' rows; outline: (image_id, finding) ->
+    where the finding lies, float32 gan_size x gan_size in [0, 1]; baseline: image_ids -> the baseline's probabilities,
+    N x 14; positives: finding -> number of real positives.
     """
 
     enriched: pd.DataFrame
@@ -44,6 +46,9 @@ class Inputs:
     seed: int
     oracle: Callable[[], tuple[pd.DataFrame, Iterable[np.ndarray]]] | None = None
     views: Callable[[], Mapping[str, str]] | None = None
+    outline: Callable[[str, str], np.ndarray] | None = None
+    baseline: Callable[[pd.Series], np.ndarray] | None = None
+    positives: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def real(self) -> pd.DataFrame:
@@ -75,6 +80,28 @@ class Inputs:
         ]
         return pd.concat(drawn, ignore_index=True)
 
+    @cached_property
+    def pasted(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """(source, target) rows of the pasted images, one of each for a generated image, in the order of these.
+
+        The source shows the finding, and the target is a certain negative. A negative image has no source: a target's
+        row stands in its place.
+        """
+        rows = in_view(self.train, self.gan_view)
+        sources, targets = [], []
+        for name, (positives, negatives) in self.generated.items():
+            shown = repeat_rows(name, 1, positives, self._outlined(name, rows), self.seed)
+            others = repeat_rows(name, 0, positives + negatives, rows, self.seed)
+            sources += [shown, others[positives:]]
+            targets += [others]
+        return pd.concat(sources, ignore_index=True), pd.concat(targets, ignore_index=True)
+
+    def _outlined(self, name: str, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows of certain positives on whose image the finding is seen."""
+        assert self.outline is not None
+        positive = rows[rows[f"truth.{name}"] == 1]
+        return positive[[self.outline(image, name).any() for image in positive["image_id"]]]
+
 
 def real_rows(inputs: Inputs) -> pd.DataFrame:
     return inputs.real
@@ -86,6 +113,62 @@ def enriched_rows(inputs: Inputs) -> pd.DataFrame:
 
 def oversampled_rows(inputs: Inputs) -> pd.DataFrame:
     return pd.concat([inputs.real, inputs.repeated], ignore_index=True)
+
+
+def pseudo_labelled_rows(inputs: Inputs) -> pd.DataFrame:
+    """The rows of `oversampling`. Where the report calls a rare finding uncertain, the baseline's probability is its
+    target, with weight 1.
+
+    Raises ValueError where uncertain is a class of its own.
+    """
+    assert inputs.baseline is not None
+    if UNCERTAIN[0] in inputs.enriched:
+        raise ValueError(
+            "study.arms has pseudo_labels, whose labels are probabilities, but u_multiclass has a third class: take it "
+            "out of study.arms, or choose another final.policy"
+        )
+    rows = oversampled_rows(inputs)
+    train = rows["image_id"].isin(inputs.train["image_id"]).to_numpy()
+    scores = inputs.baseline(rows.loc[train, "image_id"])
+    for name in inputs.generated:
+        unknown = rows.loc[train, f"truth.{name}"].isna().to_numpy()
+        places = np.flatnonzero(train)[unknown]
+        rows.loc[places, f"target.{name}"] = scores[unknown, SLUGS.index(name)].astype(np.float32)
+        rows.loc[places, f"weight.{name}"] = np.float32(1)
+    return rows
+
+
+def copy_paste_rows(inputs: Inputs) -> pd.DataFrame:
+    """The real rows, and those of pasted images under the generated images' ids: the labels of the X-ray that a finding
+    was pasted into, and the finding.
+    """
+    source, target = inputs.pasted
+    added = relabelled(inputs.extra, target)
+    shown = source["image_id"].to_numpy() != target["image_id"].to_numpy()
+    asked = inputs.extra["image_id"].str.split("/").str[1]
+    for name in inputs.generated:
+        of_it = shown & (asked == name).to_numpy()
+        added.loc[of_it, [f"{kind}.{name}" for kind in ("target", "truth", "weight")]] = np.float32(1)
+    return pd.concat([inputs.real, added], ignore_index=True)
+
+
+def copy_paste_images(inputs: Inputs) -> Iterator[np.ndarray]:
+    assert inputs.outline is not None
+    store = open_store(inputs.gan_store)
+    source, target = inputs.pasted
+    asked = inputs.extra["image_id"].str.split("/").str[1]
+    for name, shown, other in zip(asked, source["image_id"], target["image_id"], strict=True):
+        image = store.images[store.rows(pd.Series([other]))[0]]
+        if shown != other:
+            image = pasted_image(store.images[store.rows(pd.Series([shown]))[0]], image, inputs.outline(shown, name))
+        yield resize(image, inputs.size)
+
+
+def pasted_image(source: np.ndarray, target: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """The source's pixels within the outline, the target's outside it, uint8 S x S. outline: S x S in [0, 1], so that
+    its edge is blended (Ghiasi et al. 2021, Simple copy-paste, section 3).
+    """
+    return np.rint(outline * source + (1 - outline) * target).astype(np.uint8)
 
 
 def grouped_rows(inputs: Inputs) -> pd.DataFrame:
@@ -198,8 +281,8 @@ class Arm:
     title and description: as the report names it; control: whether it must be beaten before anyone may claim that
     generated images help; objective: its name in cxr/classifier/formats.py; rows: its training table; images: those of
     the table's synthetic rows, in their order, or None; synthetic_first: whether the synthetic rows come first, alone;
-    enriched_steps: whether an epoch counts as many images as the enriched table has; dose: share of the added images
-    that the arm adds; augmentation: its name in cxr/classifier/formats.py.
+    enriched_steps: whether an epoch counts as many images as the enriched table has; dose: added positives as a
+    multiple of the real ones, None for all that were added; augmentation: its name in cxr/classifier/formats.py.
     """
 
     title: str
@@ -210,7 +293,7 @@ class Arm:
     images: Callable[[Inputs], Iterator[np.ndarray]] | None = None
     synthetic_first: bool = False
     enriched_steps: bool = True
-    dose: float = 1.0
+    dose: float | None = None
     augmentation: str = "set"
 
 
@@ -256,14 +339,6 @@ ARMS = {
         "GAN", "generated positives of the rare findings added, as in the final classifier",
         control=False, rows=enriched_rows, images=generated_images,
     ),
-    "gan_half": Arm(
-        "half of the GAN", "half of the generated images, for as many steps",
-        control=False, rows=enriched_rows, images=generated_images, dose=0.5,
-    ),
-    "gan_eighth": Arm(
-        "an eighth of the GAN", "an eighth of the generated images, for as many steps",
-        control=False, rows=enriched_rows, images=generated_images, dose=0.125,
-    ),
     "gan_untrained": Arm(
         "untrained GAN", "as many images of a generator with its first weights: does any image do it?",
         rows=enriched_rows, images=untrained_images,
@@ -280,13 +355,14 @@ ARMS = {
         "oracle", "as many X-rays of new phantom patients, with their own labels: the most that a generator could add",
         control=False, rows=oracle_rows, images=oracle_images,
     ),
-    "oracle_half": Arm(
-        "half of the oracle", "half as many X-rays of new phantom patients, for as many steps",
-        control=False, rows=oracle_rows, images=oracle_images, dose=0.5,
+    # Dwibedi et al. 2017.
+    "copy_paste": Arm(
+        "copy and paste", "the finding is cut from a real positive and blended into another patient\u2019s X-ray",
+        rows=copy_paste_rows, images=copy_paste_images,
     ),
-    "oracle_eighth": Arm(
-        "an eighth of the oracle", "an eighth as many X-rays of new phantom patients, for as many steps",
-        control=False, rows=oracle_rows, images=oracle_images, dose=0.125,
+    "pseudo_labels": Arm(
+        "pseudo-labels", "real positives repeated; uncertain labels are the baseline\u2019s probabilities",
+        rows=pseudo_labelled_rows,
     ),
     # As the authors of RoentGen-v2 do (arXiv 2508.16783).
     "pretrained": Arm(
@@ -294,16 +370,37 @@ ARMS = {
         control=False, rows=pretraining_rows, images=generated_images, synthetic_first=True,
     ),
 }  # fmt: skip
+DOSES = (25, 50, 100, 200, 500)  # per cent of the real positives
+ARMS |= {
+    f"{kind}_dose_{percent}": replace(
+        ARMS[kind],
+        title=f"{ARMS[kind].title}, dose {percent / 100:g}",
+        description=f"{percent / 100:g} times the real positives, and negatives in proportion, for as many steps",
+        dose=percent / 100,
+    )
+    for kind in ("gan", "oracle")
+    for percent in DOSES
+}
 
 
-def dosed(inputs: Inputs, dose: float) -> Inputs:
-    """The inputs with this share of each finding's added images, positives and negatives alike, the first of each."""
-    if dose == 1:
+def dosed(inputs: Inputs, dose: float | None) -> Inputs:
+    """The inputs with so many added positives as a multiple of each finding's real ones, and negatives in proportion:
+    the first of each. None: all that were added.
+
+    Raises ValueError where fewer were added.
+    """
+    if dose is None:
         return inputs
     rows, kept, generated = inputs.extra, [], {}
     for name, (positives, negatives) in inputs.generated.items():
         own = rows[rows["image_id"].str.startswith(f"synthetic/{name}/")]
-        generated[name] = (round(dose * positives), round(dose * negatives))
+        wanted = round(dose * inputs.positives[name])
+        if wanted > positives:
+            raise ValueError(
+                f"study.arms has a dose of {dose:g} times the {inputs.positives[name]:,} real positives of {name}, but "
+                f"{positives:,} were generated: take it out of study.arms, or raise balance.dose"
+            )
+        generated[name] = (wanted, round(negatives * wanted / max(positives, 1)))
         kept += [own[: generated[name][0]], own[positives : positives + generated[name][1]]]
     return replace(inputs, enriched=pd.concat([inputs.real, *kept], ignore_index=True), generated=generated)
 

@@ -12,7 +12,7 @@ from cxr.evaluation import metrics
 from cxr.evaluation.classifiers import Settings
 from cxr.evaluation.run import within
 from cxr.evaluation.study import check, judge_study, summary
-from cxr.synthesis.arms import ARMS
+from cxr.synthesis.arms import ARMS, DOSES
 from stages import evaluate
 from stages.cli import main
 from tests.evaluation.make import stage, words
@@ -74,7 +74,7 @@ def test_another_use_of_the_generated_images_is_no_control():
     tables = judge_study(study(baseline=0.6, pretrained=2.2, gan=1.6), RARE, SETTINGS)
     assert set(tables["study_claims"]["control"]) == {"baseline"}
     assert {name for name, arm in ARMS.items() if not arm.control} == {
-        "gan", "gan_half", "gan_eighth", "oracle", "oracle_half", "oracle_eighth", "pretrained",
+        "gan", "oracle", "pretrained", *(f"{kind}_dose_{n}" for kind in ("gan", "oracle") for n in DOSES),
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from cxr.core.files import write_table
 from cxr.evaluation import classifiers, study
 from cxr.report import page
 from cxr.report.compose import tables as tables_of
+from cxr.report.figures.doses import doses as draw_doses
 from cxr.report.figures.forest import study as draw_controls
 from cxr.report.figures.style import svg
 from cxr.report.sections.study import answer
@@ -69,6 +70,27 @@ def test_what_the_page_cannot_show_depends_on_what_was_trained(made, whole, bare
     text = Page(page.render(three)).text  # a study of three seeds, no ADGM
     assert alone not in text and "This run trained" not in text and "These are of the first of 3 trainings" in text
     assert "No control arm was trained" not in text
+
+
+def test_doses_are_drawn_in_their_order_from_the_same_steps_without_images(made, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "cxr.report.sections.study.draw_doses", lambda rows, label: drawn.append(rows) or draw_doses(rows, label)
+    )
+    signals = {"baseline": 0.6, "baseline_steps": 0.7, "gan_dose_100": 1.5, "gan_dose_25": 1.0, "oracle_dose_50": 1.8}
+    run = judged(made, tmp_path, signals | {"oracle": 2.0, "gan": 1.4})
+    result = section(run)
+    [rows] = drawn
+    assert rows["dose"].tolist() == ["0", "0.25", "1", "all", "0", "0.5", "all"]
+    assert rows["kind"].tolist() == ["GAN"] * 4 + ["oracle"] * 3
+    areas = pd.read_csv(tmp_path / "study.csv").set_index(["arm", "finding"])["auc"]
+    order = ["baseline_steps", "gan_dose_25", "gan_dose_100", "gan", "baseline_steps", "oracle_dose_50", "oracle"]
+    assert rows["auc"].tolist() == [areas[arm, "rare"] for arm in order]
+    assert result["doses"] and result["arms"][0][0] == "baseline"
+
+
+def test_without_a_dose_no_dose_is_drawn(bare, run):
+    assert section(run)["doses"] is None and "added positives" not in page.render(bare | {"study": section(run)})
 
 
 def test_every_arm_is_explained(bare, run):

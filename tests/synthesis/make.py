@@ -10,12 +10,12 @@ from stages import arm as stage
 RARE = {"pneumonia": 6, "lung_lesion": 3}  # generated images of each finding
 
 
-def make(at, name, gan_size=16):
+def make(at, name, gan_size=16, baseline=None):
     stage.run(
         arm=name, balanced=at / "balanced", gans=at / "gans", stores=at / "stores", split=at,
         out=at / "arms" / name, size=32, gan_size=gan_size, samplers=list(RARE),
         records=at / "records.parquet", manifest=at / "manifest.json", gan_view="frontal", view="all",
-        seed=0,
+        baseline=baseline or at / "baseline/0/u_zeroes", seed=0,
     )  # fmt: skip
 
 

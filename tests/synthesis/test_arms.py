@@ -16,10 +16,10 @@ import yaml
 from dvc.repo import Repo
 
 from cxr.classifier import objectives
-from cxr.classifier.formats import Arm
+from cxr.classifier.formats import Arm, Model
 from cxr.classifier.objectives import AucMargin, CrossEntropy, GroupDro, LogitAdjusted
 from cxr.classifier.train import phases, rows_by_step
-from cxr.core.findings import SLUGS
+from cxr.core.findings import SLUGS, UNCERTAIN
 from cxr.core.resize import resize
 from cxr.core.store import open_store
 from cxr.gan import nets
@@ -72,20 +72,124 @@ def test_strong_augmentation_repeats_the_same_rows_as_oversampling(made):
     assert images is None and spec == plain | {"arm": "augmented", "augmentation": "strong"}
 
 
-@pytest.mark.parametrize(("name", "counts"), [("half", (3, 2)), ("eighth", (1, 0))])
-def test_a_smaller_dose_is_the_first_of_each_finding_for_as_many_steps(made, name, counts):
+@pytest.mark.parametrize(("percent", "count"), [(25, 1), (50, 2), (100, 3)])
+def test_a_dose_is_the_first_of_each_finding_for_as_many_steps(made, percent, count):
+    """Three real positives of each finding."""
     at, real, whole = made
-    (table, images, spec), (_, all_images, full) = of(at, f"gan_{name}"), of(at, "gan")
-    ids = [f"synthetic/{f}/{k:06d}" for f, n in zip(RARE, counts, strict=True) for k in range(n)]
+    (table, images, spec), (_, all_images, full) = of(at, f"gan_dose_{percent}"), of(at, "gan")
+    ids = [f"synthetic/{f}/{k:06d}" for f in RARE for k in range(count)]
     assert list(table["image_id"]) == [*real["image_id"], *ids] and list(images.index["image_id"]) == ids
     assert np.array_equal(images.images, all_images.images[all_images.rows(ids)])
-    assert spec == full | {"arm": f"gan_{name}", "images": len(ids)}
-    theirs = of(at, f"oracle_{name}")
+    assert spec == full | {"arm": f"gan_dose_{percent}", "images": len(ids)}
+    theirs = of(at, f"oracle_dose_{percent}")
     assert theirs[2]["epoch_images"] == full["epoch_images"] and len(theirs[1].index) == len(ids)
     positive = theirs[0].query("synthetic")
-    for finding, n in zip(RARE, counts, strict=True):
+    for finding in RARE:
         own = positive[positive["image_id"].str.startswith(f"synthetic/{finding}/")]
-        assert len(own) == n and (own[f"target.{finding}"] == 1).all()
+        assert len(own) == count and (own[f"target.{finding}"] == 1).all()
+
+
+def test_negatives_of_a_dose_are_in_proportion(made):
+    at, real, whole = made
+    extra = pd.concat(
+        [balance.synthetic_rows("pneumonia", 10, "masked", real, "frontal") for _ in range(1)], ignore_index=True
+    )
+    inputs = given(at, pd.concat([real, extra], ignore_index=True), {"pneumonia": (8, 2)}, positives={"pneumonia": 4})
+    half = arms.dosed(inputs, 1.0)
+    assert half.generated == {"pneumonia": (4, 1)}
+    assert [int(name[-1]) for name in half.extra["image_id"]] == [0, 1, 2, 3, 8]
+
+
+def test_a_dose_above_what_was_generated_is_refused_with_the_cure(made):
+    at, _, _ = made
+    with pytest.raises(ValueError, match="dose of 2 times the 3 real positives of lung_lesion, but 3 were generated"):
+        make(at, "gan_dose_200")
+
+
+def test_pseudo_labels_change_uncertain_labels_of_training_rows_alone(made):
+    at, real, whole = made
+    uncertain = whole.copy()
+    chosen = [0, 1, 46, len(real)]  # two training rows, a validation row, a generated one
+    uncertain.loc[chosen, "truth.pneumonia"] = np.nan
+    uncertain.loc[2, "truth.edema"] = np.nan  # no rare finding
+    asked = []
+
+    def baseline(image_ids):
+        asked.extend(image_ids)
+        return np.full((len(image_ids), 14), 0.25, np.float32)
+
+    rows = arms.pseudo_labelled_rows(given(at, uncertain, {n: (k, 0) for n, k in RARE.items()}, baseline=baseline))
+    before = uncertain[~uncertain["synthetic"]]
+    assert set(asked) == set(before.loc[before["split"] == "train", "image_id"])
+    changed = (rows["target.pneumonia"].to_numpy()[: len(before)] != before["target.pneumonia"].to_numpy()).nonzero()[0]
+    assert set(changed) <= {0, 1} and (rows["target.pneumonia"].iloc[:2] == 0.25).all()
+    assert (rows["weight.pneumonia"].iloc[:2] == 1).all()
+    assert rows["target.edema"].iloc[2] == before["target.edema"].iloc[2]
+    repeated = rows.iloc[len(before) :]
+    assert len(repeated) == sum(RARE.values()) and (repeated[: RARE["pneumonia"]]["target.pneumonia"] == 1).all()
+
+
+def test_pseudo_labels_of_three_classes_are_refused(made):
+    at, _, whole = made
+    three = whole.assign(**{UNCERTAIN[0]: np.float32(0)})
+    inputs = given(at, three, {n: (k, 0) for n, k in RARE.items()}, baseline=lambda ids: np.zeros((len(ids), 14)))
+    with pytest.raises(ValueError, match="pseudo_labels.*third class"):
+        arms.pseudo_labelled_rows(inputs)
+
+
+def test_the_pseudo_labels_are_the_baselines_of_this_split(made, tmp_path):
+    at, _, _ = made
+    meta = example(Model, split_sha256="another")
+    (tmp_path / "0/u_zeroes").mkdir(parents=True)
+    (tmp_path / "0/u_zeroes/model.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"another split; `dvc repro -f baseline@u_zeroes-0` makes it again"):
+        make(at, "pseudo_labels", baseline=tmp_path / "0/u_zeroes")
+
+
+def given(at, enriched, generated, **also):
+    """Inputs of these tables; what is not given is not at hand."""
+    return arms.Inputs(
+        enriched, generated, "masked", at / "balanced", at / "stores/32", lambda *_: [], view="all", gan_view="frontal",
+        size=32, gan_size=32, seed=0, **also,
+    )  # fmt: skip
+
+
+def test_copy_and_paste_takes_the_lesion_from_a_positive_and_the_rest_from_a_negative(made):
+    at, real, whole = made
+    outline = np.zeros((32, 32), np.float32)
+    outline[4:9, 5:11] = 1
+    seen = {}
+
+    def lesion(image_id, name):
+        seen.setdefault(name, set()).add(image_id)
+        return outline
+
+    generated = {"pneumonia": (4, 2), "lung_lesion": (3, 0)}
+    inputs = given(at, whole, generated, outline=lesion)
+    rows, images = arms.copy_paste_rows(inputs), np.stack(list(arms.copy_paste_images(inputs)))
+    pd.testing.assert_frame_equal(rows.iloc[: len(real)], real, check_dtype=False)
+    added = rows.iloc[len(real) :]
+    assert list(added["image_id"]) == list(inputs.extra["image_id"]) and len(images) == len(added) == 9
+    source, target = inputs.pasted
+    store = open_store(at / "stores/32")
+    sources, targets = (store.images[store.rows(t["image_id"])] for t in (source, target))
+    pasted = np.array([True] * 4 + [False] * 2 + [True] * 3)
+    inside = outline.astype(bool)
+    assert np.array_equal(images[pasted][:, inside], sources[pasted][:, inside])
+    assert np.array_equal(images[pasted][:, ~inside], targets[pasted][:, ~inside])
+    assert np.array_equal(images[~pasted], targets[~pasted])
+    name = np.array(["pneumonia"] * 6 + ["lung_lesion"] * 3)
+    for finding in generated:
+        own = name == finding
+        assert (source.loc[own & pasted, f"truth.{finding}"] == 1).all()
+        assert (target.loc[own, f"truth.{finding}"] == 0).all()
+        for kind in ("target", "truth", "weight"):
+            assert (added[f"{kind}.{finding}"].to_numpy()[own & pasted] == 1).all()
+        assert (added[f"target.{finding}"].to_numpy()[own & ~pasted] == 0).all()
+    assert np.array_equal(added["target.edema"].to_numpy(), target["target.edema"].to_numpy())  # the other labels stay
+    assert set(source["projection"]) == set(target["projection"]) == {"frontal"}
+    train = set(real.loc[real["split"] == "train", "image_id"])
+    assert set(source["image_id"]) | set(target["image_id"]) | seen["pneumonia"] <= train
 
 
 def test_every_arm_has_an_objective_that_the_classifier_has():

@@ -48,14 +48,15 @@ def test_the_arm_has_new_films_under_the_generated_images_ids(made):
     assert table[~table["synthetic"]]["image_id"].tolist() == real["image_id"].tolist()
 
 
-def test_data_that_are_no_phantom_have_no_oracle(made, tmp_path):
+@pytest.mark.parametrize("arm", ["oracle", "copy_paste"])
+def test_data_that_are_no_phantom_have_neither_oracle_nor_outlines(made, tmp_path, arm):
     at, _, _ = made
     about = json.loads((at / "manifest.json").read_text()) | {"kind": "folder", "recipe": None}
     (tmp_path / "manifest.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="study.arms has oracle, which draws new frontal phantoms: take it out"):
+    with pytest.raises(ValueError, match=f"study.arms has {arm}, which draws frontal phantoms: take it out"):
         stage.run(
-            arm="oracle", balanced=at / "balanced", gans=at / "gans", samplers=list(RARE), stores=at / "stores",
+            arm=arm, balanced=at / "balanced", gans=at / "gans", samplers=list(RARE), stores=at / "stores",
             split=at, records=at / "records.parquet", manifest=tmp_path / "manifest.json", out=tmp_path / "out",
-            size=32, gan_size=16, gan_view="frontal",
+            size=32, gan_size=16, gan_view="frontal", baseline=tmp_path,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.findings import finding
+from cxr.report.figures.doses import doses as draw_doses
 from cxr.report.figures.forest import study as draw_controls
 from cxr.report.inputs import Artefacts, Rows
 from cxr.report.page import Estimate, Picture, Table, plot
@@ -29,7 +30,7 @@ def study(run: Artefacts) -> dict:
 
     What this run does not have is None or empty: without control arms there is no study.
     """
-    empty = {"answers": [], "arms": [], "seeds": 0, "controls": [], "forest": None, "headroom": None}
+    empty = {"answers": [], "arms": [], "seeds": 0, "controls": [], "forest": None, "doses": None, "headroom": None}
     empty["view"] = run.study_view
     empty |= dict.fromkeys(("table", "against_baseline", "against_controls"))
     if not run.arms:
@@ -48,6 +49,7 @@ def study(run: Artefacts) -> dict:
         "answers": [answer(row, run.alpha) for row in claims],
         "headroom": headroom(areas, pairs, controls, run.endpoint) if "oracle" in run.arms else None,
         "table": _areas(areas, arms, names),
+        "doses": _doses(areas, arms, run.endpoint),
         "forest": _forest(pairs, controls, ["rare", *names[:-2]]),
         "against_controls": _differences(pairs, "study_controls", [("gan", control) for control in controls], names),
         "against_baseline": _differences(pairs, "study_baseline", [(arm, "baseline") for arm in others], names),
@@ -132,6 +134,21 @@ def _differences(pairs: Rows, table: str, chosen: list[tuple[str, str]], names: 
             head |= {"difference": change_of(row, _no_number(row)), "total": change_of(row, _no_number(row), TOTALS)}
             rows.append(head | pick(row, "positives", "n", "seeds", *OVER_BOTH))
     return Table(table, rows, _means(rows))
+
+
+def _doses(areas: Rows, arms: list[str], endpoint: str) -> Picture | None:
+    """The endpoint's AUC over the dose, of the GAN's X-rays and of the oracle's; None where no dose was trained."""
+    lines = []
+    for kind in ("gan", "oracle"):
+        own = sorted((ARMS[arm].dose, arm) for arm in arms if arm.startswith(f"{kind}_dose_"))
+        if own:
+            points = [("0", "baseline_steps"), *((f"{dose:g}", arm) for dose, arm in own), ("all", kind)]
+            lines += [
+                {"kind": arm_name(kind), "dose": dose, **pick(areas[arm, endpoint], "auc", *BOUNDS)}
+                for dose, arm in points
+                if arm in arms
+            ]
+    return plot(draw_doses(pd.DataFrame(lines), "test AUC")) if lines else None
 
 
 def _forest(pairs: Rows, controls: list[str], names: list[str]) -> Picture:
