@@ -49,7 +49,8 @@ def run(
         int, Option(min=0, help="CheXpert: most training patients with each rare finding; 0: all")
     ] = 0,
     rare_in_pa: Annotated[
-        float, Option(min=0.0, max=1.0, help="CheXpert: share of the PA training images with a rare finding that stay")
+        float,
+        Option(min=0.0, max=1.0, help="CheXpert: share of training patients with a rare finding in PA who stay"),
     ] = 1.0,
     findings: Annotated[
         list[str], Option(help="CheXpert: the rare findings, which valid=auto, rare_patients and rare_in_pa look at")

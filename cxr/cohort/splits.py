@@ -41,11 +41,11 @@ def chexpert(
     by='patient': whole patients in random order until a part has at least its number of images. by='image': exactly
     that number. Raises ValueError when the draws would leave no training patient.
 
-    train_share: share of the training patients who stay, at least one. rare_patients: most training patients with a
-    positive image of each of the findings `rare`, 0 for all. rare_in_pa: share of the PA training images with one of
-    these findings that stay; below 1 the view gives a finding away, as where only the bedridden are examined for it.
-    The others' images are 'unused'. None of these moves anybody of validation or test, so that trainings on more and
-    fewer images are tested on the same.
+    rare_in_pa: share of the training patients with a positive PA image of one of the findings `rare` who stay; below 1
+    the view gives a finding away, as where only the bedridden are examined for it. Of those who are left, train_share:
+    share of the training patients who stay, at least one; rare_patients: most of them with a positive image of each
+    finding, 0 for all. The others' images are 'unused'. None of these moves anybody of validation or test, so that
+    trainings on more and fewer images are tested on the same.
     """
     if by not in ("patient", "image"):
         raise ValueError(f"unknown split.by {by!r}: choose patient or image")
@@ -65,13 +65,15 @@ def chexpert(
         split[rows] = part
     train = np.flatnonzero(split == "train")
     positive = (records[list(rare)] == 1).to_numpy()
+    if rare_in_pa < 1:
+        in_pa = positive[train].any(1) & (records["view"] == "PA").to_numpy(bool)[train]
+        names = np.unique(patients[train][in_pa])
+        leaving = np.random.default_rng([seed, *b"pa"]).permutation(names)[round(rare_in_pa * len(names)) :]
+        split[train[pd.Series(patients[train]).isin(leaving)]] = "unused"
+        train = np.flatnonzero(split == "train")
     counted = positive[train] if rare_patients else np.zeros((len(train), 0), bool)
     staying = _few(patients[train], train_share, counted, rare_patients, np.random.default_rng([seed, *b"few"]))
     split[train[~staying]] = "unused"
-    if rare_in_pa < 1:
-        in_pa = np.flatnonzero((split == "train") & positive.any(1) & (records["view"] == "PA").to_numpy(bool))
-        order = np.random.default_rng([seed, *b"pa"]).permutation(in_pa)
-        split[order[round(rare_in_pa * len(in_pa)) :]] = "unused"
     return _table(records, split)
 
 

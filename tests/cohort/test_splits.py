@@ -72,17 +72,24 @@ def test_as_many_patients_with_a_rare_finding_as_are_asked_for_and_all_without()
 
 
 @pytest.mark.parametrize("share", [1.0, 0.4, 0.0])
-def test_a_share_of_the_pa_images_with_a_rare_finding_stays_and_all_others(share):
+def test_a_share_of_the_patients_with_a_rare_finding_in_pa_stays_and_all_others(share):
+    """Every second image is a patient's second; only first ones are PA. A patient leaves as a whole."""
     records = cohort([2] * 60)
     n = np.arange(120)
     records = records.assign(Fracture=np.where(n % 4 == 0, 1.0, 0.0), view=np.where(n % 8 == 0, "PA", "AP"))
     options = {"by": "patient", "test_images": 10, "seed": 0, "rare": ["Fracture"]}
     whole = splits.chexpert(records, **options)
     split = splits.chexpert(records, **options, rare_in_pa=share)
-    chosen = (whole["split"] == "train") & (records["Fracture"] == 1) & (records["view"] == "PA")
+    in_pa = records.loc[(whole["split"] == "train") & (records["Fracture"] == 1) & (records["view"] == "PA")]
+    chosen = whole["patient_id"].isin(in_pa["patient_id"]) & (whole["split"] == "train")
     assert split["split"][~chosen].equals(whole["split"][~chosen])
     assert set(split["split"][chosen]) <= {"train", "unused"}
-    assert (split["split"][chosen] == "train").sum() == round(share * chosen.sum())
+    assert (split["split"][chosen] == "train").sum() == 2 * round(share * len(in_pa))
+    guard.guard(split[split["split"] == "train"], split, by="patient", what="split")
+    few = splits.chexpert(records, **options, rare_in_pa=share, rare_patients=5)
+    train = few[few["split"] == "train"].merge(records, on=["image_id", "patient_id"])
+    assert train.loc[train["Fracture"] == 1, "patient_id"].nunique() == 5  # of those who are left
+    guard.guard(few[few["split"] == "train"], few, by="patient", what="split")
 
 
 @settings(max_examples=30, deadline=None)

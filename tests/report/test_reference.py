@@ -140,7 +140,7 @@ def test_an_official_test_set_without_sex_age_and_view_answers_no_question_on_me
         (
             ["train", "valid"],
             "The other 30 patients (train.csv and valid.csv) are in no part: nothing trains on them. Of train.csv, "
-            "those were left out who are more than split.train_share or split.rare_patients lets stay, or whose images "
+            "those were left out who are more than split.train_share or split.rare_patients lets stay, or whom "
             "split.rare_in_pa takes out.",
         ),
     ],
