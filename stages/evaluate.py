@@ -63,6 +63,8 @@ def run(
     seed: Annotated[int, Option(min=0, help="seed of the draws of patients")] = 0,
 ) -> None:
     """Evaluate the predictions of the classifiers and of the ADGM."""
+    from threadpoolctl import threadpool_limits
+
     from cxr.adgm.variants import runs
     from cxr.cohort.formats import RsnaKey
     from cxr.cohort.policies import all_policies
@@ -97,6 +99,8 @@ def run(
     if adgms:  # everything is read before anything is computed
         rsna = steps.Records(rsna_records, load(rsna_records, "rsna"))
         split, info = read_split(rsna_split, "rsna", RsnaKey)
+    # The matrices are small: on a busy machine a second thread makes each product wait, and all takes three times as long.
+    threadpool_limits(1, user_api="blas")
     mix, policy_result = steps.policies({p: models[p] for p in policies}, final_policy, settings)
     results = [
         steps.classifiers(classifiers, mix, train, people, final_policy, findings, settings, calls, more),
