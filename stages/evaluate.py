@@ -99,7 +99,7 @@ def run(
     if adgms:  # everything is read before anything is computed
         rsna = steps.Records(rsna_records, load(rsna_records, "rsna"))
         split, info = read_split(rsna_split, "rsna", RsnaKey)
-    # The matrices are small: on a busy machine a second thread makes each product wait, and all takes three times as long.
+    # The matrices are small: on a busy machine a second thread makes each product wait, and all takes thrice as long.
     threadpool_limits(1, user_api="blas")
     mix, policy_result = steps.policies({p: models[p] for p in policies}, final_policy, settings)
     results = [
