@@ -37,8 +37,12 @@ from cxr.training.machine import fabric
 from tests.closure import ROOT
 
 
+LONG = pytest.mark.skipif("CXR_LONG" not in os.environ, reason="it takes half a minute; set CXR_LONG=1")
+SCRIPTS = [pytest.param(name, marks=LONG if name.endswith("_step") else ()) for name in ORDER if name != "precision"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [name for name in ORDER if name != "precision"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_runs_and_its_results_agree(script):
     lines = list(import_module(f"benchmarks.{script}").lines(True))
     assert lines and all(line.checked and line.ours > 0 for line in lines)

@@ -105,7 +105,7 @@ def of_experiment(folder: Path, name: str, file: str) -> dict:
     return yaml.safe_load(git(folder, "show", f"{ref}:{file}"))
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=LONG)])
 def remote(request, tmp_path):
     """The words that make a DVC remote known as `store`, and the environment that reaches it."""
     if request.param == "folder":
@@ -137,6 +137,33 @@ def test_a_clone_that_pulls_runs_nothing(repository, remote, tmp_path):
     assert ran(dvc(clone, "repro")) == set()
     assert git(clone, "status", "--porcelain") == "" and not (clone / ".checkpoints").exists()
     assert (clone / "models" / "final" / "0" / "model.safetensors").is_file()
+
+
+def test_two_clones_with_one_cache_run_nothing_that_it_holds(repository, tmp_path):
+    """Neither has a dvc.lock: the cache alone knows the runs. Both ask it at the same time."""
+    targets, clones = ("label@u_zeroes", "split@rsna"), [tmp_path / name for name in ("one", "two")]
+    for clone in clones:
+        git(tmp_path, "clone", "-q", str(repository), str(clone))
+        (clone / "dvc.lock").unlink()
+        dvc(clone, "cache", "dir", "--local", str(repository / ".dvc" / "cache"))
+        for key, value in (("cache.shared", "group"), ("core.hardlink_lock", "true")):
+            dvc(clone, "config", "--local", key, value)
+    command = [sys.executable, "-m", "dvc", "repro", *targets]
+    both = [
+        subprocess.Popen(
+            command, cwd=clone, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for clone in clones
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    whole = yaml.safe_load((repository / "dvc.lock").read_text())["stages"]
+    for clone, output in zip(clones, outputs, strict=True):
+        assert ran(output) == set() and "is cached - skipping run" in output, output
+        assert "up to date" in dvc(clone, "status", *targets)
+        made = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
+        assert set(targets) < set(made) and all(whole[name] == stage for name, stage in made.items())
+    assert "up to date" in dvc(repository, "status", *targets)
 
 
 def test_everything_repeats_in_another_folder_with_another_number_of_processes(repository, tmp_path):
