@@ -36,7 +36,6 @@ from benchmarks.timing import Difference, Line, agree, compared, in_turns, secon
 from cxr.training.machine import fabric
 from tests.closure import ROOT
 
-
 LONG = pytest.mark.skipif("CXR_LONG" not in os.environ, reason="it takes half a minute; set CXR_LONG=1")
 SCRIPTS = [pytest.param(name, marks=LONG if name.endswith("_step") else ()) for name in ORDER if name != "precision"]
 
