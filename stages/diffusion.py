@@ -45,7 +45,7 @@ def run(
     label, store = f"diffusion@{repeat}", stores / str(settings.size)
     data, machine = everybody(records, split, settings.view, label), fabric(precision)
     inputs = {"records": records, "split": split / SPLIT, "store": store}
-    sampling = {"epochs", "guidance", "sigma_max", "sampler_steps"}  # these change no training
+    sampling = {"epochs", "guidance", "sigma_max", "sigma_min", "sampler_steps"}  # these change no training
     params = settings.model_dump(exclude=sampling)
     checkpoints = training_state(__file__, label, machine, inputs, params, checkpoint_minutes, state, NEUTRAL)
     trained, real, made = diffusion.run(machine, data, store, checkpoints, settings, label)

@@ -178,10 +178,13 @@ def solve(
     """Standard normal noise N x 1 x S x S -> images in about [-1, 1].
 
     The noise levels fall from sigma_max, where the images are drawn from the prior's own distribution: above it the net
-    has nothing to correct. start: the images to start from, in place of these. after: what becomes of the images after
-    each step, from them and their noise level, which ends at 0.
+    has nothing to correct. From sigma_min, the last level, one step clears them: the net has seen few images with less
+    noise, and what it would add there is grain. start: the images to start from, in place of the prior's. after: what
+    becomes of the images after each step, from them and their noise level, which ends at 0.
     """
-    scheduler = library().EDMDPMSolverMultistepScheduler(sigma_data=spread, sigma_max=settings.sigma_max)
+    scheduler = library().EDMDPMSolverMultistepScheduler(
+        sigma_data=spread, sigma_max=settings.sigma_max, sigma_min=settings.sigma_min
+    )
     scheduler.set_timesteps(settings.sampler_steps)
     yes = torch.ones(len(noise), dtype=torch.bool, device=noise.device)
     x = net.prior.draw(noise, settings.sigma_max, y) if start is None else start

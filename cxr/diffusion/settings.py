@@ -10,7 +10,7 @@ from cxr.core.formats import Format
 from cxr.core.views import View
 
 # Settings at the values that change nothing: a training's fingerprint leaves them out.
-NEUTRAL = {"average": 0.0, "flip": 0.0, "rotate": 0.0, "shift": 0.0}
+NEUTRAL = {"average": 0.0, "flip": 0.0, "rotate": 0.0, "shift": 0.0, "sigma_min": 0.002}
 
 
 class Settings(Format):
@@ -37,7 +37,8 @@ class Settings(Format):
     rotate: float = Field(0.0, ge=0.0, le=45.0, description="largest rotation in degrees")
     shift: float = Field(0.0, ge=0.0, le=0.5, description="largest shift as a share of the size")
     guidance: float = Field(1.0, ge=0.0, le=20.0, description="weight of the condition in sampling; 1: as trained")
-    sigma_max: float = Field(3.0, gt=0.0, le=100.0, description="noise level from which sampling starts")
+    sigma_max: float = Field(3.0, ge=0.1, le=100.0, description="noise level from which sampling starts")
+    sigma_min: float = Field(0.04, ge=0.0001, le=0.09, description="last noise level of sampling, cleared in one step")
     sampler_steps: int = Field(12, ge=2, le=1000, description="evaluations of the net for one X-ray")
     seed: int = Field(0, ge=0, description="seed of weights, batches and noise")
 
@@ -45,7 +46,7 @@ class Settings(Format):
 class Edit(Format):
     """What shapes an edit of a real X-ray by a trained model (cxr/diffusion/edit.py). Its options train nothing."""
 
-    noise: float = Field(1.0, ge=0.05, le=100.0, description="noise level from which an edit is drawn")
+    noise: float = Field(1.0, ge=0.1, le=100.0, description="noise level from which an edit is drawn")
     draws: int = Field(4, ge=1, le=100, description="noise draws that a mask is the mean of")
     smooth: float = Field(0.03, ge=0.005, le=0.2, description="width of the mask's blur as a share of the size")
     threshold: float = Field(0.5, ge=0.0, le=1.0, description="share of a mask's largest difference that is edited")

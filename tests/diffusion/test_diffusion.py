@@ -161,6 +161,31 @@ def test_the_solver_ends_at_the_only_image_there_is():
     assert torch.allclose(made, x.expand(2, -1, -1, -1), atol=0.02)
 
 
+def test_the_last_level_is_sigma_min_and_one_step_clears_it():
+    levels = []
+
+    class Net(torch.nn.Module):
+        prior = Certain(torch.zeros(1, 1, 32, 32))
+
+        def forward(self, scaled, linear, sigma, y, given, geometry):
+            levels.append(float(sigma[0]))
+            return torch.zeros_like(scaled)
+
+    settings = TINY.model_copy(update={"sampler_steps": 5, "guidance": 1.0, "sigma_min": 0.07})
+    ends = []
+    made = diffusion_net.solve(
+        Net(),
+        torch.ones(1, 1, 32, 32),
+        torch.zeros(1, 3),
+        settings,
+        0.5,
+        after=lambda x, level: ends.append(level) or x,
+    )
+    assert levels == sorted(levels, reverse=True) and len(levels) == 5
+    assert levels[0] == pytest.approx(settings.sigma_max) and levels[-1] == pytest.approx(0.07, rel=1e-4)
+    assert float(ends[-1]) == 0 and torch.allclose(made, torch.zeros(1), atol=1e-6)
+
+
 def test_guidance_moves_away_from_the_unconditional_output():
     class Net(torch.nn.Module):
         prior = Certain(torch.zeros(1, 1, 32, 32))
