@@ -166,6 +166,7 @@ def test_two_clones_with_one_cache_run_nothing_that_it_holds(repository, tmp_pat
     assert "up to date" in dvc(repository, "status", *targets)
 
 
+@LONG
 def test_everything_repeats_in_another_folder_with_another_number_of_processes(repository, tmp_path):
     """dvc.lock holds the hash of every out, and git the small outs themselves: neither changes. Nor does it matter that
     here one stage runs after the other.
