@@ -23,11 +23,7 @@ class OverFeatures(AdgmTraining):
 
 
 class GenerativeOverFeatures(OverFeatures, Generative):
-    """Variant `features`: the corrected model, equations 1 to 11, of feature vectors. Its likelihood counts in full."""
-
-    @classmethod
-    def fixed(cls, settings: Settings) -> dict:
-        return {"likelihood_weight": 1.0}
+    """Variant `features`: the corrected model, equations 1 to 11, of feature vectors."""
 
     @staticmethod
     def build(settings: Settings, data: Data) -> ADGM:

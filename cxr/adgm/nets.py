@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -172,6 +173,21 @@ class Classifier(nn.Module):
         return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
 
 
+class LinearClassifier(nn.Module):
+    """q(y|a,x), eq. 6, of D features: logistic regression on x and a, with dropout of both."""
+
+    def __init__(self, size: int, a_dim: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.trunk = nn.Flatten()
+        self.dropout = nn.Dropout(dropout)
+        self.out = WideLinear(size + a_dim, classes)
+
+    def forward(self, features: Tensor, a: Tensor) -> Tensor:
+        """features: N x D, a: N x A -> log q(y|a,x), N x K in float32 at least."""
+        logits = self.out(self.dropout(torch.cat([features, a], dim=1)))
+        return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
+
+
 class Decoder(nn.Module):
     """p(x|z,y), eq. 4: dense layers and transposed convolutions.
 
@@ -268,9 +284,13 @@ class ADGM(nn.Module):
         trunk = functools.partial(self.trunk_kind, size, dropout)
         self.p_x = self.decoder_kind(size, z_dim, classes, dropout)  # p(x|z,y)
         self.q_a = Encoder(trunk(), 0, a_dim, dropout)  # q(a|x), eq. 5
-        self.q_y = Classifier(trunk(), a_dim, classes, dropout)  # q(y|a,x), eq. 6
+        self.q_y = self.classifier(trunk, a_dim, classes, dropout)  # q(y|a,x), eq. 6
         self.q_z = Encoder(trunk(), a_dim + classes, z_dim, dropout)  # q(z|a,y,x), eq. 7
         self.p_a = Encoder(trunk(), z_dim + classes, a_dim, dropout)  # p(a|z,y,x), eq. 3
+
+    def classifier(self, trunk: Callable, a_dim: int, classes: int, dropout: float) -> nn.Module:
+        """A net of q(y|a,x); trunk makes one."""
+        return Classifier(trunk(), a_dim, classes, dropout)
 
     @property
     def noise(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -361,6 +381,11 @@ class OfFeatures:
 
     trunk_kind: ClassVar[type] = DenseTrunk
     decoder_kind: ClassVar[type] = DenseDecoder
+    size: int
+
+    def classifier(self, trunk: Callable, a_dim: int, classes: int, dropout: float) -> nn.Module:
+        """Linear: with 25 labels a class, dense layers fit the labels and little else (docs/log.md)."""
+        return LinearClassifier(self.size, a_dim, classes, dropout)
 
 
 class FeatureADGM(OfFeatures, ADGM):

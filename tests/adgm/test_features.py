@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cxr.adgm.encoded import Encoded, Vectors
 from cxr.adgm.fitted import CoresetProbe, LabelPropagation, Pool, Probe, Training, UncertainProbe
-from cxr.adgm.nets import FeatureADGM, Gaussian
+from cxr.adgm.nets import FeatureADGM, FeatureDiscriminative, Gaussian
 from cxr.adgm.run import FITTED
 from cxr.core.files import sha256
 from cxr.evaluation.predictions import read_adgm
@@ -56,6 +56,17 @@ def test_vectors_stand_for_images():
     places = torch.tensor([2, 0])
     assert torch.equal(vectors.pixels(vectors.drawn(places))[:, :, 0, 0], torch.tensor(values[[2, 0]]))
     assert torch.equal(torch.cat([x for _, x in in_order(vectors, 3)]).flatten(1), torch.tensor(values))
+
+
+def test_the_classifier_of_features_is_logistic_regression_on_x_and_a():
+    """The log odds of the middle of two points are the mean of theirs, in the ADGM and in its twin."""
+    torch.manual_seed(0)
+    for kind in (FeatureADGM, FeatureDiscriminative):
+        net = kind(size=5, classes=2, z_dim=3, a_dim=2, dropout=0.5).double().eval()
+        x, a = torch.randn(2, 5, dtype=torch.float64), torch.randn(2, 2, dtype=torch.float64)
+        odds = [net.q_y(x[i][None], a[i][None]) for i in (0, 1)] + [net.q_y(x.mean(0)[None], a.mean(0)[None])]
+        odds = [(log_q[0, 1] - log_q[0, 0]).item() for log_q in odds]
+        assert odds[2] == pytest.approx((odds[0] + odds[1]) / 2, rel=1e-9) and odds[0] != odds[1]
 
 
 def test_the_model_of_features_has_the_bound_of_the_equations():
