@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cxr.core.findings import SLUGS, UNCERTAIN, matrix, truth
+from cxr.core.findings import SLUGS, UNCERTAIN, matrix, truth, with_probabilities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,15 +112,7 @@ def relabelled(table: pd.DataFrame, image_ids: pd.Series, scores: np.ndarray) ->
     "We do not replace any instances of 1 or 0s" (Irvin et al., section 3).
     """
     place = table.reset_index().set_index("image_id")["index"].loc[image_ids].to_numpy()
-    result = table.copy()
-    for k, name in enumerate(SLUGS):
-        uncertain = table[f"truth.{name}"].to_numpy()[place]
-        rows = place[np.isnan(uncertain)]
-        for kind, values in (("target", scores[np.isnan(uncertain), k]), ("weight", 1.0)):
-            column = result[f"{kind}.{name}"].to_numpy(np.float32, copy=True)
-            column[rows] = values
-            result[f"{kind}.{name}"] = column
-    return result
+    return with_probabilities(table, place, scores, SLUGS)
 
 
 def summary(table: pd.DataFrame) -> str:

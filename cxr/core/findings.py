@@ -7,6 +7,7 @@ same truth.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,3 +83,20 @@ def matrix(records: pd.DataFrame) -> np.ndarray:
 def columns_of(table: pd.DataFrame, kind: str) -> np.ndarray:
     """N x 14 float32 of one kind of column (score | target | weight | truth | uncertain) in the order of SLUGS."""
     return table[[f"{kind}.{name}" for name in SLUGS]].to_numpy(np.float32, copy=True)
+
+
+def with_probabilities(
+    table: pd.DataFrame, places: np.ndarray, scores: np.ndarray, names: Iterable[str]
+) -> pd.DataFrame:
+    """The label table with probabilities as targets, at weight 1, where the report calls one of `names` uncertain.
+
+    places: of N rows, int64; scores: their probabilities, N x 14.
+    """
+    result = table.copy()
+    for name in names:
+        uncertain = table[f"truth.{name}"].isna().to_numpy()[places]
+        for kind, values in (("target", scores[uncertain, SLUGS.index(name)]), ("weight", 1.0)):
+            column = result[f"{kind}.{name}"].to_numpy(np.float32, copy=True)
+            column[places[uncertain]] = values
+            result[f"{kind}.{name}"] = column
+    return result

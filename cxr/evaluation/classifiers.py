@@ -108,25 +108,25 @@ def judge(models: Models, baseline: str, settings: Settings, floor: str | None =
     test = (final["split"] == "test").to_numpy()
     areas: dict[tuple[str, str], list[Areas]] = {}
     rows, curves = [], []
+    draws: dict[str, metrics.Draws] = {}
     for split in ("test", "valid"):
         selected = (final["split"] == split).to_numpy()
         if not selected.any():
             continue
-        draws = metrics.draw_patients(final.loc[selected, "patient_id"], settings.replicates, settings.seed)
+        draws[split] = metrics.draw_patients(final.loc[selected, "patient_id"], settings.replicates, settings.seed)
         for model, trainings in models.items():
-            areas[model, split] = [model_areas(table[selected], draws, settings) for table in trainings]
-            head = {"model": model, "split": split, "patients": len(draws.counts)}
+            areas[model, split] = [model_areas(table[selected], draws[split], settings) for table in trainings]
+            head = {"model": model, "split": split, "patients": len(draws[split].counts)}
             rows += [head | row for row in auc_rows(trainings[0][selected], areas[model, split], settings)]
             if split == "test":
                 curves += _curves(model, trainings[0][selected], areas[model, split][0].known)
 
     pairs = differences(final[test], areas[baseline, "test"], areas["final", "test"], settings)
     names = {"first": "baseline", "second": "final"}
-    draws = metrics.draw_patients(final.loc[test, "patient_id"], settings.replicates, settings.seed)
     together = [
         {"model": model, **row}
         for model in (baseline, "final")
-        for row in ensemble([table[test] for table in models[model]], areas[model, "test"], draws, settings)
+        for row in ensemble([table[test] for table in models[model]], areas[model, "test"], draws["test"], settings)
     ]
     tables = {
         "ensemble": frame("ensemble", together),

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.core.findings import SLUGS, UNCERTAIN, in_view
+from cxr.core.findings import UNCERTAIN, in_view, with_probabilities
 from cxr.core.resize import resize
 from cxr.core.store import open_store
 
@@ -128,14 +128,8 @@ def pseudo_labelled_rows(inputs: Inputs) -> pd.DataFrame:
             "out of study.arms, or choose another final.policy"
         )
     rows = oversampled_rows(inputs)
-    train = rows["image_id"].isin(inputs.train["image_id"]).to_numpy()
-    scores = inputs.baseline(rows.loc[train, "image_id"])
-    for name in inputs.generated:
-        unknown = rows.loc[train, f"truth.{name}"].isna().to_numpy()
-        places = np.flatnonzero(train)[unknown]
-        rows.loc[places, f"target.{name}"] = scores[unknown, SLUGS.index(name)].astype(np.float32)
-        rows.loc[places, f"weight.{name}"] = np.float32(1)
-    return rows
+    places = np.flatnonzero(rows["image_id"].isin(inputs.train["image_id"]))
+    return with_probabilities(rows, places, inputs.baseline(rows["image_id"].iloc[places]), inputs.generated)
 
 
 def copy_paste_rows(inputs: Inputs) -> pd.DataFrame:
