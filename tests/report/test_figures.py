@@ -119,6 +119,19 @@ def test_accuracy_shows_the_majority_and_the_paper_where_it_is_given(drawn):
     assert {"majority class", "ADGM"} == set(texts(adgm.accuracy(SCORES, {})))
 
 
+def test_eleven_models_have_room_and_no_two_lines_look_alike():
+    """The lines take more than half of the width; a colour that comes again is dashed, and its label says so."""
+    figure = adgm.accuracy(
+        pd.concat([SCORES.assign(name=f"logistic regression, of features {k}") for k in range(11)]), {}
+    )
+    style.png(figure)
+    for ax in figure.axes:
+        assert ax.get_position().width > 0.5
+        lines = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_marker() not in ("None", "")]
+        assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}) == 11
+    assert sum(text.startswith("\u25c7 ") for text in texts(figure)) == 2 * (11 - len(style.COLOURS) - 1)
+
+
 @pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.98, 0.99, 1.0], [0.0, 0.01, 0.6], [0.2]])
 def test_labels_are_spread_apart_and_stay_inside(places):
     moved = style.spread(places, 0.1, 0.0, 1.0)

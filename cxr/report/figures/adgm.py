@@ -15,6 +15,7 @@ from cxr.report.figures import style
 
 PARTS = ("training", "validation")
 PANELS = {"acc": "accuracy", "ce": "classification loss", "L": "L", "U": "U", "J": "J\u03b1"}
+MANY, SPREAD = 5, 1.4  # models; of their places at one number of labels, as a ratio
 LATENT = {"KL_z": "KL of z, nats", "KL_a": "KL of a, nats", "active_z": "active units of z"}
 LATENT |= {"active_a": "active units of a"}
 
@@ -66,14 +67,18 @@ def latent(histories: Mapping[str, pd.DataFrame]) -> Figure:
 @style.styled
 def accuracy(runs: pd.DataFrame, printed: Mapping[int, Sequence[tuple[int, float]]]) -> Figure:
     """Accuracy and AUC against labels per class, a column per number of classes, a line per model; the accuracy is the
-    paper's figures 5 and 6.
+    paper's figures 5 and 6. With more than MANY models a task has the whole width, for the lines' labels.
 
     runs: name (of the model), classes, labels, accuracy and macro_auc with _low and _high, majority_share, n. printed:
     number of classes -> the paper's points (labels, accuracy).
     """
     tasks = sorted(runs["classes"].unique())
-    figure, axes = style.grid(2, max(len(tasks), 1), 2.5, width=3.55 * max(len(tasks), 1))
-    names = list(dict.fromkeys(runs["name"]))
+    count, names = max(len(tasks), 1), list(dict.fromkeys(runs["name"]))
+    if len(names) > MANY:
+        figure, axes = style.grid(2 * count, 1, 3.0)
+        axes = axes.reshape(count, 2).T
+    else:
+        figure, axes = style.grid(2, count, 2.5, width=3.55 * count)
     for column, classes in zip(axes.T, tasks, strict=False):
         task = runs[runs["classes"] == classes].sort_values("labels")
         points = np.array(printed.get(int(classes), ()), float).reshape(-1, 2)
@@ -99,15 +104,20 @@ def _paper_line(ax: Axes, points: np.ndarray) -> list[tuple]:
 
 
 def _model_lines(ax: Axes, task: pd.DataFrame, names: Sequence[str], score: str) -> list[tuple]:
+    """The lines' labels. Models beyond the number of colours are dashed, with open diamonds; so are their labels."""
     shades, ends = [*style.COLOURS, style.INK], []
+    apart = min(1.06, SPREAD ** (1 / len(names)))  # beside each other, so that no interval hides another
     for k, name in enumerate(names):
         part, colour = task[task["name"] == name], shades[k % len(shades)]
         if part.empty:
             continue
-        x = part["labels"] * 1.06 ** (k - (len(names) - 1) / 2)  # beside each other, so that no interval hides another
+        again = k >= len(shades)
+        look = {"fmt": "--D", "markerfacecolor": "white"} if again else {"fmt": "-o"}
         bars = [part[score] - part[f"{score}_low"], part[f"{score}_high"] - part[score]]
-        ax.errorbar(x, part[score], bars, color=colour, fmt="-o", markersize=3.6, linewidth=1.3, elinewidth=1)
-        ends.append((task["labels"].max() * 1.06 ** (len(names) / 2), part[score].iloc[-1], name, colour))
+        x = part["labels"] * apart ** (k - (len(names) - 1) / 2)
+        ax.errorbar(x, part[score], bars, color=colour, markersize=3.6, linewidth=1.3, elinewidth=1, **look)
+        label = f"\u25c7 {name}" if again else name
+        ends.append((1.03 * task["labels"].max() * apart ** (len(names) / 2), part[score].iloc[-1], label, colour))
     return ends
 
 
