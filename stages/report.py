@@ -41,11 +41,7 @@ def run(
         "lung_lesion",
         "consolidation",
     ),
-    generators: Annotated[list[str], Option(help="slugs of findings; + joins the findings of one generator")] = (
-        "pneumonia",
-        "lung_lesion",
-        "consolidation",
-    ),
+    generators: Annotated[list[str], Option(help="the DCGANs, by their findings joined by +; none: no DCGAN")] = (),
     samplers: Annotated[list[str], Option(help="the generators whose X-rays balance the training table")] = RARE,
     diffusion_seeds: Annotated[list[int], Option(min=0, help="seeds of the diffusion models; none: no model")] = (),
     projection_seeds: Annotated[list[int], Option(min=0, help="seeds of the projection GANs; none: no GAN")] = (),

@@ -121,6 +121,13 @@ def test_empty_lists_are_empty_sections_and_the_same_bytes_each_time(small, tmp_
     assert list(pd.read_csv(tmp_path / "a/tables/balance.csv"))[:2] == ["finding", "n"]
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_without_dcgans_says_nothing_of_any(made, small):
+    assert "DCGANs generate X-rays" in made[2]
+    without = gather(dataclasses.replace(small, generators=[]))
+    assert not without["gan"]["findings"] and "DCGANs generate X-rays" not in page.render(without | NAMES)
+
+
 def test_every_table_is_a_csv_with_its_n(made):
     names = {p.stem for p in (made[3] / "tables").iterdir()}
     assert names == set(re.findall(r'id="table-(\w+)"', made[2]))
