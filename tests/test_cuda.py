@@ -86,7 +86,7 @@ def diffusion(folder, checkpoints, epochs, precision):
     return made.net.state_dict(), made.history
 
 
-def adgm(folder, checkpoints, epochs, precision, variant="corrected"):
+def adgm(folder, checkpoints, epochs, precision, variant="corrected", **options):
     machine, y = fabric(precision), np.arange(12) % 3
     n = 12 + 4 * STEPS - 1  # and a smaller last batch
     if variant in FEATURES:
@@ -96,7 +96,17 @@ def adgm(folder, checkpoints, epochs, precision, variant="corrected"):
         shots, valid = (made_up.noise(folder / name, k, 33, machine.device) for name, k in (("shots", n), ("valid", 9)))
     kind = TRAININGS[variant]
     settings = AdgmSettings(
-        variant=variant, classes=3, labels=4, draw=0, size=33, batch=4, z_dim=8, a_dim=8, epochs=epochs, average=0.9
+        variant=variant,
+        classes=3,
+        labels=4,
+        draw=0,
+        size=33,
+        batch=4,
+        z_dim=8,
+        a_dim=8,
+        epochs=epochs,
+        average=0.9,
+        **options,
     )
     data = adgm_train.Data(shots, y, valid, np.arange(9) % 3, [1 / 3] * 3)
     training = kind(kind.settle(settings), machine, data)
@@ -125,6 +135,7 @@ CASES = {
     "projection": projection,
     "diffusion": diffusion,
     "encoder": encoder,
+    "adgm, samples": functools.partial(adgm, sample_weight=1.0),
 } | {f"adgm, {variant}": functools.partial(adgm, variant=variant) for variant in TRAININGS}
 PRECISIONS = ["32-true", "bf16-mixed"]
 

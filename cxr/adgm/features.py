@@ -23,7 +23,13 @@ class OverFeatures(AdgmTraining):
 
 
 class GenerativeOverFeatures(OverFeatures, Generative):
-    """Variant `features`: the corrected model, equations 1 to 11, of feature vectors."""
+    """Variant `features`: the corrected model, equations 1 to 11, of feature vectors. Nobody looks at its samples."""
+
+    reads = frozenset({"likelihood_weight", "free_bits"})
+
+    @classmethod
+    def fixed(cls, settings: Settings) -> dict:
+        return {"sample_weight": 0.0}
 
     @staticmethod
     def build(settings: Settings, data: Data) -> ADGM:

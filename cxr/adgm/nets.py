@@ -17,9 +17,10 @@ Shapes: N images, C channels, H W pixels, K classes, Z latent, A auxiliary, R ro
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -94,6 +95,18 @@ class Gaussian(NamedTuple):
 
     def rows(self, n_l: int, classes: int) -> Gaussian:
         return Gaussian(rows(self.mu, n_l, classes), rows(self.log_var, n_l, classes))
+
+
+@contextlib.contextmanager
+def frozen(*nets: nn.Module) -> Iterator[None]:
+    """The nets as in evaluation, without gradients to their weights; afterwards as in training."""
+    for net in nets:
+        net.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for net in nets:
+            net.train().requires_grad_(True)
 
 
 def rows(values: Tensor, n_l: int, classes: int) -> Tensor:
@@ -345,6 +358,20 @@ class ADGM(nn.Module):
         U = (log_q.exp() * (L_u + log_q)).sum(1)  # eq. 9: sum_y q(y|a,x) L(x,y) - H(q(y|a,x))
         ce = F.nll_loss(log_q_y[:n_l], y, reduction="none")
         return Terms(L[:n_l], U, ce, KL_z[:n_l], KL_a[:n_l], mu_z[:n_l], q_a.mu[:n_l], log_q_y[:n_l])
+
+    def sample_ce(self, noise_z: Tensor) -> Tensor:
+        """Mean of -log q(y|a,x) over samples x: means of p(x|z,y) at z = noise_z, N x Z, standard normal, and each y in
+        turn; a is the mean of q(a|x). It is in no equation of the paper. Without it p(x|z,y) leaves y to z, and the
+        samples of the classes look alike.
+
+        It bounds the information that x has on y (Chen et al. 2016, InfoGAN, eq. 5). Its gradient reaches p(x|z,y)
+        alone. q(a|x) and q(y|a,x) are as in evaluation: no sample teaches the classifier.
+        """
+        y = torch.arange(len(noise_z), device=noise_z.device) % self.classes
+        x = self.p_x(noise_z, F.one_hot(y, self.classes).to(noise_z.dtype)).mu
+        with frozen(self.q_a, self.q_y):
+            f = self.features(x, ("q_a", "q_y"))
+            return F.nll_loss(self.q_y(f["q_y"], self.q_a(f["q_a"]).mu), y)
 
     def measure(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature) -> dict[str, Tensor]:
         """The terms of each image by name: L and ce as of a labelled image, U as of an unlabelled one."""

@@ -11,12 +11,14 @@ from cxr.core.formats import Format
 
 # A setting at this value changes nothing: a training's fingerprint leaves it out.
 NEUTRAL: dict[str, object] = {"scale_min": 1.0, "scale_max": 1.0, "weighting": "mean"}
-NEUTRAL |= dict.fromkeys(("weight_decay", "free_bits", "dropout", "average", "flip", "rotate", "shift"), 0.0)
+NEUTRAL |= dict.fromkeys(
+    ("weight_decay", "free_bits", "sample_weight", "dropout", "average", "flip", "rotate", "shift"), 0.0
+)
 
 # Settings that only some variants read; a variant lists its own in `reads` (cxr/adgm/train.py).
 OPTIONAL = {
-    "likelihood_weight", "free_bits", "threshold", "pseudo_weight", "fixmatch_weight", "strong_geometry",
-    "strong_jitter", "strong_cutout", "consistency_weight", "teacher",
+    "likelihood_weight", "free_bits", "sample_weight", "threshold", "pseudo_weight", "fixmatch_weight",
+    "strong_geometry", "strong_jitter", "strong_cutout", "consistency_weight", "teacher",
 }  # fmt: skip
 
 
@@ -43,6 +45,9 @@ class Settings(Format):
         0.01, ge=0.0, le=1.0, description="weight of the pixels' summed log-likelihood; 1: the true bound"
     )
     free_bits: float = Field(0.0, ge=0.0, description="nats that each unit of z costs at least")
+    sample_weight: float = Field(
+        0.0, ge=0.0, description="of the loss by which samples of a class are read as that class; 0: eq. 1 to 11 alone"
+    )
     z_dim: int = Field(128, ge=1, description="size of the latent variable z")
     a_dim: int = Field(128, ge=1, description="size of the auxiliary variable a")
     dropout: float = Field(0.2, ge=0.0, le=0.9, description="dropout rate")

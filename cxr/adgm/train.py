@@ -228,7 +228,7 @@ class Generative(AdgmTraining):
     """Variant `corrected`: the model of the paper's equations 1 to 11, as cxr/adgm/nets.py corrects them."""
 
     names = ("L", "U", "ce", "J", "acc")
-    reads = frozenset({"likelihood_weight", "free_bits"})
+    reads = frozenset({"likelihood_weight", "free_bits", "sample_weight"})
 
     @staticmethod
     def build(settings: Settings, data: Data) -> ADGM:
@@ -238,7 +238,11 @@ class Generative(AdgmTraining):
         terms = self.model(batch.x, batch.y, batch.noise_a, batch.noise_z, batch.temperature)  # eq. 8 and 9
         J = objective(terms, self.alpha, self.shares)  # eq. 10 and 11
         right = terms.log_q_y.argmax(1) == batch.y
-        return J, {"L": terms.L, "U": terms.U, "ce": terms.ce, "J": J, "acc": right.float()}
+        extra = 0.0
+        if self.settings.sample_weight:
+            with self.fabric.autocast():
+                extra = self.settings.sample_weight * self.net.sample_ce(batch.noise_z)
+        return J + extra, {"L": terms.L, "U": terms.U, "ce": terms.ce, "J": J, "acc": right.float()}
 
     def line(self, history: list[dict]) -> str:
         row = history[-1]
@@ -262,13 +266,18 @@ class Paper(Generative):
 
     @classmethod
     def fixed(cls, settings: Settings) -> dict:
-        return {"likelihood_weight": 1.0, "free_bits": 0.0, "average": 0.0, "prior": "uniform", "weighting": "sum"}
+        own = {"likelihood_weight": 1.0, "free_bits": 0.0, "sample_weight": 0.0}
+        return own | {"average": 0.0, "prior": "uniform", "weighting": "sum"}
 
 
 class WithoutZ(Generative):
     """Variant `no_z`: p(x|y) and p(a|y,x), where no z can carry anything."""
 
     reads = frozenset({"likelihood_weight"})
+
+    @classmethod
+    def fixed(cls, settings: Settings) -> dict:
+        return {"sample_weight": 0.0}
 
     @staticmethod
     def build(settings: Settings, data: Data) -> ADGM:

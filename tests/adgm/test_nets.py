@@ -189,6 +189,24 @@ def test_active_units_by_hand():
     assert active_units(mu) == 1
 
 
+def test_the_loss_of_samples_teaches_the_decoder_alone():
+    torch.manual_seed(0)
+    net = ADGM(classes=2, **TINY).train()
+    before = {name: value.clone() for name, value in net.state_dict().items() if not name.startswith("p_x.")}
+    noise = torch.randn(6, TINY["z_dim"])
+    loss = net.sample_ce(noise)
+    loss.backward()
+    taught = {name.split(".")[0] for name, weight in net.named_parameters() if weight.grad is not None}
+    assert taught == {"p_x"} and net.q_y.training and all(weight.requires_grad for weight in net.parameters())
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())  # running means as well
+    optimiser = torch.optim.Adam(net.p_x.parameters(), lr=0.01)
+    for _ in range(30):
+        optimiser.zero_grad()
+        net.sample_ce(noise).backward()
+        optimiser.step()
+    assert net.sample_ce(noise) < 0.5 * loss
+
+
 def test_free_bits_by_hand():
     mu, log_var = torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, 0.0]])  # 0 and 2 nats
     assert Gaussian(mu, log_var).kl_standard(0.5).tolist() == [2.5]

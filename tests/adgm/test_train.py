@@ -90,7 +90,7 @@ def test_the_published_code_drops_a_last_batch_of_one_image():
 def test_a_training_is_shaped_by_the_settings_that_its_variant_reads():
     shared = Settings.model_fields.keys() - OPTIONAL - {"epochs"}
     for variant, names in {
-        "corrected": {"likelihood_weight", "free_bits"},
+        "corrected": {"likelihood_weight", "free_bits", "sample_weight"},
         "no_z": {"likelihood_weight"},
         "supervised": set(),
         "features": {"likelihood_weight", "free_bits"},
