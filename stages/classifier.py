@@ -51,6 +51,7 @@ def run(
     from cxr.core.files import atomic, write_table
     from cxr.core.guard import SPLIT, read_split
     from cxr.training.machine import fabric
+    from cxr.training.pretrained import XRV
     from cxr.training.weights import save
 
     spec = objectives.read(arm) if arm else objectives.BASELINE
@@ -73,7 +74,7 @@ def run(
     else:
         data = classifier.load(table, split, settings.view, folders, machine.device)
     start = settings.weights
-    if start.startswith(xrv.PREFIX):
+    if start.startswith(XRV):
         drawn_of = read_split(split, "chexpert", StartSplit)[1]
         xrv.check(start, "phantom" if drawn_of.phantom else "chexpert", drawn_of.official)
     elif start not in ("imagenet", "none"):

@@ -22,7 +22,7 @@ from torchvision import models
 
 from cxr.classifier import xrv
 from cxr.core.findings import SLUGS, UNCERTAIN, columns_of
-from cxr.training import weights
+from cxr.training import pretrained, weights
 from cxr.training.batches import Images, in_order
 from cxr.training.machine import seeded
 from cxr.training.wide import WideLinear
@@ -30,7 +30,6 @@ from cxr.training.wide import WideLinear
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
@@ -102,19 +101,19 @@ def build(start: str, seed: int, classes: int = 2, backbone: str = "densenet121"
     missing or do not fit.
     """
     imagenet = start == "imagenet"
-    normalisation = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)
+    normalisation = (pretrained.IMAGENET_MEAN, pretrained.IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)
     with seeded(seed, 0):
         net = Classifier(*normalisation, classes, backbone)
     if imagenet:
         own = net.net.state_dict()
         fits = {k: v for k, v in _imagenet(backbone).items() if k in own and v.shape == own[k].shape}
         net.net.load_state_dict(fits, strict=False)
-    elif start.startswith(xrv.PREFIX):
+    elif start.startswith(pretrained.XRV):
         xrv.load(net, start)
     elif start != "none":
         if not Path(start).is_file():
             raise ValueError(
-                f"classifier.weights = {start!r}: no such file; give imagenet, none, {xrv.PREFIX}<name> or a "
+                f"classifier.weights = {start!r}: no such file; give imagenet, none, {pretrained.XRV}<name> or a "
                 ".safetensors path"
             )
         weights.load_into(net, start)
@@ -138,16 +137,7 @@ def _imagenet(backbone: str) -> dict[str, torch.Tensor]:
     """torchvision's weights of a backbone trained on ImageNet; only the last layer's do not fit."""
     if backbone == SMALL:
         raise ValueError(f"classifier.weights = imagenet: {SMALL} has no such weights; set classifier.weights to none")
-    chosen = models.get_model_weights(backbone).IMAGENET1K_V1
-    try:
-        # The constructor also renames an old file's keys.
-        return models.get_model(backbone, weights=chosen).state_dict()
-    except OSError as error:
-        name = chosen.url.rsplit("/", 1)[-1]
-        raise ValueError(
-            f"the ImageNet weights could not be fetched ({error}): put {name} from download.pytorch.org/models into "
-            f"{torch.hub.get_dir()}/checkpoints, or train from scratch with -S classifier.weights=none"
-        ) from None
+    return pretrained.imagenet(backbone, "classifier.weights")
 
 
 def classes_of(table: pd.DataFrame) -> int:

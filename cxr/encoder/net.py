@@ -1,4 +1,5 @@
-"""SimCLR's two nets: an encoder of X-rays, whose outputs are the features, and a projection head for its training.
+"""SimCLR's two nets: an encoder of X-rays, whose outputs are the features, and a projection head for its training. In
+the encoder's place a network that others trained.
 
 A small residual net (He et al. 2016). Its stem has a stride of 2. Each further stage halves the maps, until their side
 is at most SMALLEST.
@@ -11,11 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import densenet121
 from torchvision.models.resnet import BasicBlock
 
+from cxr.training import pretrained
 from cxr.training.machine import seeded
 from cxr.training.wide import WideLinear
 
+SETTING = "encoder.weights"
 SMALLEST = 5
 MEAN, SPREAD = 0.5, 0.25  # roughly those of a radiograph's grey levels
 GROWTH = 4  # most channels of a stage, as a multiple of the width
@@ -32,6 +36,32 @@ def stages_of(size: int) -> int:
 def _block(below: int, above: int, stride: int) -> BasicBlock:
     skip = nn.Sequential(nn.Conv2d(below, above, 1, stride, bias=False), nn.BatchNorm2d(above))
     return BasicBlock(below, above, stride, None if (below, stride) == (above, 1) else skip)
+
+
+class Frozen(nn.Module):
+    """N x 1 x S x S in [0, 1] -> N x 1,024: the pooled maps of a DenseNet121 that others trained, as it is.
+
+    weights: imagenet, or xrv:<name> of torchxrayvision. Raises ValueError where they can't be had.
+    """
+
+    def __init__(self, weights: str) -> None:
+        super().__init__()
+        net = densenet121()
+        if weights == "imagenet":
+            state = pretrained.imagenet("densenet121", SETTING)
+            mean, std = pretrained.IMAGENET_MEAN, pretrained.IMAGENET_STD
+        else:
+            state = pretrained.three_channels(pretrained.xrv(weights, SETTING).state)
+            mean, std = pretrained.XRV_MEAN, pretrained.XRV_STD
+        net.load_state_dict({name: state.get(name, value) for name, value in net.state_dict().items()})
+        self.maps, self.features = net.features, net.classifier.in_features
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.expand(-1, 3, -1, -1).sub(self.mean).div_(self.std)
+        return F.relu(self.maps(x.contiguous(memory_format=torch.channels_last))).mean((2, 3))
 
 
 class Backbone(nn.Sequential):

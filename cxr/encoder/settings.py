@@ -7,12 +7,18 @@ from pydantic import Field
 from cxr.core.formats import Format
 
 # Settings at the values that change nothing: a training's fingerprint leaves them out.
-NEUTRAL = dict.fromkeys(("weight_decay", "average", "flip", "rotate", "shift", "jitter", "cutout"), 0.0)
+NEUTRAL: dict[str, object] = dict.fromkeys(
+    ("weight_decay", "average", "flip", "rotate", "shift", "jitter", "cutout"), 0.0
+)
+NEUTRAL["weights"] = "none"
 
 
 class Settings(Format):
     """What shapes a training, apart from its images."""
 
+    weights: str = Field(
+        "none", description="none: trained on the training images; imagenet or xrv:<name>: others' DenseNet121 as it is"
+    )
     size: int = Field(225, ge=17, le=1024, description="side of the images, pixels")
     epochs: int = Field(200, ge=1, description="passes over the training images")
     batch: int = Field(256, ge=2, description="images in a step; each has two views")

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cxr.encoder.net import Backbone, build, nt_xent
+from cxr.encoder.net import Backbone, Frozen, build, nt_xent
 from cxr.encoder.settings import Settings
 from cxr.training import loop
 from cxr.training.appearance import altered, appearance
@@ -34,9 +34,11 @@ JUDGED_AT = 256  # images of a batch that is encoded
 
 
 class Trained(NamedTuple):
-    """net: with the average of the weights. history: a row an epoch, its mean loss and share of matched views."""
+    """net: with the average of the weights. history: a row an epoch, its mean loss and share of matched views; none
+    with others' weights.
+    """
 
-    net: Backbone
+    net: Backbone | Frozen
     history: pd.DataFrame
 
 
@@ -93,7 +95,7 @@ def fit(fabric: Fabric, images: Images, checkpoints: Checkpoints, settings: Sett
 
 
 @torch.no_grad()
-def encode(fabric: Fabric, net: Backbone, images: Images) -> Tensor:
+def encode(fabric: Fabric, net: Backbone | Frozen, images: Images) -> Tensor:
     """The features of images without augmentation: float32 N x D on the CPU."""
     net.eval()
     parts = []

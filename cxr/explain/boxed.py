@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr.classifier.xrv import trained_on
 from cxr.core.files import Progress
 from cxr.core.resize import resize
 from cxr.data.decode import decode
 from cxr.data.picture import MAX_PIXELS
 from cxr.data.sources.registry import share_patients
 from cxr.explain.boxes import mask
+from cxr.training.pretrained import trained_on
 
 if TYPE_CHECKING:
     from cxr.data.sources.archive import Tree

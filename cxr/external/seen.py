@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cxr.classifier.xrv import trained_on
 from cxr.data.sources.registry import DATASETS
+from cxr.training.pretrained import trained_on
 
 Seen = Mapping[str, frozenset[str] | None]  # people -> patients, None: any of them may have been seen
 

@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
+from torchvision.models import densenet121
 
+from cxr.adgm.encoded import Encoded
 from cxr.core.store import open_store, write_store
-from cxr.encoder.net import Backbone, build, nt_xent, stages_of
+from cxr.encoder.net import Backbone, Frozen, build, nt_xent, stages_of
+from cxr.encoder.run import load
 from cxr.encoder.settings import NEUTRAL, Settings
 from cxr.encoder.train import EncoderTraining, encode, fit
-from cxr.training import loop
+from cxr.training import loop, pretrained
 from cxr.training.batches import Images
 from cxr.training.checkpoints import Checkpoints
 from cxr.training.machine import fabric
@@ -146,3 +150,55 @@ def test_stage_writes_the_features_of_all_images_and_trains_on_the_training_imag
 def test_one_image_is_too_few(data, tmp_path):
     with pytest.raises(ValueError, match="1 training images are too few for an encoder"):
         fit(fabric("32-true"), images_of(data, 0, 1), Checkpoints(tmp_path, {}), TINY, label="encoder@0")
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """A DenseNet121 with random weights in place of ImageNet's, and one of a channel in place of torchxrayvision's."""
+    torch.manual_seed(5)
+    three, one = densenet121().eval(), densenet121(num_classes=18).eval()
+    one.features.conv0 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    monkeypatch.setattr(pretrained, "imagenet", lambda backbone, setting: three.state_dict())
+    monkeypatch.setattr(pretrained, "xrv", lambda start, setting: pretrained.Released(one.state_dict(), []))
+    return {"imagenet": three, "xrv:densenet121-res224-mimic_ch": one}
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "xrv:densenet121-res224-mimic_ch"])
+def test_others_networks_give_what_goes_into_their_last_layer(others, weights):
+    theirs, x, given = others[weights], torch.rand(2, 1, 64, 64), []
+    theirs.classifier.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    with torch.no_grad():
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (pretrained.IMAGENET_MEAN, pretrained.IMAGENET_STD))
+        theirs((x.expand(-1, 3, -1, -1) - mean) / std if weights == "imagenet" else (2 * x - 1) * 1024)
+        ours = Frozen(weights)(x)
+    assert ours.shape == (2, 1024) and torch.allclose(ours, given[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_stage_with_others_weights_trains_nothing_and_encodes_every_image(data, tmp_path, others):
+    images = np.random.default_rng(2).integers(0, 255, (N, 33, 33)).astype(np.uint8)
+    ids = [f"i{k:02d}" for k in range(N)]
+    write_store(tmp_path / "stores" / "33", images, pd.DataFrame({"image_id": ids}))
+    out = tmp_path / "encoder"
+    given = TINY.model_dump() | {"size": 33, "weights": "imagenet", "precision": "32-true"}
+    paths = {"model": out, "report": tmp_path / "report", "state": tmp_path / "state"}
+    stage(stores=tmp_path / "stores", split=data, **given, **paths)
+    about = json.loads((out / "encoder.json").read_text())
+    assert about["images"] == 0 and about["loss"] is None and about["features"] == 1024
+    assert not len(pd.read_csv(tmp_path / "report" / "history.csv"))
+    assert Encoded(out, about["split_sha256"]).of(ids, ids[:30]).shape == (N, 1024)
+
+
+@pytest.mark.parametrize(
+    "weights, size, message",
+    [
+        ("xrv:densenet121-res224-nih", 224, "trained on X-rays of RSNA's patients.*choose xrv:.*mimic_ch"),
+        ("xrv:densenet121-res224-all", 224, "trained on X-rays of RSNA's patients"),
+        ("xrv:mine", 224, "trained on X-rays of RSNA's patients"),  # nobody knows whom it saw
+        ("resnet", 224, "encoder.weights = 'resnet': give none, imagenet or xrv:<name>"),
+        ("imagenet", 17, "needs 32 pixels or more"),
+    ],
+)
+def test_weights_that_saw_the_test_patients_or_do_not_exist_are_refused(data, weights, size, message):
+    settings = TINY.model_copy(update={"weights": weights, "size": size})
+    with pytest.raises(ValueError, match=message):
+        load(data, data / "stores" / "17", settings)
