@@ -16,10 +16,10 @@ from benchmarks import inputs
 from benchmarks.plain_data import Files, loader
 from benchmarks.resize import packed
 from benchmarks.timing import Line, agree, main, side_by_side
-from cxr.classifier.net import IMAGENET_MEAN, IMAGENET_STD
 from cxr.core.store import open_store
 from cxr.training.batches import Images, affine, order, warp
 from cxr.training.machine import generator
+from cxr.training.pretrained import IMAGENET_MEAN, IMAGENET_STD
 
 BATCH = 16
 AUGMENTATION = {"flip": 0.5, "crop": (0.08, 1.0)}  # the paper's: RandomResizedCrop and a mirror image

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from cxr.classifier.formats import Model
-from cxr.classifier.net import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from cxr.classifier.net import Classifier
 from cxr.classifier.trained import inputs, layer_inputs, open_trained
+from cxr.training.pretrained import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = 299  # pixels a side that Inception v3 was trained at
 
