@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Rejects = dict[int, str]  # row of the shard: reason
+SCRATCH = ".shard-"  # start of the name of a folder whose files go elsewhere as a whole
 POLL = 0.5  # seconds between two looks at how far the job is
 
 
@@ -65,6 +67,9 @@ def pack(
     tasks = [Task(number, names[start : start + shard]) for number, start in enumerate(starts)]
     with _place(os.fspath(out), sizes) as place:
         made = _job(spark, tasks, Maker(tree, place, sizes), n, limit)
+        if not is_address(place):
+            for left in Path(place).glob(f"{SCRATCH}*"):  # by an executor that died
+                shutil.rmtree(left, ignore_errors=True)
         reasons = {starts[m.shard] + row: reason for m in made for row, reason in m.failed.items()}
         rejected = rejects(records, reasons, limit, max_rejected)
         kept = records.iloc[np.setdiff1d(np.arange(n), np.fromiter(reasons, np.int64))][["image_id"]]
@@ -164,7 +169,7 @@ def _place(out: str, sizes: Sequence[int]) -> Iterator[str]:
 @contextlib.contextmanager
 def _scratch(place: str) -> Iterator[Path]:
     """A folder of this process for files that `deliver` then brings to the place."""
-    with TemporaryDirectory(prefix=".shard-", dir=None if is_address(place) else place) as folder:
+    with TemporaryDirectory(prefix=SCRATCH, dir=None if is_address(place) else place) as folder:
         yield Path(folder)
 
 

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 from cxr.data.sources.archive import Folder
+from cxr.spark.resize import Maker
 
 
 def parent(pid: int) -> int:
@@ -26,6 +27,16 @@ class Killing(Folder):
             self.flag.write_text(str(executor))
             os.kill(executor, signal.SIGKILL)
         return super().read(name)
+
+
+class Dying(Maker):
+    """Leaves a half-made shard, as an executor does that dies while it writes one."""
+
+    def __call__(self, task):
+        half = Path(self.place) / f".shard-{task.shard}dead" / "16"
+        half.mkdir(parents=True)
+        (half / "part.npy").write_bytes(b"half")
+        return super().__call__(task)
 
 
 class Unreachable(Folder):

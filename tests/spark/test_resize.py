@@ -23,7 +23,7 @@ from cxr.data.sources.prefix import Prefix
 from cxr.spark import resize as spark_resize
 from stages import resize as stage
 from tests.closure import ROOT
-from tests.spark.make import Unreachable
+from tests.spark.make import Dying, Unreachable
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +60,13 @@ def test_the_bytes_are_those_of_the_local_pool_corrupt_images_too(spark, files, 
     assert sha256(tmp_path / "spark") == sha256(pooled)
     assert len(open_store(tmp_path / "spark" / "16").images.parts) == 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "spark"]
+
+
+def test_what_a_dead_executor_left_is_not_in_the_store(spark, files, pooled, tmp_path, monkeypatch):
+    monkeypatch.setattr(spark_resize, "Maker", Dying)
+    spark_resize.pack(spark, Folder(files), TABLE, [16, 24], tmp_path / "spark", shard=30)
+    assert sha256(tmp_path / "spark") == sha256(pooled)
+    assert not list((tmp_path / "spark").glob(".*"))
 
 
 def test_too_many_rejects_leave_what_was_there(spark, files, pooled):
