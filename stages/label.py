@@ -11,7 +11,7 @@ from typing import Annotated
 from typer import Option
 
 from .cli import main
-from .options import Records, Samplers, SplitFolder
+from .options import RARE, Records, Samplers, SplitFolder
 
 
 def run(
@@ -25,16 +25,8 @@ def run(
     ),
     selftrained: Annotated[list[str], Option(help="[] or u_selftrained, whose teacher is one of the policies")] = (),
     final_policy: Annotated[str, Option(help="policy of the final classifier, one of these")] = "u_zeroes",
-    findings: Annotated[list[str], Option(help="findings to balance; each needs a generator")] = (
-        "pneumonia",
-        "lung_lesion",
-        "consolidation",
-    ),
-    samplers: Samplers = (
-        "pneumonia",
-        "lung_lesion",
-        "consolidation",
-    ),
+    findings: Annotated[list[str], Option(help="findings to balance; each needs a generator")] = RARE,
+    samplers: Samplers = RARE,
     seed: Annotated[int, Option(min=0, help="seed of the targets that a policy draws")] = 0,
 ) -> None:
     """Apply one label policy."""

@@ -36,11 +36,7 @@ def run(
     documents: Annotated[Path, Option(help="folder of model cards and datasheets")],
     policies: Annotated[list[str], Option(help="label policies that have a baseline")] = ("u_zeroes", "u_ones"),
     selftrained: Annotated[list[str], Option(help="u_selftrained, or none")] = (),
-    findings: Annotated[list[str], Option(help="findings that have a generator")] = (
-        "pneumonia",
-        "lung_lesion",
-        "consolidation",
-    ),
+    findings: Annotated[list[str], Option(help="findings that have a generator")] = RARE,
     generators: Annotated[list[str], Option(help="the DCGANs, by their findings joined by +; none: no DCGAN")] = (),
     samplers: Annotated[list[str], Option(help="the generators whose X-rays balance the training table")] = RARE,
     diffusion_seeds: Annotated[list[int], Option(min=0, help="seeds of the diffusion models; none: no model")] = (),

@@ -36,7 +36,8 @@ class Control(AdgmTraining):
 
     def __init__(self, settings: Settings, machine: Fabric, data: Data) -> None:
         if not settings.beta:
-            raise ValueError(f"adgm.beta = 0 leaves variant {settings.variant} no loss to train on; raise adgm.beta")
+            beta = f"{self.section}.beta"
+            raise ValueError(f"{beta} = 0 leaves variant {settings.variant} no loss to train on; raise {beta}")
         super().__init__(settings, machine, data)
 
     @staticmethod

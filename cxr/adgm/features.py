@@ -9,13 +9,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from cxr.adgm.controls import Supervised
-from cxr.adgm.nets import ADGM, FeatureADGM, FeatureDiscriminative
+from cxr.adgm.feature_nets import FeatureADGM, FeatureDiscriminative
+from cxr.adgm.nets import ADGM
 from cxr.adgm.settings import Settings
 from cxr.adgm.train import AdgmTraining, Data, Generative
 
 
 class OverFeatures(AdgmTraining):
     """What a training over features does otherwise: it moves no pixel."""
+
+    section = "adgm_of_features"
 
     def augmented(self, images: Tensor, geometry: Tensor) -> Tensor:
         """N x D x 1 x 1 on the device."""

@@ -117,11 +117,17 @@ def rows(values: Tensor, n_l: int, classes: int) -> Tensor:
     return torch.cat([values[:n_l], each.flatten(0, 1)])
 
 
-def _dense(sizes: list[int], dropout: float) -> nn.Sequential:
+def dense(sizes: list[int], dropout: float) -> nn.Sequential:
+    """Linear layers of these widths, each then ReLU, batch norm, dropout."""
     layers: list[nn.Module] = []
     for below, above in zip(sizes, sizes[1:], strict=False):
         layers += [nn.Linear(below, above), nn.ReLU(inplace=True), nn.BatchNorm1d(above, eps=EPS), nn.Dropout(dropout)]
     return nn.Sequential(*layers)
+
+
+def log_shares(logits: Tensor) -> Tensor:
+    """The log of the softmax of logits N x K, in float32 at least."""
+    return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
 
 
 class Trunk(nn.Sequential):
@@ -145,21 +151,13 @@ class Trunk(nn.Sequential):
         return super().forward((x - self.mean) / self.spread)
 
 
-class DenseTrunk(nn.Sequential):
-    """x: N x D x 1 x 1, z-scored features -> N x `features`, by one dense layer."""
-
-    def __init__(self, size: int, dropout: float) -> None:
-        super().__init__(nn.Flatten(), *_dense([size, 256], dropout))
-        self.features = 256
-
-
 class Encoder(nn.Module):
     """A normal distribution over `out` values, given x and further vectors with `given` values in all."""
 
-    def __init__(self, trunk: Trunk | DenseTrunk, given: int, out: int, dropout: float) -> None:
+    def __init__(self, trunk: nn.Module, given: int, out: int, dropout: float) -> None:
         super().__init__()
         self.trunk = trunk
-        self.dense = _dense([self.trunk.features + given, 256], dropout)
+        self.dense = dense([self.trunk.features + given, 256], dropout)
         self.mu = WideLinear(256, out)
         self.log_var = WideLinear(256, out)
 
@@ -174,31 +172,15 @@ class Encoder(nn.Module):
 class Classifier(nn.Module):
     """q(y|a,x), eq. 6, with a trunk of its own."""
 
-    def __init__(self, trunk: Trunk | DenseTrunk, a_dim: int, classes: int, dropout: float) -> None:
+    def __init__(self, trunk: nn.Module, a_dim: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.trunk = trunk
-        self.dense = _dense([self.trunk.features + a_dim, 128, 32], dropout)
+        self.dense = dense([self.trunk.features + a_dim, 128, 32], dropout)
         self.out = WideLinear(32, classes)
 
     def forward(self, features: Tensor, a: Tensor) -> Tensor:
         """features: N x F, a: N x A -> log q(y|a,x), N x K in float32 at least."""
-        logits = self.out(self.dense(torch.cat([features, a], dim=1)))
-        return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
-
-
-class LinearClassifier(nn.Module):
-    """q(y|a,x), eq. 6, of D features: logistic regression on x and a, with dropout of both."""
-
-    def __init__(self, size: int, a_dim: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.trunk = nn.Flatten()
-        self.dropout = nn.Dropout(dropout)
-        self.out = WideLinear(size + a_dim, classes)
-
-    def forward(self, features: Tensor, a: Tensor) -> Tensor:
-        """features: N x D, a: N x A -> log q(y|a,x), N x K in float32 at least."""
-        logits = self.out(self.dropout(torch.cat([features, a], dim=1)))
-        return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
+        return log_shares(self.out(self.dense(torch.cat([features, a], dim=1))))
 
 
 class Decoder(nn.Module):
@@ -210,7 +192,7 @@ class Decoder(nn.Module):
     def __init__(self, size: int, z_dim: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.maps = decoder_maps(size)
-        self.dense = _dense([z_dim + classes, 256, 512, 1024, 2048, CHANNELS * self.maps[0] ** 2], dropout)
+        self.dense = dense([z_dim + classes, 256, 512, 1024, 2048, CHANNELS * self.maps[0] ** 2], dropout)
         layers: list[nn.Module] = []
         for _ in self.maps[1:-1]:
             layers += [
@@ -234,24 +216,6 @@ class Decoder(nn.Module):
         return self.gaussian(*self.mu_log_var(h).chunk(2, dim=1))
 
 
-class DenseDecoder(nn.Module):
-    """p(x|z,y), eq. 4, of D features: dense layers. It starts near N(0, 1), as z-scores are spread."""
-
-    def __init__(self, size: int, z_dim: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dense = _dense([z_dim + classes, 256, 256], dropout)
-        self.mu_log_var = WideLinear(256, 2 * size)
-        self.mu_log_var.weight.data *= 0.1
-        self.mu_log_var.bias.data.zero_()
-
-    gaussian = staticmethod(Gaussian.from_outputs)
-
-    def forward(self, z: Tensor, y: Tensor) -> Gaussian:
-        """z: R x Z, y: R x K one-hot -> a distribution over R x D x 1 x 1."""
-        h = self.mu_log_var(self.dense(torch.cat([z, y], dim=1)))
-        return self.gaussian(*h[:, :, None, None].chunk(2, dim=1))
-
-
 class Terms(NamedTuple):
     """The terms of one batch, per image: of the labelled images, except U. Bounds and divergences in nats."""
 
@@ -268,7 +232,9 @@ class Terms(NamedTuple):
 class ADGM(nn.Module):
     """The five networks and the bound.
 
-    x passes trunks and leaves a decoder of the two kinds. size: what they take, the side of the images, one that
+    x passes trunks and leaves a decoder of the two kinds; cxr/adgm/feature_nets.py has others.
+
+    size: what they take, the side of the images, one that
     decoder_maps accepts. likelihood_weight: factor of the log-likelihood, which is
     summed over an image's pixels, in (0, 1]; 1 is the true bound. free_bits: nats that each unit of z costs in the
     bound even when it carries less, so that emptying it gains nothing (Kingma et al. 2016, Improved variational
@@ -401,26 +367,6 @@ class Discriminative(ADGM):
     def measure(self, x: Tensor, y: Tensor, noise_a: Tensor, noise_z: Tensor, temperature) -> dict[str, Tensor]:
         """The classification loss of each image, by name."""
         return {"ce": F.nll_loss(self(x, noise_a), y, reduction="none")}
-
-
-class OfFeatures:
-    """The kinds of nets for x of D z-scored features, N x D x 1 x 1; size: D."""
-
-    trunk_kind: ClassVar[type] = DenseTrunk
-    decoder_kind: ClassVar[type] = DenseDecoder
-    size: int
-
-    def classifier(self, trunk: Callable, a_dim: int, classes: int, dropout: float) -> nn.Module:
-        """Linear: with 25 labels a class, dense layers fit the labels and little else (docs/log.md)."""
-        return LinearClassifier(self.size, a_dim, classes, dropout)
-
-
-class FeatureADGM(OfFeatures, ADGM):
-    """The five networks and the bound, of features."""
-
-
-class FeatureDiscriminative(OfFeatures, Discriminative):
-    """The two networks that classify, of features."""
 
 
 def objective(terms: Terms, alpha: float, shares: tuple[float, float]) -> Tensor:

@@ -82,6 +82,7 @@ class AdgmTraining(Training):
 
     sees_unlabelled: ClassVar[bool] = True
     reads: ClassVar[frozenset[str]] = frozenset()  # of OPTIONAL
+    section: ClassVar[str] = "adgm"  # of params.yaml, that beta and likelihood_weight are set in
 
     def __init__(self, settings: Settings, machine: Fabric, data: Data) -> None:
         """settings: as `settle` gives them. Raises ValueError when there is too little to train the variant on."""
@@ -126,7 +127,7 @@ class AdgmTraining(Training):
 
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """J, and what the history averages: by `names`, each per image or already a mean."""
+        """What is minimised, J in most variants, and what the history averages: `names`, each per image or a mean."""
 
     def steps_per_epoch(self) -> int:
         return math.ceil(self.n_u / self.settings.batch)
@@ -238,11 +239,11 @@ class Generative(AdgmTraining):
         terms = self.model(batch.x, batch.y, batch.noise_a, batch.noise_z, batch.temperature)  # eq. 8 and 9
         J = objective(terms, self.alpha, self.shares)  # eq. 10 and 11
         right = terms.log_q_y.argmax(1) == batch.y
-        extra = 0.0
+        loss = J
         if self.settings.sample_weight:
             with self.fabric.autocast():
-                extra = self.settings.sample_weight * self.net.sample_ce(batch.noise_z)
-        return J + extra, {"L": terms.L, "U": terms.U, "ce": terms.ce, "J": J, "acc": right.float()}
+                loss = J + self.settings.sample_weight * self.net.sample_ce(batch.noise_z)
+        return loss, {"L": terms.L, "U": terms.U, "ce": terms.ce, "J": J, "acc": right.float()}
 
     def line(self, history: list[dict]) -> str:
         row = history[-1]
@@ -258,7 +259,7 @@ class Generative(AdgmTraining):
         text = f"warning: z carries nothing ({latent}): the classifier works as a supervised network"
         if "likelihood_weight" in self.fixed(settings):
             return text
-        return f"{text}; raise adgm.likelihood_weight (now {settings.likelihood_weight:g})"
+        return f"{text}; raise {self.section}.likelihood_weight (now {settings.likelihood_weight:g})"
 
 
 class Paper(Generative):

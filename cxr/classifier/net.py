@@ -109,7 +109,7 @@ def build(start: str, seed: int, classes: int = 2, backbone: str = "densenet121"
         fits = {k: v for k, v in _imagenet(backbone).items() if k in own and v.shape == own[k].shape}
         net.net.load_state_dict(fits, strict=False)
     elif start.startswith(pretrained.XRV):
-        xrv.load(net, start)
+        xrv.adopt(net, *pretrained.xrv(start, "classifier.weights"))
     elif start != "none":
         if not Path(start).is_file():
             raise ValueError(

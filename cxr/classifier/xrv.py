@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 RENAMED = {"effusion": "pleural_effusion"}
 
 
-def load(net: Classifier, start: str) -> None:
-    """Give a DenseNet121 the weights that `start` names. Raises ValueError as `pretrained.xrv`, and for another
-    backbone.
-    """
-    adopt(net, *pretrained.xrv(start, "classifier.weights"))
-
-
 def adopt(net: Classifier, theirs: Mapping[str, torch.Tensor], targets: Sequence[str]) -> None:
     """Copy the weights of their DenseNet121. targets: the names of its outputs, '' where it has none.
 

@@ -10,8 +10,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from cxr.adgm.encoded import Encoded, Vectors
+from cxr.adgm.feature_nets import FeatureADGM, FeatureDiscriminative
 from cxr.adgm.fitted import CoresetProbe, LabelPropagation, Pool, Probe, Training, UncertainProbe
-from cxr.adgm.nets import FeatureADGM, FeatureDiscriminative, Gaussian
+from cxr.adgm.nets import Gaussian
 from cxr.adgm.run import FITTED
 from cxr.core.files import sha256
 from cxr.evaluation.predictions import read_adgm

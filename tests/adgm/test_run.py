@@ -58,7 +58,7 @@ def test_predictions_are_moved_from_the_shares_of_the_labels_that_were_drawn(dat
         assert moved.numpy() == pytest.approx(expected / expected.sum(1, keepdims=True), rel=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["corrected", "paper", "no_z"])
+@pytest.mark.parametrize("variant", ["corrected", "paper", "no_z", "features"])
 def test_a_collapsed_z_is_one_line_with_its_cure(variant):
     kind = TRAININGS[variant]
     training = kind.__new__(kind)
@@ -71,6 +71,8 @@ def test_a_collapsed_z_is_one_line_with_its_cure(variant):
         else:
             assert "z carries nothing" in line
             assert line.endswith("; raise adgm.likelihood_weight (now 0.1)") == (variant == "corrected")
+            cure = "; raise adgm_of_features.likelihood_weight (now 0.1)"  # where dvc.yaml takes its value from
+            assert line.endswith(cure) == (variant == "features")
 
 
 def test_stage_writes_what_evaluate_reads(data, tmp_path, monkeypatch):
