@@ -79,7 +79,7 @@ def native() -> bool:
 
 def lines(quick: bool, at_most: float = AUC_DIFFERENCE) -> Iterator[Line]:
     own = native()
-    sizes = size, n, epochs, _ = (32, 16, 1, 4) if quick else (128, 4096, 8, 32) if own else (32, 3072, 8, 16)
+    sizes = size, n, epochs, _ = (32, 16, 1, 4) if quick else (64, 3072, 8, 32) if own else (32, 3072, 8, 16)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         exact = trained("32-true", folder / "fp32", *sizes, 0)
