@@ -37,6 +37,7 @@ def training_state(
     from cxr.training.checkpoints import Checkpoints
 
     gpu = fabric.device.type == "cuda"
+    cpu = {"threads": torch.get_num_threads(), "instructions": torch.backends.cpu.get_cpu_capability()}
     neutral = neutral or {}
     shaping = fingerprint.without_neutral(params, neutral)
     unused = {name for name, value in neutral.items() if not value and name not in shaping}  # their branches don't run
@@ -49,7 +50,7 @@ def training_state(
             "precision": fabric.strategy.precision.precision,
             "torch": torch.__version__,
         }
-        | ({"cudnn": torch.backends.cudnn.version()} if gpu else {"threads": torch.get_num_threads()}),
+        | ({"cudnn": torch.backends.cudnn.version()} if gpu else cpu),
     }
     checkpoints = Checkpoints((state or state_dir()) / instance, parts, minutes)
     if loggers := live.chosen():

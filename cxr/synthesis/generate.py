@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -130,19 +131,24 @@ def enrich(
     seed: int,
     ensemble: Ensemble | None = None,
     filter: str = "none",
-) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """(rows with the synthetic rows after them, the synthetic images at `size`, in the same order).
+) -> tuple[pd.DataFrame, Iterator[np.ndarray]]:
+    """(rows with the synthetic rows after them, iterator over the synthetic images at `size`, in the same order).
 
-    samplers: finding -> that of its X-rays; counts: finding -> number of images; filter: of agreement.FILTERS, all but
-    none need the ensemble; the others as in `synthesise`.
+    Without a filter an image is drawn when the iterator comes to it; a filter holds a finding's images, at the
+    generator's size. samplers: finding -> that of its X-rays; counts: finding -> number of images; filter: of
+    agreement.FILTERS, all but none need the ensemble; the others as in `synthesise`.
     """
-    blocks, images = [rows], []
-    with Progress("balance", sum(map(sum, counts.values()))) as progress:
-        for name, wanted in counts.items():
-            candidates = partial(synthesise, samplers[name], name, wanted, labels, real)
-            generated, generated_rows = _filtered(name, wanted, candidates, seed, ensemble, filter)
-            blocks.append(generated_rows)
-            for image in generated:
-                images.append(resize(image, size))
-                progress.update(1)
-    return pd.concat(blocks, ignore_index=True), images
+    blocks, parts = [rows], []
+    for name, wanted in counts.items():
+        candidates = partial(synthesise, samplers[name], name, wanted, labels, real)
+        generated, generated_rows = _filtered(name, wanted, candidates, seed, ensemble, filter)
+        blocks.append(generated_rows)
+        parts.append(generated)
+    return pd.concat(blocks, ignore_index=True), _resized(parts, size, sum(map(sum, counts.values())))
+
+
+def _resized(parts: Iterable[Iterable[np.ndarray]], size: int, total: int) -> Iterator[np.ndarray]:
+    with Progress("balance", total) as progress:
+        for image in chain.from_iterable(parts):
+            yield resize(image, size)
+            progress.update(1)

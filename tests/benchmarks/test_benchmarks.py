@@ -31,8 +31,9 @@ from benchmarks import (
 )
 from benchmarks import startup as startup_line
 from benchmarks.__main__ import ORDER
-from benchmarks.steps import timed
+from benchmarks.steps import Enough, timed
 from benchmarks.timing import Difference, Line, agree, compared, in_turns, seconds, side_by_side, table
+from cxr.training import loop
 from cxr.training.machine import fabric
 from tests.closure import ROOT
 
@@ -312,6 +313,22 @@ def test_the_presets_steps_and_judged_images_by_hand(tmp_path):
     assert found["DenseNet121"].judged == round(3 * 4 * 0.1 * 223_414)
     assert found["DCGAN"].steps == 1000 * (94 + 143 + 230)
     assert found["ADGM"].steps == 1_585_500 and found["ADGM"].judged == 100 * 2_668 * 12
+
+
+def test_each_loop_has_as_many_steps_as_are_timed(tmp_path, monkeypatch):
+    """The GAN's epoch had fewer, so that the benchmark could end on no GPU."""
+    planned = []
+
+    def plan(*_, epochs, steps, **__):
+        planned.append(epochs * steps)
+        raise Enough
+
+    monkeypatch.setattr(loop, "run", plan)
+    every = gpu.trainings(tiny_preset(), tmp_path, "cpu", gpu.WARM + gpu.STEPS)
+    for training in every:
+        with contextlib.suppress(Enough):
+            training.train(fabric("32-true"), None)
+    assert len(planned) == len(every) == 4 and min(planned) >= gpu.WARM + gpu.STEPS
 
 
 def test_a_loop_that_is_too_short_says_so():

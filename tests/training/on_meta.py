@@ -26,6 +26,9 @@ class Wrapped(torch.nn.Module):
     def forward(self, *args):
         return self.net(*args)
 
+    def __getattr__(self, name):  # as Fabric's wrapper
+        return getattr(super().__getattr__("net"), name) if name != "net" else super().__getattr__(name)
+
 
 class Meta:
     """The least of a Fabric, on the meta device."""

@@ -139,12 +139,15 @@ def test_the_fingerprint_follows_inputs_code_parameters_and_machine(tmp_path, mo
     assert not {name for name in files if not name.startswith(("cxr/core/", "cxr/training/", "cxr/gan/"))}
     assert first.fingerprint["machine"] == {
         "device": "cpu", "precision": "32-true", "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(), "instructions": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
     assert first.mark == state_of(lr=1.0, average=0.0).mark
     assert (
         len({first.mark, state_of(lr=2.0).mark, state_of(lr=1.0, average=0.5).mark, state_of("classifier").mark}) == 4
     )
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+        assert state_of(lr=1.0).mark != first.mark  # a cluster may have nodes of two kinds
     (tmp_path / "table").write_text("2")
     assert state_of(lr=1.0).mark != first.mark
     monkeypatch.setattr(type(machine), "device", torch.device("cuda"))

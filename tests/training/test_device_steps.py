@@ -21,6 +21,9 @@ from cxr.classifier import net as classifier_net
 from cxr.classifier.objectives import AucMargin, CrossEntropy, GroupDro
 from cxr.classifier.settings import Settings as ClassifierSettings
 from cxr.classifier.train import ClassifierTraining, Labelled
+from cxr.diffusion.prior import Prior
+from cxr.diffusion.settings import Settings as DiffusionSettings
+from cxr.diffusion.train import DiffusionTraining
 from cxr.encoder.settings import Settings as EncoderSettings
 from cxr.encoder.train import EncoderTraining
 from cxr.gan import selection
@@ -117,6 +120,17 @@ def test_the_adgms(tmp_path, variant):
     assert count.copies == 2
     # An index's gradient is a sort on a GPU.
     assert not count.ops["index_put"] + count.ops["_index_put_impl_"] + count.ops["index_add"]
+
+
+@pytest.mark.parametrize("prior", ["gaussian", "scalar"])
+def test_the_diffusion_model(tmp_path, monkeypatch, prior):
+    monkeypatch.setattr(Prior, "estimate", lambda *_: None)  # before the first step, of numbers
+    settings = DiffusionSettings(size=32, batch=4, width=8, levels=2, blocks=1, epochs=1, prior=prior, flip=0.5)
+    vectors = np.ones((24, 3), np.float32)
+    training = DiffusionTraining(Meta(), images(tmp_path / "s", 24, 32, True), vectors, 0.5, settings, 6)
+    count = counted(training, tmp_path, 6)
+    assert count.copies == 2
+    assert not count.ops["index_put"] + count.ops["_index_put_impl_"] + count.ops["scatter_add"]
 
 
 def test_the_encoder(tmp_path):

@@ -168,6 +168,15 @@ CODE = """if True:
 """
 
 
+@pytest.mark.parametrize("around", [SLURM, SLURM | {"SLURM_NTASKS": "4", "SLURM_PROCID": "3"}, TORCHRUN])
+def test_a_training_is_one_process_whatever_started_it(monkeypatch, around):
+    for name, value in around.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(gpu, "check", lambda workspace: False)
+    fabric = machine.fabric("32-true")
+    assert (fabric.world_size, fabric.is_global_zero) == (1, True)
+
+
 @pytest.mark.slow
 def test_a_scheduler_or_launcher_around_it_changes_nothing():
     """sbatch with one task or four, with tasks a node, srun, torchrun: each process trains alone, to equal numbers."""
