@@ -35,6 +35,8 @@ env: .venv/ready
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
 	.venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
+	@# The command cxr, of the code in this folder.
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@# What every stage imports is compiled here, not by two first stages at once.
 	@.venv/bin/dvc repro --dry > /dev/null 2>&1 || true
 	@.venv/bin/python -c 'import lightning_fabric, matplotlib.pyplot, pandas, sklearn.linear_model, scipy.stats, torch._dynamo'

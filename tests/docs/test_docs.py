@@ -1,12 +1,15 @@
 """README and docs/: what is generated is current, README is short and has its two commands, every link resolves."""
 
 import re
+import shlex
 from urllib.parse import unquote
 
 import pytest
+import typer
 
 from docs import generate
 from docs.generate import ROOT
+from stages.__main__ import app
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,6 +26,13 @@ def code_blocks(text: str) -> list[str]:
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.S | re.M)
     indented = re.findall(r"(?<=\n\n)((?:    .+\n)+)", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
     return [block.strip() for block in fenced + indented]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each `cxr ...` of a page's code blocks."""
+    lines = "\n".join(code_blocks(text)).replace("\\\n", " ").splitlines()
+    words = (shlex.split(line, comments=True) for line in lines if re.match(r"\s*(exec \S+/)?cxr ", line))
+    return [line[line[0] == "exec" :] for line in words]
 
 
 def anchors(text: str) -> set[str]:
@@ -81,3 +91,19 @@ def test_pages_of_the_site_are_all_in_its_menu():
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page != README]
     assert [page for page in pages if f": {page}" not in menu] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_cxr_command_of_a_page_exists_with_its_options(page):
+    known = typer.main.get_command(app)
+    for _, name, *words in commands(page.read_text(encoding="utf-8")):
+        command = known.get_command(None, name)
+        assert command, name
+        options = {opt.replace("-", "_") for option in command.params for opt in (*option.opts, *option.secondary_opts)}
+        given = {word.partition("=")[0].replace("-", "_") for word in words if word.startswith("-") and word != "-"}
+        assert given <= options | {"__help"}, f"{name}: {given - options}"
+
+
+def test_commands_are_read_over_broken_lines():
+    page = "\n```sh\ncxr resize --size 224 \\\n    --out x  # a note\nexec .venv/bin/cxr repro\nls\n```\n"
+    assert commands(page) == [["cxr", "resize", "--size", "224", "--out", "x"], [".venv/bin/cxr", "repro"]]
