@@ -16,8 +16,6 @@ from .options import RARE
 if TYPE_CHECKING:
     import pandas as pd
 
-THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
-
 
 def run(
     predictions: Annotated[Path, Option(help="folder of predictions")],
@@ -55,9 +53,11 @@ def run(
     sensitivity: Annotated[float, Option(min=0.01, max=1.0, help="of operating points, on validation")] = 0.9,
     scaling: Annotated[Literal["platt", "temperature"], Option(help="fitted on validation")] = "platt",
     bins: Annotated[int, Option(min=2, max=100, help="bins of a calibration error")] = 10,
-    age_bands: Annotated[list[int], Option(min=1, max=120, help="years at which an age band starts")] = (40, 60, 80),
+    age_bands: Annotated[
+        list[int], Option(min=1, max=120, help="years at which an age band starts; none: one band")
+    ] = (),
     study_scores: Annotated[Literal["max", "mean"], Option(help="a study's score from its images'")] = "max",
-    thresholds: Annotated[list[float], Option(min=0.001, max=0.999, help="of the net benefit")] = THRESHOLDS,
+    thresholds: Annotated[list[float], Option(min=0.001, max=0.999, help="of the net benefit")] = (),
     local_labels: Annotated[int, Option(min=20, help="external: images that a recalibration is fitted on")] = 200,
     power: Annotated[float, Option(min=0.5, max=0.999, help="power for the smallest detectable difference")] = 0.8,
     seed: Annotated[int, Option(min=0, help="seed of the draws of patients")] = 0,

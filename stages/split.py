@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from .cli import main
-from .options import RARE, Records, Seed
+from .options import Records, Seed
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
     ] = 1.0,
     findings: Annotated[
         list[str], Option(help="CheXpert: the rare findings, which valid=auto, rare_patients and rare_in_pa look at")
-    ] = RARE,
+    ] = (),
     rsna: Annotated[
         Literal["patient", "image", "file_order"],
         Option(help="RSNA: whole patients; images, where no mapping names patients; or the slices of paper 2's code"),
@@ -82,6 +82,8 @@ def run(
     table = table[~table["image_id"].isin(rejected["image_id"])].reset_index(drop=True)
     key, source = None, read_json(manifest, f"download@{dataset}", Manifest)
     if dataset == "chexpert":
+        if not findings:  # of all stages that read the list the first
+            raise ValueError("rare.findings is empty: name one finding at least, for which X-rays are generated")
         rare = [finding(name) for name in findings]
         official, why = splits.official_parts(table, valid=valid, test=test, rare=rare, min_positives=min_positives)
         for line in why:

@@ -128,7 +128,7 @@ def stages(root, out) -> dict:
         ),
         "split": command(
             split.run, dataset="chexpert", records=records, manifest=root / "data/manifest.json",
-            stores=root / "stores", out=out / "splits/chexpert",
+            stores=root / "stores", out=out / "splits/chexpert", findings="pneumonia",
             test_images=6, valid="official", min_positives=1,
         ),
         "label": command(label.run, policy="u_zeroes", records=records, split=splits, out=out / "labels.parquet"),

@@ -32,7 +32,7 @@ SOUND = {
     "gan.view",
     "balance.target_prevalence", "balance.labels", "balance.precision",
     "adgm_runs.variants", "adgm_runs.classes", "adgm_runs.labels", "adgm_runs.draws",  # a list emptied is none
-    "gan_runs.generators",
+    "gan_runs.generators", "evaluate.age_bands", "evaluate.thresholds", "rare.findings",
 }  # fmt: skip
 
 
@@ -138,6 +138,9 @@ def test_a_list_that_a_preset_empties_is_none_to_its_stage():
         if value == [] and options(stage)[key].default not in ((), [], inspect.Parameter.empty)
     }
     assert not filled
+    for key in ("age_bands", "thresholds"):
+        assert options("evaluate")[key].default == (), f"evaluate.{key}: [] would be another list"
+    assert options("split")["findings"].default == ()
 
 
 def test_variants_of_features_have_an_encoder_and_an_encoder_has_variants():

@@ -8,6 +8,7 @@ import pytest
 from cxr.core.findings import FINDINGS
 from stages import download, split
 from stages.cli import main
+from stages.options import RARE
 from tests.data.sources.test_chexpert import HEADER, write
 from tests.data.sources.test_official_test_set import add, add_reader
 
@@ -46,7 +47,8 @@ def stage(tmp_path, capfd, monkeypatch):
         assert code == 0, printed
         given = ["--records", tmp_path / "data/records.parquet", "--manifest", tmp_path / "data/manifest.json"]
         given += ["--stores", stores, "--out", tmp_path / "split"]
-        code, printed = command(split, *given, "--test_images", 5, "--valid_images", 12, *options)
+        rare = [word for name in RARE for word in ("--findings", name)]
+        code, printed = command(split, *given, *rare, "--test_images", 5, "--valid_images", 12, *options)
         file = tmp_path / "split" / "split.json"
         return code, printed, json.loads(file.read_text()) if code == 0 else None
 
@@ -80,3 +82,11 @@ def test_official_without_a_test_set_is_one_line(source, stage):
     assert code == 1
     assert printed.splitlines()[-1].startswith("split: error: split.test = official, but the source lacks the official")
     assert len(printed.splitlines()) == 1
+
+
+def test_an_empty_list_of_rare_findings_is_one_line(source, stage, tmp_path):
+    """DVC passes nothing for an empty list."""
+    stage(source)
+    given = ["--records", tmp_path / "data/records.parquet", "--manifest", tmp_path / "data/manifest.json"]
+    with pytest.raises(ValueError, match=r"^rare.findings is empty: name one"):
+        split.run("chexpert", *given[1::2], tmp_path / "stores", tmp_path / "split")
