@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def runs(monkeypatch):
 
     def init(project, name, group, dir):
         start("wandb", name, {"project": project, "group": group})
-        assert os.path.isdir(dir)
+        assert Path(dir).is_dir()
         return Run()
 
     module("wandb", monkeypatch, init=init, Image=lambda picture: picture)
