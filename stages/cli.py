@@ -6,6 +6,7 @@ and lists as a repeated `--key` (.dvc/config sets both).
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import typer
 from typer.core import TyperCommand
+
+at_end = contextlib.ExitStack()  # what ends with the command, however it ends
 
 
 def root() -> Path:
@@ -80,7 +83,8 @@ def execute(app: typer.Typer, name: str, arguments: list[str] | None = None) -> 
     # training ten times slower as soon as anything else ran beside it. torch reads this when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        code = app(arguments, standalone_mode=False)
+        with at_end:
+            code = app(arguments, standalone_mode=False)
     except ValueError as error:
         message = str(error)
     except OSError as error:  # a full disk, a folder that may not be written

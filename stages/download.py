@@ -14,13 +14,12 @@ from typing import Annotated, Literal
 import typer
 
 from .cli import located, main, state_dir
+from .options import Source
 
 
 def run(
     dataset: Annotated[Literal["chexpert", "rsna"], typer.Option()],
-    source: Annotated[
-        str, typer.Option(help="phantom | folder | .zip | http(s)://, s3:// of a .zip | kaggle:<handle>")
-    ],
+    source: Source,
     out: Annotated[Path, typer.Option(help="folder for records.parquet, manifest.json and readers.parquet")],
     labels: Annotated[
         str, typer.Option(help="CheXpert: table of the training images' labels, such as train_cheXbert.csv")

@@ -27,10 +27,13 @@ Samplers = Annotated[
     Option(help="the generators whose X-rays balance the table: DCGANs by their names, or one of all training X-rays"),
 ]
 
-# An entry of params.yaml that names another hospital's data set (cxr/data/sources/entry.py)
+# A data set, the papers' or an entry of params.yaml that names another hospital's (cxr/data/sources/entry.py)
 EntryName = Annotated[str, Option(help="what the page calls it")]
 DatasetName = Annotated[str, Option(help="chexpert, rsna, nih, mimic, padchest, vindr, table, or auto")]
-Source = Annotated[str, Option(help="phantom | folder | .zip | http(s)://, s3:// of a .zip | kaggle:<handle>")]
+Source = Annotated[
+    str,
+    Option(help="phantom | folder | .zip | http(s):// or s3:// of a .zip | s3://.../ of a folder | kaggle:<handle>"),
+]
 PackedSize = Annotated[int, Option(min=16, max=2048, help="side of the packed images, pixels: the model's")]
 LabelTable = Annotated[str, Option(help="which of its label tables counts; '': the usual one")]
 Columns = Annotated[list[str], Option(help="table: <key>=<column of the CSV>; may be repeated")]

@@ -54,5 +54,5 @@ def training_state(
     }
     checkpoints = Checkpoints((state or state_dir()) / instance, parts, minutes)
     if loggers := live.chosen():
-        checkpoints.watch = live.Watch(loggers, checkpoints.folder / "live", instance)
+        checkpoints.watch = live.watch(loggers, checkpoints.folder, instance)
     return checkpoints

@@ -38,7 +38,7 @@ class Prefix(Tree):
         files, root = self._place
         try:
             listed = files.find(root, detail=True)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # botocore's, of an account that is missing, and the system's own
             raise ValueError(
                 f"{self.address}/ can't be listed: {error}; check the address and the credentials"
             ) from error
