@@ -1,5 +1,6 @@
 """Several stages at a time: the order, what is left out, failures, signals, and that DVC then finds nothing to do."""
 
+import contextlib
 import json
 import os
 import re
@@ -185,9 +186,21 @@ def test_what_others_have_a_longer_way_than_is_nice_to_them(project):
     assert niceness["alone"] == niceness["first"] + job.NICE and niceness["last"] == niceness["first"]
 
 
+POOL = """import os, time
+from concurrent.futures import ProcessPoolExecutor
+def work(_):
+    open(f"worker-{os.getpid()}", "w")
+    time.sleep(300)
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
+"""
+
+
 def test_a_signal_reaches_the_stage_which_ends_before_the_command_does(project):
-    """As a training does: it saves on SIGINT and SIGTERM, and takes its time. Meanwhile nobody else may start. A shell
-    starts what runs in its background with SIGINT ignored, as here.
+    """As a training does: it saves on SIGINT and SIGTERM, and takes its time. Meanwhile nobody else may start. A stage
+    of several processes that handles no signal just ends. A shell starts what runs in its background with SIGINT
+    ignored, as here.
     """
     script = """import signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), open('saved', 'w'), sys.exit(1)))
@@ -195,16 +208,20 @@ open('running', 'w')
 time.sleep(300)
 """
     (project / "train.py").write_text(script)
-    stages = {"train": {"cmd": f"{sys.executable} train.py", "deps": ["train.py"], "outs": ["out"]}}
+    (project / "resize.py").write_text(POOL)
+    stages = {
+        "train": {"cmd": f"{sys.executable} train.py", "deps": ["train.py"], "outs": ["out"]},
+        "resize": {"cmd": f"{sys.executable} resize.py", "deps": ["resize.py"], "outs": ["store"]},
+    }
     (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
-    command = [sys.executable, "-m", "stages.repro"]
+    command = [sys.executable, "-m", "stages.repro", "--jobs", "2"]
     ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, ignored)
     with process:
         until = time.monotonic() + 300
-        while not (project / "running").exists():
+        while not (project / "running").exists() or len(list(project.glob("worker-*"))) < 2:
             assert time.monotonic() < until and process.poll() is None
             time.sleep(0.1)
         other = reproduce()
@@ -213,5 +230,63 @@ time.sleep(300)
         errors = process.communicate()[1]
     assert (project / "saved").exists(), errors
     assert process.returncode == 128 + signal.SIGTERM, errors
+    for worker in project.glob("worker-*"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(worker.name.partition("-")[2]), 0)
+    (project / "resize.py").write_text("open('store', 'w')")
     (project / "train.py").write_text("open('out', 'w')")
     assert reproduce().returncode == 0, "no lock stays"
+
+
+def plan_of(folder: Path, script: str) -> list[str]:
+    """The command of one stage's job, in a project whose only stage runs this script in Python."""
+    (folder / "train.py").write_text(script)
+    stages = {"train": {"cmd": f"{sys.executable} train.py", "deps": ["train.py"], "outs": ["out"]}}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    with repro.alone(job.FOLDER):
+        write_plan(job.FOLDER, {"train": set()})
+    return [sys.executable, "-m", "stages.job", "train"]
+
+
+# As a cluster ends a job: the signal goes to every process of it, and when the first process has ended, the rest is
+# killed.
+SAVES = """import os, signal, sys, time
+def save(*_):
+    time.sleep(1.5)
+    open('half', 'w').write('whole')
+    os.rename('half', 'saved')
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+open('running', 'w')
+time.sleep(60)
+"""
+JUST_ENDS = "import time; open('running', 'w'); time.sleep(60)"
+
+
+@pytest.mark.parametrize("script, saved", [(SAVES, True), (JUST_ENDS, False)], ids=["saves", "just ends"])
+def test_a_cluster_that_ends_a_job_leaves_a_training_the_time_to_save(project, script, saved):
+    """Without $SHELL, as in most jobs, DVC would take /bin/sh, which is dash on Debian."""
+    env = {name: value for name, value in os.environ.items() if name != "SHELL"}
+    env |= {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+    command = plan_of(project, script)
+    with subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 60
+        while not (project / "running").exists():
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        code = process.wait(timeout=30)
+        at_its_end = (project / "saved").exists()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        errors = process.stderr.read()
+    assert at_its_end == saved, errors
+    assert code not in (0, -signal.SIGTERM), "DVC saw the end of the stage, which failed"
+    notes = project / ".dvc" / "tmp" / "rwlock"
+    assert json.loads(notes.read_text() if notes.exists() else "{}") == {}, "nothing stays blocked"
+
+
+def test_every_stages_command_is_one_that_the_shell_becomes():
+    """A shell that has more to do than one program stays, and ends at SIGTERM before a training has saved."""
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        assert re.fullmatch(r"python -m stages\.[^;&|<>`()\n]+", stage.get("do", stage)["cmd"].strip()), name
