@@ -72,6 +72,7 @@ def main(stage: str) -> int:
             os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
         if not is_urgent(stage, plan["way"]):
             os.nice(NICE)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a stage's `python` is this
     os.environ["SHELL"] = shutil.which("bash") or os.environ.get("SHELL", "/bin/sh")  # Snakemake needs bash as well
     words = ["--quiet", "--wait-for-lock", "repro", "--single-item", stage]
     sys.argv = ["dvc", *words]  # DVC's notes in .dvc/tmp/rwlock name it

@@ -15,7 +15,7 @@ import yaml
 
 from cxr.core.files import usable_cores
 from stages import job, repro
-from stages.repro import affected, at_a_time, check_lists, gpus, pipeline, run, ways, write_plan
+from stages.repro import affected, at_a_time, check_lists, on_this_machine, pipeline, run, ways, write_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"c"}, "e": {"b", "d"}, "f": set()}
@@ -46,11 +46,22 @@ def test_only_what_no_unfinished_stage_has_a_longer_way_than_is_urgent(tmp_path,
     assert {name for name in "bdef" if job.is_urgent(name, way)} == {"b", "d"}
 
 
-def test_gpus_are_those_that_may_be_used(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert gpus() == ["2", "5"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus() == []
+@pytest.mark.parametrize(
+    "named, gpus",
+    [("2,5", "2 5"), (" GPU-a, 1", "GPU-a 1"), ("0,-1,1", "0")]
+    + [(hidden, "") for hidden in ("", "-1", "NoDevFiles", "none")],
+)
+def test_gpus_are_those_that_a_training_may_use(monkeypatch, named, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    for name in ("CXR_SLOTS", "CXR_GPUS", "CXR_THREADS"):  # put back after
+        monkeypatch.setenv(name, "")
+    on_this_machine(1)
+    assert os.environ["CXR_GPUS"] == ",".join(gpus.split())
+
+
+def test_what_asks_for_the_gpus_starts_without_torch():
+    code = "import sys, stages.repro; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -238,10 +249,18 @@ time.sleep(300)
     assert reproduce().returncode == 0, "no lock stays"
 
 
-def plan_of(folder: Path, script: str) -> list[str]:
+def test_a_stages_python_is_the_one_of_cxr(project):
+    """In a container and after `.venv/bin/cxr repro`, no environment is activated."""
+    command = plan_of(project, "import sys; open('out', 'w').write(sys.prefix)", "python")
+    env = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", "PATH": "/usr/bin:/bin"}
+    assert subprocess.run(command, env=env).returncode == 0
+    assert (project / "out").read_text() == sys.prefix
+
+
+def plan_of(folder: Path, script: str, python: str = sys.executable) -> list[str]:
     """The command of one stage's job, in a project whose only stage runs this script in Python."""
     (folder / "train.py").write_text(script)
-    stages = {"train": {"cmd": f"{sys.executable} train.py", "deps": ["train.py"], "outs": ["out"]}}
+    stages = {"train": {"cmd": f"{python} train.py", "deps": ["train.py"], "outs": ["out"]}}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     with repro.alone(job.FOLDER):
         write_plan(job.FOLDER, {"train": set()})
