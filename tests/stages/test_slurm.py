@@ -5,6 +5,7 @@ CXR_TEST_SLURM=smoke runs the whole smoke preset as well: nine minutes on two co
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def save(*_):
     time.sleep(3)
     pathlib.Path("saved-" + sys.argv[1]).touch()
     sys.exit(143)
-signal.signal(signal.SIGTERM, save)
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, save)
 state, out = pathlib.Path("state-" + sys.argv[1]), pathlib.Path(sys.argv[1])
 started = int(state.read_text()) if state.exists() else 0
 for step in range(started, 30):
@@ -94,17 +96,39 @@ def start(folder: Path, *words: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def clone_of(folder: Path, stages: dict, script: str) -> None:
+    """A repository with these stages and train.py."""
+    (folder / "train.py").write_text(script)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for words in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "-q", "init"]):
+        subprocess.run(words, cwd=folder, env=ENVIRONMENT, check=True)
+    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    hardlink_lock = true\n")
+    (folder / "profiles").symlink_to(ROOT / "profiles")
+
+
+def test_a_job_that_holds_everything_saves_before_its_time_ends(slurm, tmp_path):
+    """The script of docs/how-to/cluster.md, with two minutes: the signal comes 100 seconds before their end."""
+    words = f"{sys.executable} train.py x"
+    clone_of(tmp_path, {"train": {"cmd": words, "deps": ["train.py"], "outs": ["x"]}}, TRAIN.replace("30", "300"))
+    page = (ROOT / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+    script = re.search(r"^#!/bin/bash\n#SBATCH.*?(?=^```)", page, re.MULTILINE | re.DOTALL)[0]
+    changes = {"gpus=4": "gpus=1", "task=32": "task=2", "time=24:00:00": "time=2", "TERM@120": "TERM@100"}
+    for old, new in (changes | {".venv/bin/cxr repro": f"{sys.executable} -m stages.repro"}).items():
+        assert old in script
+        script = script.replace(old, new)
+    (tmp_path / "job").write_text(script)
+    words = ["sbatch", "--parsable", f"--chdir={tmp_path}", f"--export=ALL,PYTHONPATH={ROOT}", str(tmp_path / "job")]
+    number = command(*words).strip()
+    until(lambda: (tmp_path / "saved-x").exists(), 110)
+    until(lambda: not command("squeue", "--noheader", "--job", number, "--states", "RUNNING,COMPLETING").strip(), 20)
+    state = command("scontrol", "show", "job", number)
+    assert "TimedOut" not in state and "ExitCode=143:0" in state, state
+
+
 def test_a_killed_job_goes_on_and_a_drained_node_takes_nothing(slurm, tmp_path):
-    (tmp_path / "train.py").write_text(TRAIN)
     train = {"cmd": f"{sys.executable} train.py ${{item}}", "deps": ["train.py"], "outs": ["${item}"]}
     end = {"cmd": "cat x y > end; echo $SLURMD_NODENAME > node", "deps": ["x", "y"], "outs": ["end"]}
-    (tmp_path / "dvc.yaml").write_text(
-        yaml.safe_dump({"stages": {"gan": {"foreach": ["x", "y"], "do": train}, "end": end}})
-    )
-    for words in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "-q", "init"]):
-        subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, check=True)
-    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n    hardlink_lock = true\n")
-    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
+    clone_of(tmp_path, {"gan": {"foreach": ["x", "y"], "do": train}, "end": end}, TRAIN)
     with start(tmp_path) as process:
         for name in "xy":
             state = tmp_path / f"state-{name}"
