@@ -194,7 +194,7 @@ def test_what_others_have_a_longer_way_than_is_nice_to_them(project):
     )  # fmt: skip
     assert reproduce("--jobs", "2").returncode == 0
     niceness = {name: int((project / name).read_text()) for name in ("first", "alone", "last")}
-    assert niceness["alone"] == niceness["first"] + job.NICE and niceness["last"] == niceness["first"]
+    assert niceness["alone"] == min(19, niceness["first"] + job.NICE) and niceness["last"] == niceness["first"]
 
 
 POOL = """import os, time
