@@ -3,14 +3,18 @@
 python -m stages.job STAGE
 
 On this machine (CXR_SLOTS is set) it takes a free slot until it ends, and with it a GPU. A stage that others have a
-longer way than leaves them the cores. It imports nothing that takes time.
+longer way than leaves them the cores.
+
+DVC runs in this process. Ctrl-C and a cluster's SIGTERM go to every process of a job. DVC waits at Ctrl-C until its
+stage has ended, but SIGTERM would end it at once, the job with it, and a training in the middle of its save. Between
+DVC and the stage is a shell. bash becomes the command that it is given; dash would wait for it, and end at SIGTERM too.
 """
 
 import fcntl
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -45,6 +49,14 @@ def is_urgent(stage: str, way: dict[str, int]) -> bool:
     return way[stage] >= max(way[other] for other in way if not (FOLDER / "done" / other).exists())
 
 
+def end(*_) -> None:
+    """SIGTERM for DVC: as Ctrl-C, which DVC ignores while its stage runs and which ends its own work cleanly. A stage
+    doesn't inherit this: it saves and ends, or just ends, as it does itself.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        raise KeyboardInterrupt
+
+
 def main(stage: str) -> int:
     """Run `dvc repro --single-item` with this stage's share of the machine; its exit code. Threads that are set stay:
     with another number a training ends with other last digits.
@@ -60,9 +72,15 @@ def main(stage: str) -> int:
             os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
         if not is_urgent(stage, plan["way"]):
             os.nice(NICE)
-    for number in (signal.SIGINT, signal.SIGTERM):  # DVC and its stage get them too, and end first
-        signal.signal(number, lambda *_: None)
-    return subprocess.call([sys.executable, "-m", "dvc", "--quiet", "--wait-for-lock", "repro", "--single-item", stage])
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a stage's `python` is this
+    os.environ["SHELL"] = shutil.which("bash") or os.environ.get("SHELL", "/bin/sh")  # Snakemake needs bash as well
+    words = ["--quiet", "--wait-for-lock", "repro", "--single-item", stage]
+    sys.argv = ["dvc", *words]  # DVC's notes in .dvc/tmp/rwlock name it
+    from dvc.cli import main as dvc
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a cluster's daemon ignores it
+    signal.signal(signal.SIGTERM, end)
+    return dvc(words)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from cxr.core.files import usable_cores
+from cxr.training import gpu
 
 from .cli import main
 from .job import FOLDER, THREADS
@@ -75,7 +76,7 @@ def run(
         if not importlib.util.find_spec("snakemake"):
             raise ValueError("Snakemake is not installed: pip install 'cxr[cluster]', or use `dvc repro`")
         write_plan(FOLDER, {name: graph[name] & todo for name in graph if name in todo})
-        words = on_cluster(profile, jobs) if profile else on_this_machine(jobs or at_a_time(gpus()))
+        words = on_cluster(profile, jobs) if profile else on_this_machine(jobs or at_a_time(gpu.visible()))
         code = snakemake(words, lock)
         if code > 128:
             raise SystemExit(code)
@@ -87,14 +88,6 @@ def run(
 
 def done(name: str) -> bool:
     return (FOLDER / "done" / name).exists()
-
-
-def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in visible.split(",") if name]
-    driver = Path("/proc/driver/nvidia/gpus")
-    return [str(i) for i in range(len(list(driver.iterdir())))] if driver.is_dir() else []
 
 
 def at_a_time(devices: list[str]) -> int:
@@ -217,7 +210,7 @@ def write_plan(folder: Path, graph: Graph) -> None:
 
 def on_this_machine(jobs: int) -> list[str]:
     """Snakemake's words for `jobs` stages at a time here; sets what stages/job.py shares out."""
-    os.environ["CXR_SLOTS"], os.environ["CXR_GPUS"] = str(jobs), ",".join(gpus())
+    os.environ["CXR_SLOTS"], os.environ["CXR_GPUS"] = str(jobs), ",".join(gpu.visible())
     os.environ["CXR_THREADS"] = str(max(1, usable_cores() // jobs))
     return ["--cores", str(jobs), "--quiet", "all", "--workflow-profile", "none"]
 
@@ -226,6 +219,7 @@ def on_cluster(profile: Path, jobs: int | None) -> list[str]:
     """Snakemake's words for one job a stage."""
     for name in ("CXR_SLOTS", "CXR_GPUS", "CXR_THREADS"):  # a job's own scheduler shares out
         os.environ.pop(name, None)
+    os.environ["CXR_PROFILE"] = str(profile.resolve())  # config.yaml names files beside it by this
     words = ["--profile", str(STAGE_NEEDS.resolve()), "--workflow-profile", str(profile.resolve())]
     return words + (["--jobs", str(jobs)] if jobs else [])
 

@@ -1,16 +1,25 @@
-"""Whether this machine has a GPU, and whether this torch can use it."""
+"""Which GPUs a process may use, and whether this torch can use them. torch is imported where it is asked: `cxr repro`
+asks for the GPUs alone, and starts at once.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder with an entry a GPU, where NVIDIA's driver is loaded
+HIDDEN = ("", "-1", "none", "NoDevFiles")  # names in $CUDA_VISIBLE_DEVICES at which CUDA stops: each hides the rest
 WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, with which its products repeat
+
+
+def visible() -> list[str]:
+    """The GPUs that this process may use, as $CUDA_VISIBLE_DEVICES names them; where it is not set, all by number."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        return [str(number) for number in range(_present())]
+    return list(itertools.takewhile(lambda name: name not in HIDDEN, (name.strip() for name in named.split(","))))
 
 
 def check(workspace: str) -> bool:
@@ -19,8 +28,10 @@ def check(workspace: str) -> bool:
     Raises ValueError, with the cure, for a GPU that nobody hid and that this torch can't use. It would otherwise be a
     silent run on the CPU, for weeks, or an error in the first kernel.
     """
+    import torch
+
     if not torch.cuda.is_available():
-        if _present() and not _hidden():
+        if _present() and visible():
             raise ValueError(
                 f"a GPU is here ({DRIVER}), and torch {torch.__version__} can't use it: {_why()}, or set "
                 "CUDA_VISIBLE_DEVICES= (to nothing) to mean the CPU"
@@ -64,16 +75,13 @@ def runs(major: int, minor: int, built: Iterable[str]) -> bool:
     return False
 
 
-def _present() -> bool:
-    return DRIVER.is_dir() and any(DRIVER.iterdir())
-
-
-def _hidden() -> bool:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible is not None and visible.strip().split(",")[0] in ("", "-1", "NoDevFiles", "none")
+def _present() -> int:
+    return len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0
 
 
 def _why() -> str:
+    import torch
+
     if torch.version.cuda is None:
         return "it was built without CUDA; install a build with CUDA"
     return f"it was built for CUDA {torch.version.cuda}; install a driver that has it (CUDA 13 needs R580 or newer)"

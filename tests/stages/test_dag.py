@@ -139,18 +139,44 @@ def test_a_clone_that_pulls_runs_nothing(repository, remote, tmp_path):
     assert (clone / "models" / "final" / "0" / "model.safetensors").is_file()
 
 
+def clone_with_its_cache(repository: Path, folder: Path) -> Path:
+    git(folder.parent, "clone", "-q", str(repository), str(folder))
+    dvc(folder, "cache", "dir", "--local", str(repository / ".dvc" / "cache"))
+    for key, value in (("cache.shared", "group"), ("core.hardlink_lock", "true")):
+        dvc(folder, "config", "--local", key, value)
+    return folder
+
+
 def test_two_clones_with_one_cache_check_out_what_the_first_has_made(repository, tmp_path):
     """Both at the same time. They have the repository's dvc.lock, by git."""
-    clones = [tmp_path / name for name in ("one", "two")]
-    for clone in clones:
-        git(tmp_path, "clone", "-q", str(repository), str(clone))
-        dvc(clone, "cache", "dir", "--local", str(repository / ".dvc" / "cache"))
-        for key, value in (("cache.shared", "group"), ("core.hardlink_lock", "true")):
-            dvc(clone, "config", "--local", key, value)
+    clones = [clone_with_its_cache(repository, tmp_path / name) for name in ("one", "two")]
     both = [subprocess.Popen([sys.executable, "-m", "dvc", "checkout"], cwd=clone, env=ENVIRONMENT) for clone in clones]
     assert [process.wait(timeout=240) for process in both] == [0, 0]
     for folder in (*clones, repository):
         assert ran(dvc(folder, "repro")) == set()
+
+
+def test_two_clones_run_different_stages_at_once_as_one_clone_does(repository, tmp_path):
+    """With one cache and one CXR_STATE. Each makes what they share, and a training of its own."""
+    targets = "gan@pneumonia-0", "gan@lung_lesion-0"
+    clones = [clone_with_its_cache(repository, tmp_path / name) for name in ("one", "two", "alone")]
+    with contextlib.ExitStack() as stack:
+        for clone in clones:
+            dvc(clone, "checkout")
+            stack.enter_context(changed(clone, gan__epochs=2, split__train_share=0.9))
+        environment = ENVIRONMENT | {"CXR_STATE": str(tmp_path / "state"), "CXR_PROCESSES": "1"}
+        both = [
+            subprocess.Popen([sys.executable, "-m", "stages.repro", target], cwd=clone, env=environment)
+            for clone, target in zip(clones, targets, strict=False)
+        ]
+        assert [process.wait(timeout=480) for process in both] == [0, 0]
+        again = ran(dvc(clones[2], *targets, module="stages.repro", CXR_STATE=str(tmp_path / "other state")))
+    assert again == {"split@chexpert", *targets}
+    one, two, alone = (outs(clone) for clone in clones)
+    for target, made in zip(targets, (one, two), strict=True):
+        assert made[target] == alone[target] != outs(repository)[target]
+        assert made["split@chexpert"] == alone["split@chexpert"] != outs(repository)["split@chexpert"]
+    assert len(list((tmp_path / "state").glob("gan@*/*/fingerprint.json"))) == 2
 
 
 @LONG

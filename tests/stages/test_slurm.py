@@ -5,6 +5,7 @@ CXR_TEST_SLURM=smoke runs the whole smoke preset as well: nine minutes on two co
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,8 +34,14 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
     "DVC_NO_ANALYTICS": "1",
     "OMP_NUM_THREADS": "1",
 }
-# Counts to 30 and keeps its place at every step, as a training does.
-TRAIN = """import pathlib, sys, time
+# Counts to 30 and keeps its place at every step, as a training does. On SIGTERM it needs three seconds to save.
+TRAIN = """import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(3)
+    pathlib.Path("saved-" + sys.argv[1]).touch()
+    sys.exit(143)
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, save)
 state, out = pathlib.Path("state-" + sys.argv[1]), pathlib.Path(sys.argv[1])
 started = int(state.read_text()) if state.exists() else 0
 for step in range(started, 30):
@@ -75,6 +82,7 @@ def profile(folder: Path) -> Path:
     """profiles/slurm, which asks SLURM more often than a cluster's users should."""
     settings = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
     settings |= {"latency-wait": 10, "seconds-between-status-checks": 2, "slurm-init-seconds-before-status-checks": 2}
+    settings["slurm-keep-successful-logs"] = True
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder
@@ -88,29 +96,59 @@ def start(folder: Path, *words: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def clone_of(folder: Path, stages: dict, script: str) -> None:
+    """A repository with these stages and train.py."""
+    (folder / "train.py").write_text(script)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for words in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "-q", "init"]):
+        subprocess.run(words, cwd=folder, env=ENVIRONMENT, check=True)
+    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    hardlink_lock = true\n")
+    (folder / "profiles").symlink_to(ROOT / "profiles")
+
+
+def test_a_job_that_holds_everything_saves_before_its_time_ends(slurm, tmp_path):
+    """The script of docs/how-to/cluster.md, with two minutes: the signal comes 100 seconds before their end."""
+    words = f"{sys.executable} train.py x"
+    clone_of(tmp_path, {"train": {"cmd": words, "deps": ["train.py"], "outs": ["x"]}}, TRAIN.replace("30", "300"))
+    page = (ROOT / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+    script = re.search(r"^#!/bin/bash\n#SBATCH.*?(?=^```)", page, re.MULTILINE | re.DOTALL)[0]
+    changes = {"gpus=4": "gpus=1", "task=32": "task=2", "time=24:00:00": "time=2", "TERM@120": "TERM@100"}
+    for old, new in (changes | {".venv/bin/cxr repro": f"{sys.executable} -m stages.repro"}).items():
+        assert old in script
+        script = script.replace(old, new)
+    (tmp_path / "job").write_text(script)
+    words = ["sbatch", "--parsable", f"--chdir={tmp_path}", f"--export=ALL,PYTHONPATH={ROOT}", str(tmp_path / "job")]
+    number = command(*words).strip()
+    try:
+        until(lambda: (tmp_path / "saved-x").exists(), 110)
+    except AssertionError:
+        command("scancel", "--full", number)  # the other test needs the GPU
+        raise
+    until(lambda: not command("squeue", "--noheader", "--job", number, "--states", "RUNNING,COMPLETING").strip(), 20)
+    state = command("scontrol", "show", "job", number)
+    assert "TimedOut" not in state and "ExitCode=143:0" in state, state
+
+
 def test_a_killed_job_goes_on_and_a_drained_node_takes_nothing(slurm, tmp_path):
-    (tmp_path / "train.py").write_text(TRAIN)
     train = {"cmd": f"{sys.executable} train.py ${{item}}", "deps": ["train.py"], "outs": ["${item}"]}
     end = {"cmd": "cat x y > end; echo $SLURMD_NODENAME > node", "deps": ["x", "y"], "outs": ["end"]}
-    (tmp_path / "dvc.yaml").write_text(
-        yaml.safe_dump({"stages": {"gan": {"foreach": ["x", "y"], "do": train}, "end": end}})
-    )
-    for words in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "-q", "init"]):
-        subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, check=True)
-    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n    hardlink_lock = true\n")
-    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
+    clone_of(tmp_path, {"gan": {"foreach": ["x", "y"], "do": train}, "end": end}, TRAIN)
     with start(tmp_path) as process:
-        state = tmp_path / "state-x"
-        until(lambda: state.exists() and int(state.read_text() or 0) >= 4)
-        running = {comment: job for comment, job in jobs().items() if "@x" in comment}
-        ((number, _, node),) = running.values()
+        for name in "xy":
+            state = tmp_path / f"state-{name}"
+            until(lambda state=state: state.exists() and int(state.read_text() or 0) >= 4)
+        ((number, _, node),) = [job for comment, job in jobs().items() if "@x" in comment]
+        ((other, *_),) = [job for comment, job in jobs().items() if "@y" in comment]
         command("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
         command("scancel", "--signal=KILL", "--full", number)
+        command("scancel", other)
         output = process.communicate(timeout=600)[0]
     assert process.returncode == 0, output[-4000:]
     assert "Trying to restart job" in output
-    assert int((tmp_path / "started-x").read_text()) >= 4, "it continued"
-    assert (tmp_path / "started-y").read_text() == "0" and (tmp_path / "end").read_text() == "3030"
+    assert (tmp_path / "saved-y").exists(), "SIGTERM leaves time to save"
+    for name in "xy":
+        assert int((tmp_path / f"started-{name}").read_text()) >= 4, "it continued"
+    assert (tmp_path / "end").read_text() == "3030"
     assert (tmp_path / "node").read_text().strip() not in ("", node)
     command("scontrol", "update", f"nodename={node}", "state=resume")
     status = subprocess.run(
@@ -134,9 +172,17 @@ def test_the_smoke_preset_with_a_killed_job_has_the_lock_of_dvc_repro(slurm, tmp
     command("git", "clone", "-q", str(folder), str(clone))
     subprocess.run([sys.executable, "-m", "dvc", "-q", "repro"], cwd=clone, env=ENVIRONMENT, check=True)
     with start(folder, "--jobs", "2") as process:
-        number = until(lambda: [job[0] for name, job in jobs().items() if "gan" in name and job[1] == "RUNNING"], 3600)
-        command("scancel", number[0])
+        (training, *_) = until(lambda: list(folder.glob(".checkpoints/gan@*/*/fingerprint.json")), 3600)
+        name = training.parts[-3]  # gan@...: this stage trains
+        (number,) = [job[0] for comment, job in jobs().items() if name.removeprefix("gan") in comment]
+        command("scancel", number)
         output = process.communicate(timeout=3600)[0]
     assert process.returncode == 0 and "Trying to restart job" in output, output[-4000:]
+    logs = {
+        log.stem: log.read_text()
+        for log in (folder / ".dvc/tmp/repro/.snakemake/slurm_logs").glob("rule_gan/*/*.log")
+        if log.parent.name == name.removeprefix("gan")
+    }
+    assert "stopped by SIGTERM" in logs.pop(number) and "continues from step" in "".join(logs.values()), logs
     one, other = (yaml.safe_load((place / "dvc.lock").read_text(encoding="utf-8")) for place in (folder, clone))
     assert one == other and len(one["stages"]) > 20  # DVC writes the stages in the order in which they end
