@@ -1,4 +1,5 @@
-"""Spark against the pool and pandas on the same cores: images/s of resize, rows/s of explore, peak memory.
+"""Spark against the pool and pandas on the same cores: images/s of resize, rows/s of explore, peak memory. And what
+`download`, which has no Spark, needs for as large a table.
 
 Not among `python -m benchmarks`: it needs Java, and minutes. Spark's start is timed apart.
 
@@ -77,6 +78,21 @@ def _block(rng: np.random.Generator, start: int, n: int, dataset: str) -> dict:
         boxes = np.where((kind == 0) ^ odd["zero"], rng.integers(1, 4, n), 0)
         table["boxes"] = [[[1.0 - 2 * odd["age"][k], 2.0, 3.0, 4.0]] * count for k, count in enumerate(boxes)]
     return {key: _plain(values) for key, values in table.items()}
+
+
+def write_csv(folder: Path, rows: int) -> None:
+    """CheXpert's train.csv, of two images a patient, and a valid.csv of one row. No image is there."""
+    rng, head = np.random.default_rng(0), ",".join(("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS))
+    folder.mkdir()
+    image = "CheXpert-v1.0/valid/patient0/study1/view1_frontal.jpg"
+    (folder / "valid.csv").write_text(f"{head}\n{image},Male,5,Frontal,AP{',' * 14}\n")
+    with open(folder / "train.csv", "w") as file:
+        file.write(f"{head}\n")
+        for start in range(0, rows, 10_000):
+            labels = np.array(["", "1.0", "0.0", "-1.0"])[rng.choice(4, (10_000, 14), p=(0.7, 0.15, 0.1, 0.05))]
+            for row, cells in zip(range(start, min(start + 10_000, rows)), labels.tolist(), strict=False):
+                patient = f"CheXpert-v1.0/train/patient{row // 2:07}/study1/view{row % 2 + 1}_frontal.jpg"
+                file.write(f"{patient},Female,{row // 2 % 90},Frontal,PA,{','.join(cells)}\n")
 
 
 def _plain(values):
@@ -199,6 +215,34 @@ def _explore(spark, cores: str, chexpert: str, rsna: str, n: str, out: str) -> d
     return {"n": int(n), "wall": time.perf_counter() - started, "sha256": sha256(out)}
 
 
+def _download(spark, cores: str, folder: str, n: str, out: str) -> dict:
+    from cxr.core.files import write_table as write
+    from cxr.data.sources import registry
+    from cxr.data.sources.address import describe
+    from cxr.data.sources.archive import Folder
+    from cxr.data.sources.dataset import Given
+
+    class Listed(Folder):
+        """A folder whose images are all there, by its tables."""
+
+        @property
+        def _names(self) -> frozenset[str]:
+            return self.listed
+
+        def size(self, name: str) -> int:
+            return 1 if name.endswith(".jpg") else super().size(name)
+
+    tree = Listed(folder)
+    with open(Path(folder, "train.csv")) as train, open(Path(folder, "valid.csv")) as valid:
+        images = (line.partition(",")[0].partition("/")[2] for file in (train, valid) for line in file)
+        tree.listed = frozenset({"train.csv", "valid.csv", *images} - {""})
+    started = time.perf_counter()
+    reading = registry.read(registry.find("chexpert"), tree, Given())
+    describe(tree, "folder", reading.tables, list(reading.records["path"]))
+    write(Path(out), reading.records)
+    return {"n": int(n), "wall": time.perf_counter() - started, "sha256": sha256(Path(out))}
+
+
 def compare(name: str, unit: str, figures: dict[str, dict]) -> None:
     """Print both engines' figures. Raises ValueError when their results differ."""
     if len({figure["sha256"] for figure in figures.values()}) != 1:
@@ -228,6 +272,9 @@ def main() -> None:
             words = [chosen.cores, str(folder / "chexpert.parquet"), str(folder / "rsna.parquet"), str(rows)]
             figures = {e: measured(f"{e} explore", *words, str(folder / e / "explore")) for e in chosen.engines}
             compare(f"explore, {rows:,} rows", "rows", figures)
+            write_csv(folder / f"csv-{rows}", rows)
+            words = [chosen.cores, str(folder / f"csv-{rows}"), str(rows), str(folder / "records.parquet")]
+            compare(f"download, {rows:,} rows", "rows", {"local": measured("local download", *words)})
 
 
 if __name__ == "__main__":

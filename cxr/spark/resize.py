@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cxr.core.files import Progress, atomic, write_table
-from cxr.core.store import MANIFEST, SHARD, Shard, seal
+from cxr.core.store import INDEX, MANIFEST, SHARD, Shard, seal
 from cxr.data.pack import Tree, most_rejected, pack_shard, rejects
 from cxr.spark.session import cause
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Rejects = dict[int, str]  # row of the shard: reason
 SCRATCH = ".shard-"  # start of the name of a folder whose files go elsewhere as a whole
+# What a stage's stores consist of, by path. images-2.npy: a shard (cxr.core.store.shard_file)
+OWN = re.compile(rf"rejected\.csv|\d+/({re.escape(INDEX)}|{re.escape(MANIFEST)}|images(-\d+)?\.npy)")
 POLL = 0.5  # seconds between two looks at how far the job is
 
 
@@ -59,13 +62,14 @@ def pack(
 ) -> pd.DataFrame:
     """As cxr.data.pack.pack, on a cluster. out: a folder that the executors share, or an address of fsspec (s3://...).
 
-    Raises ValueError as that does, and with the cause when a shard fails on every try. A folder is then as it was; at
-    an address the old store is gone, and the new one has no manifest, so that nothing opens it.
+    Raises ValueError as that does, with the cause when a shard fails on every try, and for an address that holds other
+    files than stores. A folder is then as it was; at an address the old stores are gone once the job has begun, and the
+    new ones have no manifest, so that nothing opens them.
     """
     sizes, n, limit = sorted(set(sizes)), len(records), most_rejected(len(records), max_rejected)
     names, starts = list(records["path"]), range(0, len(records), shard)
     tasks = [Task(number, names[start : start + shard]) for number, start in enumerate(starts)]
-    with _place(os.fspath(out), sizes) as place:
+    with _place(os.fspath(out)) as place:
         made = _job(spark, tasks, Maker(tree, place, sizes), n, limit)
         if not is_address(place):
             for left in Path(place).glob(f"{SCRATCH}*"):  # by an executor that died
@@ -149,21 +153,41 @@ def is_address(place: str) -> bool:
 
 
 @contextlib.contextmanager
-def _place(out: str, sizes: Sequence[int]) -> Iterator[str]:
-    """Where executors write: beside a folder, which is replaced when the block ends; at an address itself."""
+def _place(out: str) -> Iterator[str]:
+    """Where executors write: beside a folder, which is replaced when the block ends; at an address itself, emptied."""
     if not is_address(out):
         with atomic(Path(out).absolute()) as temporary:
             temporary.mkdir()
             yield str(temporary)
         return
+    empty(out.rstrip("/"))
+    yield out.rstrip("/")
+
+
+def empty(place: str) -> None:
+    """Delete the stores at an address, of any size, manifests first. Raises ValueError, and deletes nothing, for a file
+    of something else; and for one that stays.
+    """
     import fsspec
 
-    place = out.rstrip("/")
-    files, root = fsspec.url_to_fs(place)
-    for size in sizes:
-        if files.exists(old := f"{root}/{size}/{MANIFEST}"):
-            files.rm_file(old)
-    yield place
+    remote, root = fsspec.url_to_fs(place)
+
+    def names() -> list[str]:
+        remote.invalidate_cache()
+        below = (path.removeprefix(root).lstrip("/") for path in remote.find(root))
+        return [name for name in below if name and not name.endswith("/")]  # which marks a folder
+
+    there = names()
+    if others := [name for name in there if not OWN.fullmatch(name)]:
+        raise ValueError(
+            f"{place}/{min(others)} is no part of a store, and what is there is replaced: give an address of its own"
+        )
+    manifests = [name for name in there if name.endswith(MANIFEST)]
+    for part in (manifests, sorted(set(there) - set(manifests))):
+        if part:
+            remote.rm([f"{root}/{name}" for name in part])
+    if left := names():  # s3fs says nothing of a refusal
+        raise ValueError(f"{place}/{min(left)}: can't be deleted: check the rights, or give another address")
 
 
 @contextlib.contextmanager

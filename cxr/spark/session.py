@@ -14,6 +14,7 @@ import cxr
 from cxr.core.files import usable_cores
 
 if TYPE_CHECKING:
+    from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
 HERE = str(Path(cxr.__file__).resolve().parents[1])
@@ -24,11 +25,11 @@ def session(master: str | None = None) -> Iterator[SparkSession]:
     """The running session, or a new one, which ends with the block.
 
     master: where Spark runs; None: as spark-submit or spark-defaults.conf say, without them all cores of this machine.
+    What those two say of anything else counts too, before what this project would choose.
     Raises ValueError where pyspark or Java is missing, or Spark does not start.
     """
     try:
         from py4j.protocol import Py4JError
-        from pyspark import SparkConf
         from pyspark.errors import PySparkRuntimeError
         from pyspark.sql import SparkSession
     except ImportError as error:
@@ -37,18 +38,10 @@ def session(master: str | None = None) -> Iterator[SparkSession]:
         yield running
         return
     java = Path(os.environ["JAVA_HOME"], "bin/java") if "JAVA_HOME" in os.environ else shutil.which("java")
-    if not java or not Path(java).is_file():
+    if not _submitted() and not (java and Path(java).is_file()):
         raise ValueError("the engine spark needs Java 17 or newer: install it, or set JAVA_HOME to its folder")
-    on_this_machine = (master or "local").startswith("local")
-    if on_this_machine:  # elsewhere an executor's Python is not this one
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
-        master = master or SparkConf().get("spark.master", None) or "local[*]"
-        builder = SparkSession.builder.appName("cxr").master(master).config("spark.ui.showConsoleProgress", "false")
-        if master.startswith("local"):
-            for key, value in _local().items():
-                builder = builder.config(key, value)
-        spark = builder.getOrCreate()
+        spark = SparkSession.builder.config(conf=_settings(master)).getOrCreate()
     except (PySparkRuntimeError, Py4JError, OSError) as error:
         raise ValueError(
             f"Spark did not start on {master or 'this machine'} ({cause(error)}): see Java's lines above"
@@ -58,6 +51,34 @@ def session(master: str | None = None) -> Iterator[SparkSession]:
         yield spark
     finally:
         spark.stop()
+
+
+def _submitted() -> bool:
+    """Whether spark-submit started this process: Java runs already."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def _settings(master: str | None) -> SparkConf:
+    """The settings of a session; sets this process's PYSPARK_PYTHON where that is not set.
+
+    Only Java knows what spark-submit and spark-defaults.conf say, so Java starts first. It gets the master, which
+    decides what else it prepares: YARN's classes, say.
+    """
+    from pyspark import SparkConf, SparkContext
+
+    SparkContext._ensure_initialized(conf=SparkConf().setMaster(master) if master else None)
+    settings = SparkConf()
+    if master:
+        settings.setMaster(master)
+    if not _submitted():  # what Spark takes by itself here is meant for its shell
+        settings.setAppName("cxr").set("spark.ui.showConsoleProgress", "false")
+    if python := settings.get("spark.pyspark.python"):  # only spark-submit reads it
+        os.environ["PYSPARK_PYTHON"] = python
+    if settings.get("spark.master", "local[*]").startswith("local"):  # elsewhere an executor's Python is not this one
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        for key, value in _local().items():
+            settings.setIfMissing(key, value)
+    return settings
 
 
 def _local() -> dict[str, str]:

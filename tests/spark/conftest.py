@@ -30,7 +30,9 @@ def spark(spark_here):
 def bucket(monkeypatch):
     """An S3 bucket `data` on this machine, known to this process and to those that it starts."""
     import boto3
+    import requests
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -38,7 +40,9 @@ def bucket(monkeypatch):
     keys |= {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()), "NO_PROXY": "*"}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()  # of an earlier test's server
     client = boto3.client("s3")
     client.create_bucket(Bucket="data")
     yield client, keys
+    requests.post(f"{keys['AWS_ENDPOINT_URL']}/moto-api/reset")  # the next server would have the same files
     server.stop()

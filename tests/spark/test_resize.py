@@ -160,12 +160,46 @@ def test_real_files(spark, shared_data, tmp_path):
     assert sha256(tmp_path / "spark") == sha256(tmp_path / "local")
 
 
+def test_an_address_is_emptied_of_stores_and_of_nothing_else(bucket):
+    """In the order that leaves none which opens."""
+    client, _ = bucket
+    spark_resize.empty("s3://data/nothing/here")
+    own = ["16/index.parquet", "16/manifest.json", "16/images.npy", "16/images-12.npy", "512/", "rejected.csv"]
+    for key in (*(f"out/{name}" for name in own), "out/", "outer/16/images.npy", "16/images.npy"):
+        client.put_object(Bucket="data", Key=key, Body=b"x" * (not key.endswith("/")))
+    client.put_object(Bucket="data", Key="out/16/notes.txt", Body=b"mine")
+    with pytest.raises(ValueError, match=r"^s3://data/out/16/notes\.txt is no part of a store.*address of its own"):
+        spark_resize.empty("s3://data/out")
+    assert len(keys_of(client)) == 10, "nothing is deleted before all is known to be ours"
+    client.delete_object(Bucket="data", Key="out/16/notes.txt")
+    spark_resize.empty("s3://data/out")
+    assert [key for key in keys_of(client) if not key.endswith("/")] == ["16/images.npy", "outer/16/images.npy"]
+
+
+def test_an_address_that_keeps_its_old_files_is_refused(monkeypatch):
+    """s3fs does not say that S3 refused to delete."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    MemoryFileSystem().pipe("/held/16/images.npy", b"x")
+    monkeypatch.setattr(MemoryFileSystem, "rm", lambda *_: None)
+    with pytest.raises(ValueError, match=r"^memory://held/16/images\.npy: can't be deleted"):
+        spark_resize.empty("memory://held")
+    monkeypatch.undo()
+    spark_resize.empty("memory://held")
+    assert not MemoryFileSystem().find("/held")
+
+
+def keys_of(client) -> list[str]:
+    return [entry["Key"] for entry in client.list_objects_v2(Bucket="data")["Contents"]]
+
+
 def test_from_s3_to_s3(spark_here, files, pooled, bucket, tmp_path):
     """The stage as a cluster runs it: images and stores at s3://, no Hadoop library, a process of its own."""
     client, keys = bucket
     for file in files.iterdir():
         client.upload_file(str(file), "data", f"in/{file.name}")
-    client.put_object(Bucket="data", Key="out/16/manifest.json", Body=b"of an older store")
+    for older in ("16/manifest.json", "16/images-7.npy", "32/manifest.json", "32/images.npy", "rejected.csv"):
+        client.put_object(Bucket="data", Key=f"out/{older}", Body=b"of an older run")
     tree, kind = open_source("s3://data/in/", "chexpert", tmp_path)
     assert isinstance(tree, Prefix) and tree.size("003.jpg") == 0
     manifest = describe(tree, kind, ["004.jpg"], list(TABLE["path"]))
