@@ -32,8 +32,15 @@ class Released(NamedTuple):
     targets: Sequence[str]
 
 
+def is_file(start: str) -> bool:
+    """Whether a start is the path of an earlier training's weights, and no name."""
+    return start.endswith(".safetensors")
+
+
 def trained_on(start: str) -> tuple[str, ...]:
-    """The data sets that a start's weights have seen: none for other starts, all for a name that is unknown."""
+    """The data sets that the weights of this name have seen: none for other names, all for an unknown one of
+    torchxrayvision. A file has no name (cxr/classifier/start.py).
+    """
     if not start.startswith(XRV):
         return ()
     return TRAINED_ON.get(start.removeprefix(XRV).removeprefix(XRV_MODEL), TRAINED_ON["all"])
