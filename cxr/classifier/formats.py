@@ -30,7 +30,7 @@ class StartSplit(SplitId):
 class Earlier(Format):
     """A training whose weights a later one started from."""
 
-    weights: str = Field(description="its own start: imagenet, none, xrv:<name> or a .safetensors path")
+    weights: str = Field(description="its own start, as in weights")
     extra: list[str] = Field(description="names of the data sets in data.extra that it was trained on as well")
 
 

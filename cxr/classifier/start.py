@@ -22,6 +22,8 @@ def earlier(start: Path, split_sha256: str, known: Mapping[str, str]) -> list[Ea
     and where a data set that they were trained on is no longer in data.extra, or was read for another split.
     """
     what, file = f"classifier.weights = {start}", start.with_suffix(".json")
+    if not start.is_file():
+        raise ValueError(f"{what}: no such file")
     if not file.is_file():
         raise ValueError(
             f"{what}: {file.name} beside it is missing, so that nothing says which patients these weights have seen: "
