@@ -44,14 +44,15 @@ def run(
     state: State = None,
 ) -> None:
     """Train the classifier on one label table and predict its validation and test images."""
-    from cxr.classifier import extra_images, objectives, xrv
+    from cxr.classifier import extra_images, objectives
     from cxr.classifier import run as classifier
+    from cxr.classifier import start as starting
     from cxr.classifier.formats import StartSplit
     from cxr.classifier.net import build, check_size
     from cxr.core.files import atomic, write_table
     from cxr.core.guard import SPLIT, read_split
     from cxr.training.machine import fabric
-    from cxr.training.pretrained import XRV
+    from cxr.training.pretrained import is_file, trained_on
     from cxr.training.weights import save
 
     spec = objectives.read(arm) if arm else objectives.BASELINE
@@ -73,13 +74,15 @@ def run(
             inputs[f"{name} store"] = extra_data / name / "store" / str(settings.size)
     else:
         data = classifier.load(table, split, settings.view, folders, machine.device)
-    start = settings.weights
-    if start.startswith(XRV):
-        drawn_of = read_split(split, "chexpert", StartSplit)[1]
-        xrv.check(start, "phantom" if drawn_of.phantom else "chexpert", drawn_of.official)
-    elif start not in ("imagenet", "none"):
+    start, before = settings.weights, []
+    if is_file(start):
         start = located(start)
         inputs["weights"] = Path(start)
+        before = starting.earlier(Path(start), data.split.sha256, extra_images.splits(extra_data))
+    started = [settings.weights, *(one.weights for one in before)]
+    if any(map(trained_on, started)):
+        drawn_of = read_split(split, "chexpert", StartSplit)[1]
+        starting.check(started, "phantom" if drawn_of.phantom else "chexpert", drawn_of.official)
     net = build(start, settings.seed, data.classes, settings.backbone)
     check_size(net, settings.size)
     if settings.tune == "head":
@@ -98,7 +101,8 @@ def run(
     result = classifier.run(machine, net, data, checkpoints, settings, spec=spec, label=instance, real_alone=real_alone)
     with atomic(model) as folder, atomic(history) as curve, atomic(predictions) as scores:
         folder.mkdir()
-        save(folder / "model.safetensors", result.net.state_dict(), result.meta)
+        meta = result.meta.model_copy(update={"earlier": before}) if before else result.meta
+        save(folder / "model.safetensors", result.net.state_dict(), meta)
         write_table(curve, result.history)
         write_table(scores, result.predictions)
 

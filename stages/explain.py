@@ -31,6 +31,7 @@ def run(
 ) -> None:
     """Compare a classifier's heat maps with boxes of radiologists, and with the maps of random weights."""
     from cxr.classifier.formats import Model
+    from cxr.classifier.start import starts
     from cxr.classifier.trained import open_trained
     from cxr.core.files import atomic, read_json, sha256, write_json, write_table
     from cxr.core.findings import FINDINGS, slug
@@ -48,7 +49,8 @@ def run(
     meta = read_json(model / "model.json", instance, Model)
     made = read_json(manifest, f"download@{dataset}", Manifest)
     if made.kind != "phantom":
-        boxed.check_start(meta.weights, dataset)
+        for start in starts(meta, str(model)):
+            boxed.check_start(start, dataset)
     table, (parts, _) = load(records, dataset), read_split(split, dataset)
     tree, _ = open_source(located(source), dataset, (state or state_dir()) / "downloads", made.recipe)
     check_unchanged(tree, made, dataset)

@@ -3,13 +3,18 @@
 python -m stages.external --predictor models/predictor --data data/external/nih --out models/predictions/external/nih
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from .cli import main
 from .options import Precision
+
+if TYPE_CHECKING:
+    from cxr.data.formats import Manifest
+    from cxr.predict.model import Predictor
 
 
 def run(
@@ -23,12 +28,13 @@ def run(
     images: Annotated[int, Option(min=20, help="most images of a finding whose maps are compared with boxes")] = 200,
     precision: Precision = "auto",
 ) -> None:
-    """Score an external data set, and its heat maps where there are boxes. Trained-on patients are refused."""
+    """Score an external data set, and its heat maps where there are boxes. Patients of the training and the validation
+    are refused.
+    """
     from cxr.core.files import atomic, read_json, read_table, write_json, write_table
-    from cxr.core.findings import COLUMNS
     from cxr.core.store import open_store
     from cxr.data import boxes
-    from cxr.data.formats import Chosen, Extra, Manifest
+    from cxr.data.formats import Chosen, Manifest
     from cxr.data.sources import registry
     from cxr.evaluation.formats import External
     from cxr.external import pointing, score, seen
@@ -38,32 +44,21 @@ def run(
     chosen = read_json(data / "dataset.json", "external_data", Chosen)
     dataset = registry.find(chosen.dataset)
     records = registry.load(data / "records.parquet", dataset.name, "external_data")
-    made, training = (
-        read_json(data / "manifest.json", "external_data", Manifest),
-        read_json(manifest, f"download@{trained_on}", Manifest),
-    )
+    made = read_json(data / "manifest.json", "external_data", Manifest)
     model = Predictor(predictor, fabric(precision), predictor.name)
     store = open_store(data / "store" / str(chosen.size))
     if store.size != model.size:
         raise ValueError(f"{data}: images of {store.size} pixels, the model's have {model.size}; `dvc repro` mends it")
-    trained = read_table(table, None, COLUMNS).query("split == 'train'")
-    whom = seen.seen_by(
-        model.meta.weights, registry.people_of(registry.find(trained_on), training), trained["patient_id"].dropna()
-    )
+    whom = _seen(model, table, read_json(manifest, f"download@{trained_on}", Manifest), trained_on, extra_data)
     key = made.patient_key or "patient"
-    for name in model.meta.extra:
-        if extra_data is None:
-            raise ValueError(f"{predictor}: was trained on {name} as well, which needs --extra_data")
-        other = read_json(extra_data / name / "dataset.json", f"extra_data@{name}", Extra)
-        people = registry.people_of(
-            registry.find(other.dataset), read_json(extra_data / name / "manifest.json", None, Manifest)
-        )
-        rows = registry.load(extra_data / name / "records.parquet", other.dataset, f"extra_data@{name}")
-        whom = seen.also(whom, people, rows["patient_id"], other.patient_key)
     kept = seen.refuse(records, registry.people_of(dataset, made), key, whom, chosen.name)
     readable = kept.rows[kept.rows["image_id"].isin(store.index["image_id"])]
     rows = score.of_view(readable, model.view, chosen.name)
     scored, meanings, unlike = score.table(model, rows, store, dataset)
+    chosen_on = (
+        f"{kept.chosen.images:,} images of {kept.chosen.patients:,} patients were refused: the model's epoch, scaling "
+        f"and operating points were chosen on these patients"
+    )
     info = External(
         name=chosen.name,
         title=dataset.title,
@@ -72,12 +67,12 @@ def run(
         patient_key=key,
         images=len(scored),
         patients=scored["patient_id"].nunique(),
-        trained_patients=kept.patients,
-        trained_images=kept.images,
+        trained_patients=kept.trained.patients,
+        trained_images=kept.trained.images,
         other_view=len(readable) - len(rows),
         unreadable=len(kept.rows) - len(readable),
         unlike=unlike,
-        notes=chosen.notes,
+        notes=[*chosen.notes, *([chosen_on] if kept.chosen.images else [])],
         labels=[one._asdict() for one in meanings],
         weights_sha256=model.calibration.weights_sha256,
     )
@@ -93,8 +88,34 @@ def run(
             write_table(folder / "pointing.parquet", points)
     print(
         f"external: {chosen.name}: scored on {len(scored):,} images of {info.patients:,} {key}s, "
-        f"{kept.images:,} images of {kept.patients:,} trained-on patients refused; {unlike:.1%} unlike the training's"
+        f"{kept.trained.images:,} images of {kept.trained.patients:,} trained-on and {kept.chosen.images:,} of "
+        f"{kept.chosen.patients:,} validated-on patients refused; {unlike:.1%} unlike the training's"
     )
+
+
+def _seen(
+    model: "Predictor", table: Path, training: "Manifest", trained_on: str, extra_data: Path | None
+) -> "Mapping[str, Mapping[str, str] | None]":
+    """Whom a model has seen (cxr/external/seen.py): in its training and validation, in extra data, by its start."""
+    from cxr.classifier.start import extras, starts
+    from cxr.core.files import read_json, read_table
+    from cxr.core.findings import COLUMNS
+    from cxr.data.formats import Extra, Manifest
+    from cxr.data.sources.registry import find, load, people_of
+    from cxr.external import seen
+
+    rows = read_table(table, None, COLUMNS)
+    of_part = [rows.loc[rows["split"] == part, "patient_id"].dropna() for part in ("train", "valid")]
+    whom: Mapping[str, Mapping[str, str] | None]
+    whom = seen.seen_by(starts(model.meta, model.name), people_of(find(trained_on), training), *of_part)
+    for name in extras(model.meta):
+        if extra_data is None:
+            raise ValueError(f"{model.name}: was trained on {name} as well, which needs --extra_data")
+        other = read_json(extra_data / name / "dataset.json", f"extra_data@{name}", Extra)
+        people = people_of(find(other.dataset), read_json(extra_data / name / "manifest.json", None, Manifest))
+        patients = load(extra_data / name / "records.parquet", other.dataset, f"extra_data@{name}")["patient_id"]
+        whom = seen.also(whom, people, patients, other.patient_key)
+    return whom
 
 
 if __name__ == "__main__":

@@ -31,6 +31,12 @@ class Made(Format, extra="ignore"):
     split_sha256: str = Field(description="SHA-256 of the CheXpert split that its patients were compared with")
 
 
+def splits(folder: Path | None) -> dict[str, str]:
+    """The split that each data set in a folder of the stage extra_data was read for, by the data set's name."""
+    files = sorted(folder.glob("*/dataset.json")) if folder else []
+    return {file.parent.name: read_json(file, f"extra_data@{file.parent.name}", Made).split_sha256 for file in files}
+
+
 def check(folder: Path, names: Sequence[str], size: int, split_sha256: str) -> None:
     """Raises ValueError, with the cure, for a name that stands twice, and for a data set of another split or size."""
     if len(set(names)) < len(names):

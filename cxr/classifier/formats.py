@@ -27,6 +27,13 @@ class StartSplit(SplitId):
     phantom: bool = Field(description="whether the patients are drawn")
 
 
+class Earlier(Format):
+    """A training whose weights a later one started from."""
+
+    weights: str = Field(description="its own start, as in weights")
+    extra: list[str] = Field(description="names of the data sets in data.extra that it was trained on as well")
+
+
 class Model(recorded(Settings, neutral=NEUTRAL)):
     """model.json: what rebuilds the net, and what it was trained on."""
 
@@ -36,6 +43,9 @@ class Model(recorded(Settings, neutral=NEUTRAL)):
     best_epoch: int = Field(description="epoch of the kept weights, from 1")
     split_sha256: str = Field(description="SHA-256 of the split's table")
     train_images: int = Field(description="training images, synthetic ones included")
+    earlier: list[Earlier] = Field(
+        [], description="the trainings behind initial weights that are a file, the latest first; left out: none"
+    )
 
 
 class Arm(Format):

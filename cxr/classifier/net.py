@@ -9,18 +9,16 @@ Shapes: N batch, S image size, K = 14 findings, O outputs: K, or 3K (per finding
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torchvision import models
 
-from cxr.classifier import xrv
+from cxr.classifier import backbones, xrv
 from cxr.core.findings import SLUGS, UNCERTAIN, columns_of
 from cxr.training import pretrained, weights
 from cxr.training.batches import Images, in_order
@@ -30,31 +28,8 @@ from cxr.training.wide import WideLinear
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+SETTING = "classifier.weights"
 UNIT_MEAN, UNIT_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-
-
-# DenseNet121's family with few weights (0.08 million), which trains in a minute on a CPU at 64 px.
-SMALL = "densenet_small"
-
-
-# Without the second output that these train with.
-OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
-
-
-def backbone_net(backbone: str, outputs: int) -> nn.Module:
-    """A network of images N x 3 x S x S with this number of outputs and random weights.
-
-    backbone: densenet_small, or the name of one of torchvision's image classifiers. Raises ValueError for another name.
-    """
-    if backbone == SMALL:
-        return models.DenseNet(12, (2, 4, 6, 4), 16, bn_size=2, num_classes=outputs)
-    names = [name for name in models.list_models(module=models) if not name.startswith("squeezenet")]  # no linear head
-    if backbone not in names:
-        close = difflib.get_close_matches(backbone, [SMALL, *names], 3) or [SMALL, "densenet121", "resnet50"]
-        raise ValueError(
-            f"classifier.backbone = {backbone!r}: torchvision has no such model; near it: {', '.join(close)}"
-        )
-    return models.get_model(backbone, num_classes=outputs, **OPTIONS.get(backbone, {}))
 
 
 class Classifier(nn.Module):
@@ -68,7 +43,8 @@ class Classifier(nn.Module):
         self, mean: Sequence[float], std: Sequence[float], classes: int = 2, backbone: str = "densenet121"
     ) -> None:
         super().__init__()
-        self.net = backbone_net(backbone, len(SLUGS) * (3 if classes == 3 else 1))
+        self.net = backbones.build(backbone, len(SLUGS) * (3 if classes == 3 else 1))
+        self.head_name = backbones.head_name(self.net)
         self.head.__class__ = WideLinear  # the same weights by the same names
         self.frozen = False
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
@@ -77,7 +53,7 @@ class Classifier(nn.Module):
     @property
     def head(self) -> nn.Linear:
         """The last linear layer, whose inputs are the features of an image."""
-        return [layer for layer in self.net.modules() if isinstance(layer, nn.Linear)][-1]
+        return cast(nn.Linear, self.net.get_submodule(self.head_name))
 
     def freeze(self) -> None:
         """Train the head alone: the other weights and the statistics of batch normalisation stay as they are."""
@@ -94,30 +70,45 @@ class Classifier(nn.Module):
 
 
 def build(start: str, seed: int, classes: int = 2, backbone: str = "densenet121") -> Classifier:
-    """A classifier with the weights that `start` names: imagenet, none, xrv:<name> of torchxrayvision, or the path of
-    an earlier model.safetensors.
+    """A classifier with the weights that `start` names: none, imagenet or another name of weights that torchvision or
+    timm has of this backbone, xrv:<name> of torchxrayvision, or the path of an earlier model.safetensors.
 
-    ImageNet's and torchxrayvision's weights come with their normalisation. Raises ValueError when the weights are
-    missing or do not fit.
+    Others' weights come with their normalisation. Raises ValueError when the weights are missing or do not fit.
     """
-    imagenet = start == "imagenet"
-    normalisation = (pretrained.IMAGENET_MEAN, pretrained.IMAGENET_STD) if imagenet else (UNIT_MEAN, UNIT_STD)
+    file, of_xrv = pretrained.is_file(start), start.startswith(pretrained.XRV)
+    named = None
+    if not file and not of_xrv and start != "none":
+        named = _named(start, backbone)
+    normalisation = (named.mean, named.std) if named else (UNIT_MEAN, UNIT_STD)
     with seeded(seed, 0):
         net = Classifier(*normalisation, classes, backbone)
-    if imagenet:
-        own = net.net.state_dict()
-        fits = {k: v for k, v in _imagenet(backbone).items() if k in own and v.shape == own[k].shape}
-        net.net.load_state_dict(fits, strict=False)
-    elif start.startswith(pretrained.XRV):
-        xrv.adopt(net, *pretrained.xrv(start, "classifier.weights"))
-    elif start != "none":
+    if named:
+        _adopt(net, named.state, start, backbone)
+    elif of_xrv:
+        xrv.adopt(net, *pretrained.xrv(start, SETTING))
+    elif file:
         if not Path(start).is_file():
-            raise ValueError(
-                f"classifier.weights = {start!r}: no such file; give imagenet, none, {pretrained.XRV}<name> or a "
-                ".safetensors path"
-            )
+            raise ValueError(f"{SETTING} = {start!r}: no such file")
         weights.load_into(net, start)
     return net.to(memory_format=torch.channels_last)
+
+
+def _named(start: str, backbone: str) -> pretrained.Published:
+    if backbone == backbones.SMALL:
+        raise ValueError(f"{SETTING} = {start!r}: {backbone} has no such weights; set {SETTING} to none")
+    return pretrained.published(backbone, start, SETTING)
+
+
+def _adopt(net: Classifier, theirs: Mapping[str, torch.Tensor], start: str, backbone: str) -> None:
+    """Copy others' weights of the same backbone, except for the head. Raises ValueError where one has another shape."""
+    own = net.net.state_dict()
+    body = {name: value for name, value in own.items() if not name.startswith(f"{net.head_name}.")}
+    if wrong := [name for name, value in body.items() if name not in theirs or theirs[name].shape != value.shape]:
+        raise ValueError(
+            f"{SETTING} = {start!r}: these weights do not fit {backbone} ({wrong[0]}), most likely because they are "
+            f"for images of another size; choose from {', '.join(pretrained.names_of(backbone))}"
+        )
+    net.net.load_state_dict(own | {name: theirs[name] for name in body})
 
 
 @torch.no_grad()
@@ -131,13 +122,6 @@ def check_size(net: Classifier, size: int) -> None:
     except (AssertionError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:100]
         raise ValueError(f"classifier.size = {size} does not fit classifier.backbone ({why}); try 224") from None
-
-
-def _imagenet(backbone: str) -> dict[str, torch.Tensor]:
-    """torchvision's weights of a backbone trained on ImageNet; only the last layer's do not fit."""
-    if backbone == SMALL:
-        raise ValueError(f"classifier.weights = imagenet: {SMALL} has no such weights; set classifier.weights to none")
-    return pretrained.imagenet(backbone, "classifier.weights")
 
 
 def classes_of(table: pd.DataFrame) -> int:

@@ -38,21 +38,3 @@ def adopt(net: Classifier, theirs: Mapping[str, torch.Tensor], targets: Sequence
             if slug in SLUGS:
                 net.head.weight[SLUGS.index(slug)] = theirs["classifier.weight"][row]
                 net.head.bias[SLUGS.index(slug)] = theirs["classifier.bias"][row]
-
-
-def check(start: str, dataset: str, official: Mapping[str, Sequence[str]]) -> None:
-    """Raises ValueError where the start's weights have seen validation or test images of the data set.
-
-    official: part of the split -> the data set's own parts that its images are of. torchxrayvision trained on parts of
-    CheXpert's train.csv, and on neither of its official parts.
-    """
-    if dataset not in pretrained.trained_on(start):
-        return
-    seen = [part for part in ("valid", "test") if "train" in official.get(part, ())]
-    if seen:
-        raise ValueError(
-            f"classifier.weights = {start}: these weights were trained on images of {dataset}'s train.csv, from which "
-            f"this split draws its {' and '.join(seen)} images: choose {pretrained.unseen(dataset)[0]}, or set "
-            + " and ".join(f"split.{part}" for part in seen)
-            + " to official"
-        )

@@ -10,12 +10,13 @@ Resizing squashes an image to a square, as both papers' code and Irvin et al. 20
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import numpy as np
 from PIL import Image
 
 from cxr.data import dicom, tiff
-from cxr.data.picture import Picture, check_contrast, open_picture, reduce, stretch, whole
+from cxr.data.picture import Picture, check_contrast, gray, open_picture, reduced, stretch, whole
 from cxr.data.sources.dicom_file import is_dicom
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -74,6 +75,20 @@ def decode(data: bytes, name: str, at_least: int) -> Picture:
     return picture
 
 
+def decode_for(data: bytes, name: str, sizes: Collection[int]) -> dict[int, Picture]:
+    """The picture that an image of each size is made of: as `decode` decodes for that size alone, so that an image does
+    not depend on what other sizes are asked for. Sizes that share a picture cost one decoding. Raises ValueError as
+    `decode` does.
+    """
+    pictures: dict[int, Picture] = {}
+    picture = None
+    for size in sorted(set(sizes), reverse=True):
+        if picture is None or size < picture.least:
+            picture = decode(data, name, size)
+        pictures[size] = picture
+    return pictures
+
+
 def _other(data: bytes) -> str:
     """Why a file that is no image of ours is refused, with the cure where its format is known."""
     for start, form, cure in OTHERS:
@@ -86,21 +101,19 @@ def _jpeg_or_png(data: bytes, at_least: int) -> Picture:
     picture = open_picture(data)
     turn = TURNS.get(picture.getexif().get(ORIENTATION))
     if picture.format != "PNG":  # JPEG, or the several JPEGs in one file that some phones write: the first
-        # A turned picture would be partly filled in its first column or row.
-        filled = picture.size if turn is not None else reduce(picture, at_least)
-        if picture.mode == "CMYK":
-            picture = picture.convert("RGB")
-        gray = picture.convert("L")
-        return Picture(np.asarray(gray), filled) if turn is None else whole(np.asarray(gray.transpose(turn)))
+        if turn is None:
+            return reduced(picture, at_least)
+        # A turned picture that is reduced would be partly filled in its first column or row.
+        return whole(np.asarray(gray(picture).transpose(turn)))
     if picture.mode.startswith("I"):
         deep = np.asarray(picture).astype(np.uint16)
         counts = np.bincount(deep.ravel(), minlength=1 << 16)
-        gray = Image.fromarray(stretch(np.arange(1 << 16, dtype=np.float64), counts)[deep])
+        shown = Image.fromarray(stretch(np.arange(1 << 16, dtype=np.float64), counts)[deep])
     else:
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
         if picture.mode == "P":
             picture = picture.convert("RGB")
-        gray = picture.convert("L")
-    return whole(np.asarray(gray if turn is None else gray.transpose(turn)))
+        shown = picture.convert("L")
+    return whole(np.asarray(shown if turn is None else shown.transpose(turn)))

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cxr.data.grayscale import ELEMENTS, Display, Form, present
-from cxr.data.picture import Picture, check_contrast, check_size, open_picture, reduce, whole
+from cxr.data.picture import Picture, check_contrast, check_size, open_picture, reduced, whole
 from cxr.data.sources.dicom_file import HEADER, read_dicom
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def _gray(header: Dataset, values: dict, at_least: int) -> Picture:
     display = _plain(form, meaning) if ELEMENTS.isdisjoint(values) else Display(form, values)
     # A window must see whole pixels: the mean of clipped values is not the clipped mean.
     if syntax == JPEG_BASELINE and display.reducible is not None:
-        pixels, filled = _baseline(header, at_least)
-        return Picture(255 - pixels if display.reducible[0] else pixels, filled)
+        picture = _baseline(header, at_least)
+        return picture._replace(pixels=255 - picture.pixels) if display.reducible[0] else picture
     pixels = form.patterns(_full(header))
     counts = np.bincount(pixels.ravel(), minlength=1 << form.width)
     form.check(pixels, counts)
@@ -193,5 +193,4 @@ def _baseline(header: Dataset, at_least: int) -> Picture:
     if picture.size != (header.Columns, header.Rows):
         width, height = picture.size
         raise ValueError(f"DICOM says {header.Columns} x {header.Rows} pixels, its JPEG frame {width} x {height}")
-    filled = reduce(picture, at_least)
-    return Picture(np.asarray(picture.convert("L")), filled)
+    return reduced(picture, at_least)

@@ -1,4 +1,6 @@
-"""Packing: a data set's image files, decoded once and in parallel, into one store (cxr/core/store.py) per size.
+"""Packing: a data set's image files, read once and decoded in parallel, into one store (cxr/core/store.py) per size.
+
+The bytes of a store depend on its own size alone, and on no other that is packed beside it.
 
 A shard is made in three steps: `reserve` its files, `fill` their rows, `close` the gaps that unreadable images left.
 Here each worker process of a pool fills some rows of a shard; on a Spark cluster an executor takes a whole shard
@@ -24,7 +26,7 @@ import numpy as np
 from cxr.core.files import Progress, atomic, usable_cores, write_table
 from cxr.core.resize import resize
 from cxr.core.store import SHARD, Shard, header, seal, shard_file, summed
-from cxr.data.decode import decode
+from cxr.data.decode import decode_for
 
 if TYPE_CHECKING:  # a worker process starts without pandas, in a third of the time
     import pandas as pd
@@ -156,13 +158,13 @@ def fill(tree: Tree, files: Files, first: int, names: list[str]) -> dict[int, st
     try:
         for row, name in enumerate(names, first):
             try:
-                picture = decode(tree.read(name), name, max(files))
+                pictures = decode_for(tree.read(name), name, files)
             except ValueError as error:
                 reason = " ".join(str(error).split()).replace(f"{tree.root}{os.sep}", "")  # no path of this machine
                 failed[row] = reason[:300]
                 continue
             for size, stream in streams.items():
-                pixels = resize(picture.pixels, size, picture.filled)
+                pixels = resize(pictures[size].pixels, size, pictures[size].filled)
                 if os.pwrite(stream, pixels, offsets[size] + row * size * size) < size * size:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(files[size]))
     finally:

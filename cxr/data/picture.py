@@ -12,17 +12,20 @@ MAX_PIXELS = 64_000_000  # four times the largest digital detector; more is a mi
 MIN_SIDE = 16
 BLANK = 8  # gray levels of 256 in which 98 % of a blank image's pixels lie
 FENCE = 3.0  # quartile distances beyond the quartiles; farther out is "far out" in Tukey's Exploratory Data Analysis
+MOST_REDUCED = 8  # a JPEG is decoded at 1, 1/2, 1/4 or 1/8 of its size
 STRAYS = 0.05  # largest share of pixels beyond a fence that do not count; more are part of the picture
 
 
 class Picture(NamedTuple):
-    """A decoded image. pixels: uint8, H x W; filled: the width and height that the image fills.
+    """A decoded image. pixels: uint8, H x W; filled: the width and height that the image fills; least: the smallest
+    `at_least` for which decoding gives this very picture.
 
     The last column and row are partly filled where the decoder's reduction does not divide the image's size.
     """
 
     pixels: np.ndarray
     filled: tuple[float, float]
+    least: int = 0
 
 
 def whole(pixels: np.ndarray) -> Picture:
@@ -48,10 +51,21 @@ def open_picture(data: bytes) -> Image.Image:
     return picture
 
 
-def reduce(picture: Image.Image, at_least: int) -> tuple[float, float]:
-    """Make PIL decode a JPEG gray and reduced, no side below at_least. Returns the width and height that it fills."""
+def gray(picture: Image.Image) -> Image.Image:
+    """A JPEG as gray, mode L. CMYK has no way there of its own."""
+    return (picture.convert("RGB") if picture.mode == "CMYK" else picture).convert("L")
+
+
+def reduced(picture: Image.Image, at_least: int) -> Picture:
+    """A JPEG, decoded gray and reduced, no side below at_least."""
+    width, shorter = picture.width, min(picture.size)
     drafted = picture.draft("L", (at_least, at_least))
-    return drafted[1][2:] if drafted else picture.size
+    if not drafted:
+        return whole(np.asarray(gray(picture)))
+    filled = drafted[1][2:]
+    factor = round(width / filled[0])
+    least = 0 if factor == MOST_REDUCED else shorter // (2 * factor) + 1
+    return Picture(np.asarray(gray(picture)), filled, least)
 
 
 def to_bytes(share: np.ndarray) -> np.ndarray:

@@ -62,17 +62,16 @@ def feature_maps(net: nn.Module, size: int) -> Layer:
     """The last feature maps with at least CELLS x CELLS cells.
 
     They are the network's last for images of 224 px, and earlier ones for smaller images, whose last maps would say
-    little about where. Of the layers within layers the outermost counts. Raises ValueError for a network without them.
+    little about where. Of the layers with these maps the outermost counts, of several the last. Raises ValueError for a
+    network without maps.
     """
-    if transformer := [module for module in net.modules() if isinstance(module, TRANSFORMERS)]:
-        kind = type(transformer[0]).__name__
-        raise ValueError(f"Grad-CAM needs feature maps, which a {kind} has not; integrated_gradients reads it")
-    seen: list[tuple[int, nn.Module, int]] = []
+    _check_maps(net, size)
+    seen: list[tuple[int, int, nn.Module]] = []
 
     def look(depth: int):
         def hook(module: nn.Module, _, output) -> None:
             if isinstance(output, torch.Tensor) and output.ndim == 4 and min(output.shape[2:]) >= CELLS:
-                seen.append((depth, module, min(output.shape[2:])))
+                seen.append((min(output.shape[2:]), depth, module))
 
         return hook
 
@@ -88,9 +87,22 @@ def feature_maps(net: nn.Module, size: int) -> Layer:
             hook.remove()
     if not seen:
         raise ValueError(f"Grad-CAM needs feature maps of {CELLS} x {CELLS} cells: {size} px are too few for them")
-    outermost = min(depth for depth, *_ in seen)
-    _, module, cells = [one for one in seen if one[0] == outermost][-1]
+    outermost = min(one[:2] for one in seen)
+    cells, _, module = [one for one in seen if one[:2] == outermost][-1]
     return Layer(module, cells)
+
+
+def _check_maps(net: nn.Module, size: int) -> None:
+    """Raise ValueError for a network whose features are tokens. A network of timm says itself what its features are."""
+    kinds = [type(module).__name__ for module in net.modules() if isinstance(module, TRANSFORMERS)]
+    of_timm = next((module for module in net.modules() if hasattr(module, "forward_features")), None)
+    if of_timm is not None:
+        with torch.no_grad():
+            x = torch.zeros(1, 3, size, size, device=next(net.parameters()).device)
+            found = of_timm.eval().forward_features(x)
+        kinds += [] if found.ndim == 4 and found.shape[1] == of_timm.num_features else [type(of_timm).__name__]
+    if kinds:
+        raise ValueError(f"Grad-CAM needs feature maps, which a {kinds[0]} has not; integrated_gradients reads it")
 
 
 def heat_maps(net: nn.Module, images: np.ndarray, findings: Sequence[int], method: Method) -> np.ndarray:

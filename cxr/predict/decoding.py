@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cxr.core.resize import resize
-from cxr.data.decode import decode
+from cxr.data.decode import decode_for
 from cxr.data.sources.archive import Tree
 from cxr.predict.header import Header, digest, read, study_in, view_in
 
@@ -104,12 +104,12 @@ def _one(work: Work, number: int, name: str, done: bool) -> Decoded:
             header = read(io.BytesIO(data), work.key)
             reason = header.refused
             if not reason:
-                picture = decode(data, name, max(work.sizes))
-                shorter = int(min(picture.filled))
-                if shorter < max(work.sizes):
-                    reason = f"too small: the shorter side has {shorter} pixels, the model's images {max(work.sizes)}"
+                pictures, largest = decode_for(data, name, work.sizes), max(work.sizes)
+                shorter = int(min(pictures[largest].filled))
+                if shorter < largest:
+                    reason = f"too small: the shorter side has {shorter} pixels, the model's images {largest}"
                 else:
-                    images = {size: resize(picture.pixels, size, picture.filled) for size in work.sizes}
+                    images = {size: resize(one.pixels, size, one.filled) for size, one in pictures.items()}
     except (ValueError, OSError) as error:
         reason = f"unreadable: {_public(error, name, work.tree)}"
     if header.study is None and folder:

@@ -154,11 +154,13 @@ def test_build_starts_from_a_file_and_says_what_it_lacks(tmp_path, monkeypatch):
     weights.save(tmp_path / "w.safetensors", net.state_dict(), {})
     again = classifier_net.build(str(tmp_path / "w.safetensors"), seed=5)
     assert torch.equal(again.net.classifier.weight, net.net.classifier.weight)
-    choices = "imagenet, none, xrv:<name> or a .safetensors path"
-    with pytest.raises(ValueError, match=f"classifier.weights = 'imagnet': no such file; give {choices}"):
+    choices = "none, imagenet, IMAGENET1K_V1, DEFAULT, xrv:<name> or a .safetensors path"
+    with pytest.raises(ValueError, match=f"classifier.weights = 'imagnet': .* choose from {choices}"):
         classifier_net.build("imagnet", seed=0)
+    with pytest.raises(ValueError, match=r"classifier.weights = 'no/w.safetensors': no such file"):
+        classifier_net.build("no/w.safetensors", seed=0)
     monkeypatch.setattr(
-        "torch.hub.load_state_dict_from_url", lambda *a, **k: (_ for _ in ()).throw(OSError("no route"))
+        "torchvision.models._api.load_state_dict_from_url", lambda *a, **k: (_ for _ in ()).throw(OSError("no route"))
     )
     with pytest.raises(ValueError, match="could not be fetched .*classifier.weights=none"):
         classifier_net.build("imagenet", seed=0)
@@ -166,7 +168,7 @@ def test_build_starts_from_a_file_and_says_what_it_lacks(tmp_path, monkeypatch):
 
 def test_imagenets_weights_and_normalisation_come_together(monkeypatch):
     theirs = densenet121().state_dict()
-    monkeypatch.setattr(classifier_net, "_imagenet", lambda backbone: theirs)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
     net = classifier_net.build("imagenet", seed=0)
     assert torch.equal(net.net.features.conv0.weight, theirs["features.conv0.weight"])
     assert net.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from cxr.core.resize import resize
+from cxr.data import decode as decoding
 from cxr.data.decode import decode
 from tests.data.pictures import (
+    baseline,
     dicom,
     encoded,
     oversized_jpeg,
@@ -172,3 +174,26 @@ def test_content_decides_not_the_name():
 def test_bad_pictures(data, message):
     with pytest.raises(ValueError, match=message):
         decode(data, "x.jpg", 64)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "DICOM", "PNG", "turned"])
+def test_what_a_size_is_made_of_does_not_depend_on_other_sizes(form, monkeypatch):
+    pixels = smooth(390, 320)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = {
+        "JPEG": lambda: encoded(Image.fromarray(pixels), "JPEG", quality=90),
+        "DICOM": lambda: baseline(pixels),
+        "PNG": lambda: encoded(Image.fromarray(pixels)),
+        "turned": lambda: encoded(Image.fromarray(pixels), "JPEG", quality=90, exif=exif),
+    }[form]()
+    sizes = [16, 32, 40, 41, 64, 80, 81, 160, 161, 224, 400]
+    alone = {size: decode(data, "x", size) for size in sizes}
+    calls = []
+    monkeypatch.setattr(decoding, "decode", lambda *given: calls.append(given) or decode(*given))
+    together = decoding.decode_for(data, "x", sizes)
+    assert list(together) == sizes[::-1]
+    for size in sizes:
+        assert together[size].filled == alone[size].filled
+        np.testing.assert_array_equal(together[size].pixels, alone[size].pixels)
+    assert len(calls) == (4 if form in ("JPEG", "DICOM") else 1), "one decoding for the sizes that share a picture"

@@ -52,8 +52,21 @@ def test_rows_in_are_rows_out_and_rows_rejected(tree, table, tmp_path):
     for size in (16, 32):
         store = open_store(tmp_path / "out" / str(size))
         assert list(store.index["image_id"]) == [f"id{i}" for i in kept]
-        expected = [resize(decoding.decode(jpeg(i), "", 32).pixels, size) for i in kept]
+        pictures = [decoding.decode(jpeg(i), "", size) for i in kept]
+        expected = [resize(one.pixels, size, one.filled) for one in pictures]
         np.testing.assert_array_equal(store.images, expected)
+
+
+def test_a_store_does_not_depend_on_the_other_sizes(table, tmp_path):
+    """JPEGs of 130 x 120 pixels, of which libjpeg decodes a part at half size for 48 and at a quarter for 16."""
+    for i in range(3):
+        gray = np.random.default_rng(i).integers(0, 256, (130, 120)).astype(np.uint8)
+        Image.fromarray(gray).save(tmp_path / f"{i:03}.jpg", quality=90)
+    for sizes in ([16], [48], [16, 48, 100]):
+        pack(Folder(tmp_path), table[:3], sizes, tmp_path / str(len(sizes)) / str(sizes[0]), processes=1)
+    for size in (16, 48):
+        alone, beside = open_store(tmp_path / "1" / str(size) / str(size)), open_store(tmp_path / f"3/16/{size}")
+        np.testing.assert_array_equal(alone.images[:], beside.images[:])
 
 
 def test_bytes_do_not_depend_on_the_number_of_processes(tree, table, tmp_path):

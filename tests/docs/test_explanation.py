@@ -2,7 +2,9 @@
 
 import re
 
+from cxr.data.sources.registry import DATASETS
 from cxr.report.sections.benchmarks import published
+from cxr.synthesis.arms import ARMS
 from docs import generate
 from docs.declared import ROOT, command_names, read_yaml
 from docs.published import page
@@ -37,9 +39,18 @@ def test_the_entry_of_e60_says_where_the_comparison_is():
 def test_every_row_of_the_peers_table_has_a_row_of_where_it_was_checked():
     first, second = PEERS.read_text(encoding="utf-8").split("## Where each cell was checked")
     compared, checked = rows(first), rows(second)
-    assert {len(row) for row in compared} == {6} and {len(row) for row in checked} == {5}
+    assert {len(row) for row in compared} == {6} and {len(row) for row in checked} == {6}
     assert len(compared) == len(checked) and all(all(row[1:]) for row in (*compared, *checked))
-    assert checked[0][1:] == [re.sub(r"\[(.*?)\].*", r"\1", cell) for cell in compared[0][1:5]]
+    assert checked[0][1:] == [re.sub(r"\[(.*?)\].*", r"\1", cell) for cell in compared[0][1:]]
+    places = [place for row in checked[2:] for place in row[-1].split(", ")]
+    assert len(places) > 20 and not [place for place in places if not (ROOT / place).exists()]
+
+
+def test_the_peers_table_counts_this_projects_data_sets_and_control_arms():
+    own = {row[0]: row[-1] for row in rows(PEERS.read_text(encoding="utf-8").split("## Where")[0])}
+    assert own["Chest X-ray data sets it reads"].startswith(f"{len(DATASETS)}: ")
+    controls = [name for name in ARMS if "_dose_" not in name and name not in ("baseline", "gan", "oracle")]
+    assert own["Does a classifier gain?"].startswith(f"{len(controls)} control arms")
 
 
 def test_what_the_peers_table_names_of_this_project_is_there():

@@ -102,11 +102,17 @@ def test_smaller_images_are_explained_by_earlier_maps(size, cells):
     assert maps.feature_maps(classifier(), size).cells == cells
 
 
-@pytest.mark.parametrize("backbone, name", [("resnet18", "layer2"), ("mobilenet_v3_small", None)])
+@pytest.mark.parametrize(
+    "backbone, name",
+    [
+        ("resnet18", "layer2"), ("mobilenet_v3_small", None), ("timm:test_resnet", "layer2"),
+        ("timm:test_convnext", "stages.1"), ("timm:test_efficientnet", "blocks.2"),
+    ],
+)  # fmt: skip
 def test_other_backbones_have_maps(backbone, name):
     net = classifier(backbone)
     layer = maps.feature_maps(net, 64)
-    assert layer.cells >= maps.CELLS and (name is None or layer.module is getattr(net.net, name))
+    assert layer.cells >= maps.CELLS and (name is None or layer.module is net.net.get_submodule(name))
     heat = maps.heat_maps(net, smooth(64, 64)[None], [1], "grad_cam")
     assert np.isfinite(heat).all()
 
@@ -114,6 +120,8 @@ def test_other_backbones_have_maps(backbone, name):
 def test_without_feature_maps_grad_cam_is_refused():
     with pytest.raises(ValueError, match="which a VisionTransformer has not; integrated_gradients reads it"):
         maps.feature_maps(models.VisionTransformer(32, 8, 1, 2, 16, 32), 32)
+    with pytest.raises(ValueError, match="which a VisionTransformer has not"):
+        maps.feature_maps(classifier("timm:test_vit"), 160)
     with pytest.raises(ValueError, match="7 x 7 cells: 6 px are too few"):
         maps.feature_maps(Bright(), 6)
 

@@ -66,41 +66,49 @@ def manifest(kind="folder", **recipe) -> Manifest:
     return Manifest(kind=kind, images=1, bytes=1, tables={}, **more)
 
 
+NOBODY = pd.Series([], dtype=str)
 ROWS = pd.DataFrame({"image_id": ["a", "b", "c"], "patient_id": ["00000001", "00000001", "00000002"]})
 
 
 def test_rsna_and_nih_show_the_same_people_and_the_trained_ones_are_refused():
-    trained = seen.seen_by("none", people_of(RSNA, manifest()), pd.Series(["00000001"]))
+    trained = seen.seen_by(["none"], people_of(RSNA, manifest()), pd.Series(["00000001"]), NOBODY)
     kept = seen.refuse(ROWS, people_of(NIH, manifest()), "patient", trained, "nih")
-    assert kept.rows["image_id"].tolist() == ["c"] and (kept.patients, kept.images) == (1, 2)
+    assert kept.rows["image_id"].tolist() == ["c"] and kept.trained == (1, 2) and kept.chosen == (0, 0)
     others = seen.refuse(ROWS, people_of(CHEXPERT, manifest()), "patient", trained, "x")
-    assert len(others.rows) == 3 and others.patients == 0
-    with pytest.raises(ValueError, match="external nih: all 1 patients were trained on"):
+    assert len(others.rows) == 3 and others.trained == others.chosen == (0, 0)
+    with pytest.raises(ValueError, match="external nih: all 1 patients were trained or validated on"):
         seen.refuse(ROWS[:2], "nih", "patient", trained, "nih")
     with pytest.raises(ValueError, match="nothing says whose image is whose"):
         seen.refuse(ROWS, "nih", "image", trained, "rsna")
 
 
+def test_patients_that_epoch_scaling_and_thresholds_were_chosen_on_are_refused_and_counted_apart():
+    whom = seen.seen_by(["none"], "nih", pd.Series(["00000001"]), pd.Series(["00000002", "00000001"]))
+    more = pd.concat([ROWS, ROWS[:1].assign(image_id="d", patient_id="00000003")], ignore_index=True)
+    kept = seen.refuse(more, "nih", "patient", whom, "nih")
+    assert kept.rows["image_id"].tolist() == ["d"] and kept.trained == (1, 2) and kept.chosen == (1, 1)
+
+
 def test_each_phantom_hospital_has_patients_of_its_own():
     first, second = (people_of(CHEXPERT, manifest("phantom", **site)) for site in ({}, {"site": 2}))
     assert first != second and first == people_of(CHEXPERT, manifest("phantom", site=1))
-    trained = seen.seen_by("none", first, ROWS["patient_id"])
+    trained = seen.seen_by(["none"], first, ROWS["patient_id"], NOBODY)
     assert len(seen.refuse(ROWS, second, "patient", trained, "two").rows) == 3
 
 
 @pytest.mark.parametrize(("start", "refused"), [("nih", "rsna"), ("all", "padchest"), ("mimic_ch", "mimic")])
 def test_weights_that_have_seen_a_data_set_refuse_it_whole(start, refused):
-    whom = seen.seen_by(f"xrv:densenet121-res224-{start}", "stanford", pd.Series(["p"]))
+    whom = seen.seen_by(["none", f"xrv:densenet121-res224-{start}"], "stanford", pd.Series(["p"]), NOBODY)
     with pytest.raises(ValueError, match="initial weights or classifier.extra were trained on these patients"):
         seen.refuse(ROWS, DATASETS[refused].people, "patient", whom, refused)
     assert len(seen.refuse(ROWS, VINDR.people, "patient", whom, "vindr").rows) == 3
 
 
 def test_patients_of_extra_training_data_are_seen_too_and_unknown_ones_refuse_the_whole_people():
-    trained = seen.seen_by("none", "stanford", pd.Series(["00000001"]))
+    trained = seen.seen_by(["none"], "stanford", pd.Series(["00000001"]), NOBODY)
     more = seen.also(trained, "nih", pd.Series(["00000002"]), "patient")
     assert seen.refuse(ROWS, "nih", "patient", more, "nih").rows["image_id"].tolist() == ["a", "b"]
-    assert more["stanford"] == trained["stanford"] == {"00000001"}
+    assert more["stanford"] == trained["stanford"] == {"00000001": seen.TRAINED}
     images = seen.also(more, "nih", pd.Series(["i"]), "image")
     for one in (images, seen.also({"nih": None}, "nih", pd.Series(["i"]), "patient")):
         with pytest.raises(ValueError, match="or classifier.extra were trained on these patients"):

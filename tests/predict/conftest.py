@@ -31,7 +31,7 @@ def picture(k: int, lateral: bool) -> np.ndarray:
     return pixels
 
 
-def make(at, view="all"):
+def make(at, view="all", backbone="densenet_small"):
     """Everything up to the predictor's folder, at / "predictor"."""
     names, files = [], at / "files"
     lateral = np.arange(N) % 5 == 4
@@ -55,7 +55,7 @@ def make(at, view="all"):
     write_json(at / "manifest.json", {"kind": "phantom", "images": N, "bytes": 1, "tables": {}})
     classifier_stage.run(
         table=at / "labels.parquet", stores=at / "stores", split=at / "split", model=at / "model",
-        predictions=at / "predictions.parquet", history=at / "history.csv", backbone="densenet_small", size=32,
+        predictions=at / "predictions.parquet", history=at / "history.csv", backbone=backbone, size=32,
         epochs=1, batch=9, weights="none", view=view, precision="32-true", state=at / "state",
     )  # fmt: skip
     calibrated(at)

@@ -144,3 +144,12 @@ def test_predicts_page_says_whether_the_maps_beat_the_mean_box(made, result, tmp
 def test_explained_numbers_of_other_weights_are_refused(made, frontal, result, tmp_path):
     with pytest.raises(ValueError, match="is of other weights; `dvc repro explain` makes it again"):
         calibrated(frontal, out=tmp_path / "out", explained=result[0] / "explain.json")
+
+
+def test_maps_of_a_model_whose_starts_start_has_seen_the_patients_are_refused(rsna, made, tmp_path):
+    meta = json.loads((made / "model/model.json").read_text())
+    earlier = [{"weights": "b.safetensors", "extra": []}, {"weights": "xrv:densenet121-res224-nih", "extra": []}]
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.json").write_text(json.dumps(meta | {"weights": "a.safetensors", "earlier": earlier}))
+    with pytest.raises(ValueError, match=r"classifier.weights = xrv:densenet121-res224-nih: .* rsna's patients"):
+        explained(rsna, tmp_path, tmp_path / "out")

@@ -15,6 +15,7 @@ from cxr.predict import export
 from cxr.predict.model import Predictor
 from cxr.training.machine import fabric
 from stages import export as stage
+from tests.predict.conftest import make
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +116,12 @@ def test_without_the_packages_the_cure_is_named(predictor, tmp_path, monkeypatch
     with pytest.raises(ValueError, match="give a file that ends in .onnx"):
         stage.run(tmp_path, tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["timm:test_resnet", "timm:test_convnext"])
+def test_a_network_of_timm_is_trained_calibrated_and_exported(tmp_path, backbone):
+    whole = make(tmp_path, backbone=backbone)
+    of_timm = Predictor(whole / "predictor", fabric("32-true"), "predictor")
+    export.write(of_timm, tmp_path / "model.onnx")
+    assert export.difference(of_timm, tmp_path / "model.onnx") < export.TOLERANCE

@@ -1,14 +1,19 @@
 """The stages external_data and external as commands, on a hospital's own table and on NIH's made tree."""
 
+import json
+import shutil
+
 import pandas as pd
 import pytest
 
+from cxr.classifier.formats import Earlier, Model
 from cxr.core.files import read_json, write_json
 from cxr.core.findings import SLUGS
 from cxr.core.store import open_store
 from cxr.evaluation.formats import External
-from stages import external, external_data
+from stages import classifier, external, external_data
 from tests.data.sources import trees
+from tests.make import write_split
 
 
 @pytest.fixture
@@ -27,31 +32,67 @@ def ours(made, tmp_path):
     return tmp_path
 
 
-def scored(made, folder, trained_on, kind="folder"):
+def scored(made, folder, trained_on, kind="folder", **more):
     write_json(folder / "manifest.json", {"kind": kind, "images": 1, "bytes": 1, "tables": {}})
     external.run(
-        predictor=made / "predictor", data=folder / "data", table=made / "labels.parquet",
+        **{"predictor": made / "predictor", "data": folder / "data", "table": made / "labels.parquet"} | more,
         manifest=folder / "manifest.json", trained_on=trained_on, out=folder / "out", precision="32-true",
     )  # fmt: skip
     return pd.read_parquet(folder / "out/predictions.parquet"), read_json(folder / "out/external.json", None, External)
 
 
-def test_scores_are_the_pipelines_and_trained_patients_are_refused(made, ours, capsys):
+def test_scores_are_the_pipelines_and_patients_of_training_and_validation_are_refused(made, ours, capsys):
     table, info = scored(made, ours, "table")
-    kept = pd.read_parquet(made / "predictions.parquet").set_index("image_id")
+    kept = pd.read_parquet(made / "predictions.parquet").query("split == 'test'").set_index("image_id")
     assert sorted(table["image_id"]) == sorted(kept.index) and info.trained_patients == info.trained_images == 45
     for slug in SLUGS:
         gap = (table.set_index("image_id")[f"score.{slug}"] - kept[f"score.{slug}"]).abs().max()
         assert gap < 1e-5
-    assert info.images == info.patients == 45 and info.other_view == 0 and info.patient_key == "patient"
+    assert info.images == info.patients == 15 and info.other_view == 0 and info.patient_key == "patient"
     assert table["truth.edema"].isin((0, 1)).all() and table["truth.pneumonia"].isna().all()
-    assert "45 images of 45 trained-on patients refused" in capsys.readouterr().out
+    assert "45 images of 45 trained-on and 30 of 30 validated-on patients refused" in capsys.readouterr().out
+    assert "30 images of 30 patients were refused: the model's epoch, scaling and operating" in info.notes[-1]
 
 
 def test_other_people_under_the_same_numbers_are_not_refused(made, ours):
     table, info = scored(made, ours, "chexpert")
     assert len(table) == 90 and info.trained_images == 0
     assert [one.finding for one in info.labels] == ["Edema"] and info.labels[0].answer == "same"
+
+
+def test_what_a_start_has_seen_is_refused_as_well(made, ours):
+    """A training that starts from the weights of another, which had started from torchxrayvision's of NIH."""
+    folder = ours / "first"
+    shutil.copytree(made / "model", folder)
+    first = read_json(folder / "model.json", None, Model)
+    write_json(folder / "model.json", first.model_copy(update={"weights": "xrv:densenet121-res224-nih"}))
+    options = {
+        "table": made / "labels.parquet", "stores": made / "stores", "split": made / "split", "model": ours / "second",
+        "predictions": ours / "p.parquet", "history": ours / "h.csv", "backbone": "densenet_small", "size": 32,
+        "epochs": 1, "batch": 9, "precision": "32-true", "state": ours / "state",
+    }  # fmt: skip
+    write_split(ours / "split", pd.read_parquet(made / "split/split.parquet")[::-1], select_on=["edema"], phantom=False,
+                official={"test": ["train"]})  # fmt: skip
+    start = str(folder / "model.safetensors")
+    with pytest.raises(ValueError, match="were trained under another split"):
+        classifier.run(**options | {"weights": start, "split": ours / "split"})
+    split = json.loads((made / "split/split.json").read_text())
+    write_json(made / "split/split.json", split | {"phantom": False, "official": {"test": ["train"]}})
+    try:
+        classifier.run(**options, weights=start)
+    finally:
+        write_json(made / "split/split.json", split)
+    second = read_json(ours / "second/model.json", None, Model)
+    assert second.earlier == [Earlier(weights="xrv:densenet121-res224-nih", extra=[])]
+    predictor = ours / "predictor"
+    shutil.copytree(made / "predictor", predictor)
+    shutil.copy(ours / "second/model.json", predictor)
+    trees.nih(ours / "nih")
+    external_data.run(
+        name="nih", dataset="nih", source=str(ours / "nih"), size=32, out=ours / "other/data", processes=1, state=ours
+    )
+    with pytest.raises(ValueError, match="external nih: the model's initial weights"):
+        scored(ours, ours / "other", "chexpert", table=made / "labels.parquet")
 
 
 def test_a_frontal_model_leaves_laterals_out(frontal, ours):

@@ -11,8 +11,12 @@ from PIL import Image
 from sklearn.metrics import recall_score
 
 from cxr.core.findings import FINDINGS, SLUGS, columns_of
+from cxr.core.store import open_store
+from cxr.data.pack import pack
+from cxr.data.sources.archive import Folder
 from cxr.evaluation import operating
 from cxr.evaluation.classifiers import Settings
+from cxr.predict import decoding
 from cxr.predict import run as predict_run
 from cxr.predict.part import NAME
 from stages import predict as stage
@@ -34,6 +38,19 @@ def test_scores_are_those_of_the_pipeline(made, whole):
     both = own.index.intersection(accepted.index)
     assert len(both) > 35 and len(table) == N  # 45 were held out, and few are refused
     assert np.abs(accepted.loc[both, SCORES].to_numpy() - own.loc[both, SCORES].to_numpy()).max() < 1e-5
+
+
+def test_an_image_is_the_pipelines_whatever_sizes_other_networks_and_models_have(tmp_path):
+    """A JPEG of 130 x 120 pixels, decoded in full for 100, at half size for 48 and at a quarter for 16."""
+    (tmp_path / "files").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (130, 120)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "files/x.jpg", quality=90)
+    tree, rows = Folder(tmp_path / "files"), pd.DataFrame({"image_id": ["x"], "path": ["x.jpg"]})
+    pack(tree, rows, [16, 48, 100], tmp_path / "stores", processes=1)
+    for sizes in ([16], [48], [16, 48]):
+        ((file,),) = decoding.decoded(tree, ["x.jpg"], frozenset(), sizes, 1)
+        for size in sizes:
+            np.testing.assert_array_equal(file.images[size], open_store(tmp_path / f"stores/{size}").images[0])
 
 
 def test_probabilities_and_calls_are_those_of_evaluate(made, whole):

@@ -75,6 +75,17 @@ def test_the_classifiers(tmp_path, objective, resident):
     assert sum(count.ops.values()) / 2 < 700  # 603 when it was written; most are gradients added to an empty place
 
 
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_efficientnet"])
+def test_a_step_of_a_network_of_timm_waits_for_no_gpu(tmp_path, backbone):
+    shots, table = images(tmp_path / "s", 24, 64, True), labels(24)
+    settings = ClassifierSettings(backbone=f"timm:{backbone}", size=64, epochs=1, batch=4)
+    net, part = classifier_net.build("none", 0, 2, settings.backbone), Labelled(table, shots)
+    training = ClassifierTraining(
+        Meta(), net, part, part, OBJECTIVES["cross entropy"](), settings, select_on=[], steps=6, first_rows=None
+    )
+    assert counted(training, tmp_path, 6).copies == 2
+
+
 GANS = {
     "plain": {"loss": "minimax"},
     "mirrored": {"loss": "minimax", "flip": 0.5},

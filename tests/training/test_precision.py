@@ -56,7 +56,9 @@ def test_the_last_layers_have_float32s_digits():
     assert layer.double()(x.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("backbone", ["densenet_small", "resnet18", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "backbone", ["densenet_small", "resnet18", "mobilenet_v3_small", "timm:test_resnet", "timm:test_convnext"]
+)
 def test_every_backbones_logits_are_float32s(backbone):
     net = classifier_net.build("none", 0, 2, backbone).eval()
     assert isinstance(net.head, WideLinear) and net.head is net.head

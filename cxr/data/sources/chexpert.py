@@ -215,6 +215,11 @@ def _check_files(tree: Tree, table: pd.DataFrame) -> None:
         )
 
 
+def tables_of(tree: Tree, given: Given) -> list[str]:
+    """As `tables`, with the label table that was chosen."""
+    return tables(tree, given.labels or TABLES[0])
+
+
 def read_all(tree: Tree, given: Given) -> Reading:
     """The records, and readers.parquet: what the benchmark radiologists said of the official test set."""
     labels = given.labels or TABLES[0]
@@ -222,7 +227,7 @@ def read_all(tree: Tree, given: Given) -> Reading:
     studies = records.loc[records["official_split"] == "test", "study_id"].drop_duplicates()
     return Reading(
         records,
-        tables(tree, labels),
+        tables_of(tree, given),
         chexpert_test.read(tree)[1],
         {"labels": labels} if labels != TABLES[0] else {},
         {"readers.parquet": chexpert_test.read_readers(tree, studies)},
@@ -240,7 +245,7 @@ DATASET = Dataset(
     terms="for research, after registration; no image may be given to others",
     where="https://stanfordaimi.azurewebsites.net/datasets/8cbd9ed4-2eb9-4565-affc-111cf4f7ebe2",
     recognised_by="train.csv and valid.csv side by side",
-    tables=tables,
+    tables=tables_of,
     read=read_all,
     blank_is_negative=True,
 )

@@ -28,6 +28,9 @@ class Given(NamedTuple):
     columns: Mapping[str, str] = MappingProxyType({})
 
 
+USUAL = Given()
+
+
 @dataclass(frozen=True)
 class Reading:
     """A data set as read.
@@ -67,9 +70,10 @@ class Dataset:
     patient_key: what patient_id names; people: whose patients they are. Two data sets with the same `people` may show
     the same person, under the same patient_id. labelled_by, terms, where: sentences for the user. recognised_by: the
     files that show what it is. blank_is_negative: whether a finding without a label counts as absent, as reports that
-    do not mention it do in CheXpert; else it is unknown. tables: the names of the label tables, ValueError where the
-    tree holds no such data set. labels: the own findings of records, N x findings, 1, 0, -1 or NaN. boxes: a row for
-    each box of records (cxr/data/boxes.py) in pixels, or None where the data set has none.
+    do not mention it do in CheXpert; else it is unknown. tables: the names of the tables that are read for what the
+    user chose, ValueError where the tree holds no such data set. labels: the own findings of records, N x findings, 1,
+    0, -1 or NaN. boxes: a row for each box of records (cxr/data/boxes.py) in pixels, or None where the data set has
+    none.
     """
 
     name: str
@@ -82,7 +86,7 @@ class Dataset:
     terms: str
     where: str
     recognised_by: str
-    tables: Callable[[Tree], list[str]] = field(repr=False)
+    tables: Callable[[Tree, Given], list[str]] = field(repr=False)
     read: Callable[[Tree, Given], Reading] = field(repr=False)
     boxes: Callable[[pd.DataFrame], pd.DataFrame] | None = field(default=None, repr=False)
     blank_is_negative: bool = False

@@ -67,7 +67,7 @@ def read(entry: Entry, downloads: Path) -> Opened:
     given, site = columns_of(entry.columns), entry.site if entry.site > 1 else None
     recipe = Recipe(patients=entry.patients, seed=entry.seed, site=site) if phantom else None
     tree, kind = open_source(entry.source, entry.dataset, downloads, recipe)
-    dataset = registry.find(entry.dataset, tree)
+    dataset = registry.find(entry.dataset, tree, Given(entry.labels))
     for key, given_for, value in (("mapping", "rsna", entry.mapping), ("columns", "table", given)):
         if value and dataset.name != given_for:
             raise ValueError(f"{what}: {key} is for {given_for} alone, and this is {dataset.name}: leave it out")

@@ -13,9 +13,13 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxr.data.sources.archive import LINKS, MAX_FILE, Folder, Tree
-from cxr.data.sources.label_csv import first_few
+from cxr.data.sources.label_csv import first_few, read_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STUDY = re.compile(r"(?:.*/)?(patient\d+/study\d+/[^/]+)\.(\w+)")
 PARTS = ("train", "valid", "test")
@@ -89,15 +93,23 @@ def place_all(tree: Tree, wanted: Sequence[str], key: Callable[[str], tuple[str,
 def only_table(tree: Tree, pattern: str, what: str) -> str:
     """The name of the only file whose own name, without .gz, matches a pattern. Raises ValueError for none or several.
 
-    what: the data set and the table, for the message. A packed and an unpacked copy in one folder are one file.
+    what: the data set and the table, for the message. Copies are counted as `tables_like` does.
+    """
+    names = tables_like(tree, pattern)
+    if len(names) > 1:
+        raise ValueError(f"{tree.root} holds several tables of {what} ({first_few(names)}): give the folder of one")
+    if not names:
+        raise ValueError(f"no {what} here: {tree.root} has no such table (it is called like {pattern})")
+    return names[0]
+
+
+def tables_like(tree: Tree, pattern: str) -> list[str]:
+    """The names of the files whose own name, without .gz, matches a pattern, sorted. A packed and an unpacked copy in
+    one folder are one file, the unpacked one.
     """
     names = sorted(name for name in tree.names() if re.fullmatch(pattern, unpacked(name).rpartition("/")[2]))
     different = {unpacked(name): name for name in reversed(names)}  # the unpacked one comes first in `names`
-    if len(different) == 1:
-        return next(iter(different.values()))
-    if different:
-        raise ValueError(f"{tree.root} holds several tables of {what} ({first_few(names)}): give the folder of one")
-    raise ValueError(f"no {what} here: {tree.root} has no such table (it is called like {pattern})")
+    return sorted(different.values())
 
 
 def unpacked(name: str) -> str:
@@ -118,6 +130,11 @@ def read_packed(tree: Tree, name: str) -> bytes:
     if len(data) > MAX_FILE:
         raise ValueError(f"{name} unpacks to more than {MAX_FILE:,} bytes: refused")
     return data
+
+
+def read_table(tree: Tree, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """The named columns of a CSV of the tree, packed or not, as label_csv.read_csv reads them. Raises ValueError."""
+    return read_csv(read_packed(tree, name), name, columns)
 
 
 def why_missing(tree: Tree, missing: Sequence[str], key: Callable[[str], tuple[str, str] | None]) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 from cxr.core.findings import FINDINGS
 from cxr.data.sources import layout
 from cxr.data.sources.archive import Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading
+from cxr.data.sources.dataset import USUAL, Dataset, Given, Reading
 from cxr.data.sources.label_csv import first_few, measures, numbers, read_csv
 from cxr.data.sources.schema import conform_findings
 
@@ -38,30 +38,34 @@ VIEWS = {
 AIRSPACE = "Airspace Opacity"  # the radiologists' table calls Lung Opacity so
 
 
-def tables(tree: Tree, labels: str = "chexpert") -> list[str]:
-    """The names of the metadata, the split, the labels, and MIMIC-IV's patients where they are there. ValueError."""
-    what = "MIMIC-CXR-JPG"
-    names = [layout.only_table(tree, pattern, what) for pattern in (METADATA, SPLIT, LABELS[labels])]
-    try:
-        return [*names, layout.only_table(tree, PATIENTS, "MIMIC-IV")]
-    except ValueError:
-        return names
+def tables(tree: Tree, given: Given = USUAL) -> list[str]:
+    """The names of the metadata, the split, the chosen labels, and MIMIC-IV's patients where they are there. Raises
+    ValueError, with the cure, for a table that is missing or stands in several places.
+    """
+    what, chosen = "MIMIC-CXR-JPG", given.labels or "chexpert"
+    if chosen not in LABELS:
+        raise ValueError(f"labels = {chosen!r}: MIMIC-CXR has {', '.join(LABELS)}")
+    names = [layout.only_table(tree, pattern, what) for pattern in (METADATA, SPLIT)]
+    others = [label for label, pattern in LABELS.items() if layout.tables_like(tree, pattern)]
+    if others and chosen not in others:
+        raise ValueError(f"{tree.root} has MIMIC-CXR without the table of {chosen}: write labels: {others[0]}")
+    names.append(layout.only_table(tree, LABELS[chosen], what))
+    if layout.tables_like(tree, PATIENTS):
+        names.append(layout.only_table(tree, PATIENTS, "MIMIC-IV's patients"))
+    return names
 
 
 def read(tree: Tree, given: Given) -> Reading:
     """The records in the order of the metadata. labels: chexpert, negbio or radiologists. Raises ValueError."""
-    chosen = given.labels or "chexpert"
-    if chosen not in LABELS:
-        raise ValueError(f"labels = {chosen!r}: MIMIC-CXR has {', '.join(LABELS)}")
-    metadata, split, labels, *patients = names = tables(tree, chosen)
+    metadata, split, labels, *patients = names = tables(tree, given)
     columns = (*KEYS, "ViewPosition", "StudyDate", "ViewCodeSequence_CodeMeaning")
-    rows = read_csv(layout.read_packed(tree, metadata), metadata, columns).map(str.strip)
+    rows = layout.read_table(tree, metadata, columns).map(str.strip)
     if (twice := rows["dicom_id"].duplicated()).any():
         raise ValueError(f"{metadata} line {twice.idxmax()}: dicom_id stands twice: restore the published file")
     rows["official_split"] = _split(tree, split, rows["dicom_id"])
     stated = rows["ViewPosition"].where(rows["ViewPosition"] != "", rows["ViewCodeSequence_CodeMeaning"]).str.upper()
     read_as = stated.map(VIEWS)
-    of_study = _labels(tree, labels, chosen)
+    of_study = _labels(tree, labels, given.labels == "radiologists")
     unlabelled, other = ~rows["study_id"].isin(of_study.index), read_as.isna()
     notes = []
     if n := int((other & ~unlabelled).sum()):
@@ -93,7 +97,7 @@ def read(tree: Tree, given: Given) -> Reading:
 
 
 def _split(tree: Tree, name: str, images: pd.Series) -> list[str]:
-    table = read_csv(layout.read_packed(tree, name), name, ("dicom_id", "split")).map(str.strip)
+    table = layout.read_table(tree, name, ("dicom_id", "split")).map(str.strip)
     if (wrong := ~table["split"].isin(SPLITS)).any():
         line = wrong.idxmax()
         raise ValueError(
@@ -105,14 +109,14 @@ def _split(tree: Tree, name: str, images: pd.Series) -> list[str]:
     return [parts[image] for image in images]
 
 
-def _labels(tree: Tree, name: str, chosen: str) -> pd.DataFrame:
+def _labels(tree: Tree, name: str, radiologists: bool) -> pd.DataFrame:
     """study_id -> the 14 findings. The radiologists' table lacks No Finding in some releases; then it is blank."""
     data = layout.read_packed(tree, name)
-    renamed = {"Lung Opacity": AIRSPACE} if chosen == "radiologists" else {}
+    renamed = {"Lung Opacity": AIRSPACE} if radiologists else {}
     wanted = [renamed.get(finding, finding) for finding in FINDINGS]
-    if chosen == "radiologists" and AIRSPACE.encode() not in data[:2000]:
+    if radiologists and AIRSPACE.encode() not in data[:2000]:
         wanted = list(FINDINGS)
-    if chosen == "radiologists" and b"No Finding" not in data[:2000]:
+    if radiologists and b"No Finding" not in data[:2000]:
         wanted.remove("No Finding")
     table = read_csv(data, name, ("study_id", *wanted))
     labels = pd.DataFrame({column: numbers(table[column], (1, 0, -1), name) for column in wanted})
@@ -129,7 +133,7 @@ def _people(tree: Tree, names: list[str], rows: pd.DataFrame) -> dict[str, list]
     if not names:
         return unknown
     name = names[0]
-    table = read_csv(layout.read_packed(tree, name), name, ("subject_id", "gender", "anchor_age", "anchor_year"))
+    table = layout.read_table(tree, name, ("subject_id", "gender", "anchor_age", "anchor_year"))
     born = (measures(table["anchor_year"]) - measures(table["anchor_age"])).to_numpy()
     people = pd.DataFrame(
         {"sex": table["gender"].str.strip().to_numpy(), "born": born}, table["subject_id"].str.strip()

@@ -20,14 +20,15 @@ import pandas as pd
 
 from cxr.data.sources import layout
 from cxr.data.sources.archive import Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading, own_boxes
+from cxr.data.sources.dataset import USUAL, Dataset, Given, Reading, own_boxes
 from cxr.data.sources.dicom_headers import years
-from cxr.data.sources.label_csv import columns_there, first_few, measures, read_csv
+from cxr.data.sources.label_csv import columns_there, first_few, measures
 from cxr.data.sources.schema import conform_findings
 
-TABLE = r"Data_Entry_2017(_v2020)?\.csv"
+TABLES = (r"Data_Entry_2017_v2020\.csv", r"Data_Entry_2017\.csv")  # the newer one counts where both are there
 BOXES = r"BBox_List_2017\.csv"
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
+EXPERT_FILE = r"(?:four_findings_expert_labels_)?(?:test|validation)_labels\.csv"
 EXPERTS = re.compile(r"(?:.*/)?four_findings_expert_labels[/_](?:test|validation)_labels\.csv")
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position")
 BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")  # a comma inside the published header
@@ -43,12 +44,12 @@ RADIOLOGISTS = "radiologists"
 ANSWERS = {"YES": 1.0, "NO": 0.0, "HEDGE": -1.0, "": np.nan}
 
 
-def tables(tree: Tree) -> list[str]:
+def tables(tree: Tree, given: Given = USUAL) -> list[str]:
     """The names of the label tables that are there, the main one first. Raises ValueError without that one."""
-    names = [layout.only_table(tree, TABLE, "NIH ChestX-ray14 (Data_Entry_2017_v2020.csv)")]
-    there = sorted(tree.names())
+    main = next((one for one in TABLES if layout.tables_like(tree, one)), TABLES[0])
+    names = [layout.only_table(tree, main, "NIH ChestX-ray14 (Data_Entry_2017_v2020.csv)")]
     for one in (BOXES, *map(re.escape, LISTS.values())):
-        names += [name for name in there if re.fullmatch(one, name.rpartition("/")[2])][:1]
+        names += layout.tables_like(tree, one)[:1]
     return names
 
 
@@ -57,10 +58,10 @@ def read(tree: Tree, given: Given) -> Reading:
     if given.labels not in ("", RADIOLOGISTS):
         raise ValueError(f"labels = {given.labels!r}: NIH has '' (its own) or {RADIOLOGISTS}")
     main, *others = tables(tree)
-    table = read_csv(tree.read(main), main, COLUMNS)
+    table = layout.read_table(tree, main, COLUMNS)
     rows = _rows(table, main)
     rows["official_split"] = _official(tree, others, rows)
-    boxes = next((name for name in others if re.fullmatch(BOXES, name.rpartition("/")[2])), None)
+    boxes = next((name for name in others if re.fullmatch(BOXES, _own(name))), None)
     of_image = _boxes(tree, boxes) if boxes else {}
     rows["boxes"] = [of_image.get(image, []) for image in rows["image_id"]]
     notes = []
@@ -70,6 +71,11 @@ def read(tree: Tree, given: Given) -> Reading:
         notes.append(f"{len(rows):,} images with the labels of radiologists (Majkowska et al. 2019) are read alone")
     rows["path"] = layout.place_all(tree, list(rows["image_id"]), layout.file_key, main)
     return Reading(conform_findings(rows, FINDINGS, boxes=True), [main, *others], notes)
+
+
+def _own(name: str) -> str:
+    """A file's name without its folder and .gz."""
+    return layout.unpacked(name).rpartition("/")[2]
 
 
 def _rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -120,8 +126,8 @@ def _official(tree: Tree, names: list[str], rows: pd.DataFrame) -> pd.Series:
     """train or test of each image by the official lists; train where no list is there. Raises ValueError."""
     listed: dict[str, str] = {}
     for part, file in LISTS.items():
-        name = next((name for name in names if name.rpartition("/")[2] == file), None)
-        for line in tree.read(name).decode("utf-8-sig", "replace").split() if name else ():
+        name = next((name for name in names if _own(name) == file), None)
+        for line in layout.read_packed(tree, name).decode("utf-8-sig", "replace").split() if name else ():
             if listed.setdefault(line, part) != part:
                 raise ValueError(f"{name}: {line} stands in {LISTS['train']} too: download both lists again")
     parts = rows["image_id"].map(listed)
@@ -139,7 +145,7 @@ def _official(tree: Tree, names: list[str], rows: pd.DataFrame) -> pd.Series:
 
 def _boxes(tree: Tree, name: str) -> dict[str, list[dict]]:
     """The boxes of each image. Raises ValueError with the line of one without numbers or of an unknown finding."""
-    table = read_csv(tree.read(name), name, BOX_COLUMNS)
+    table = layout.read_table(tree, name, BOX_COLUMNS)
     sides = table[list(BOX_COLUMNS[2:])].apply(measures)
     result: dict[str, list[dict]] = {}
     for line, image, label in zip(table.index, table["Image Index"], table["Finding Label"], strict=True):
@@ -153,8 +159,8 @@ def _boxes(tree: Tree, name: str) -> dict[str, list[dict]]:
 
 
 def _expert_tables(tree: Tree) -> list[str]:
-    names = sorted(name for name in tree.names() if EXPERTS.fullmatch(name))
-    names = [name for name in names if set(columns_there(tree.read(name), name, EXPERT)) == set(EXPERT)]
+    names = [name for name in layout.tables_like(tree, EXPERT_FILE) if EXPERTS.fullmatch(layout.unpacked(name))]
+    names = [one for one in names if set(columns_there(layout.read_packed(tree, one), one, EXPERT)) == set(EXPERT)]
     if not names:
         raise ValueError(
             f"labels = {RADIOLOGISTS}: {tree.root} has no four_findings_expert_labels/test_labels.csv nor "
@@ -167,7 +173,7 @@ def _relabelled(rows: pd.DataFrame, tree: Tree, names: list[str]) -> pd.DataFram
     """The rows of the images that radiologists labelled, with their labels; the reports' labels are blank."""
     parts = []
     for name in names:
-        table = read_csv(tree.read(name), name, ("Image Index", *EXPERT))
+        table = layout.read_table(tree, name, ("Image Index", *EXPERT))
         cells = table[list(EXPERT)].apply(lambda column: column.str.strip().str.upper())
         if (wrong := ~cells.isin(list(ANSWERS))).any(axis=None):
             line = wrong.any(axis=1).idxmax()

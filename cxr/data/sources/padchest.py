@@ -3,9 +3,10 @@
 The reports are Spanish; the published labels are the English names of the terms of a tree, in one cell, written as a
 Python list. Such a list has blanks around names (' pneumonia'), empty names, and nan for an image without a label; none
 of it is evaluated as code. A finding counts as present where its name or that of one of its branches is in the list
-(TREE). Images that are labelled 'exclude', that have no label, or that are only called a suboptimal study are left out,
-and so are projections of the ribs (COSTAL) and those marked EXCLUDE. The age is the year of the study less that of
-birth. Images lie in numbered folders, or in one; they are 16-bit PNG.
+(TREE, of the tree that the authors publish: github.com/auriml/Rx-thorax-automatic-captioning, trees_code.txt). Images
+that are labelled 'exclude', that have no label, or that are only called a suboptimal study are left out, and so are
+projections of the ribs (COSTAL) and those marked EXCLUDE. The age is the year of the study less that of birth. Images
+lie in numbered folders, or in one; they are 16-bit PNG.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import pandas as pd
 
 from cxr.data.sources import layout
 from cxr.data.sources.archive import Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading
-from cxr.data.sources.label_csv import first_few, measures, read_csv
+from cxr.data.sources.dataset import USUAL, Dataset, Given, Reading
+from cxr.data.sources.label_csv import first_few, measures
 from cxr.data.sources.schema import conform_findings
+from cxr.data.sources.spreadsheet import check_ids
 
 TABLE = r"PADCHEST_chest_x_ray_images_labels_160K.*\.csv"
 COLUMNS = (
@@ -29,36 +31,54 @@ COLUMNS = (
 PROJECTIONS = {
     "PA": ("frontal", "PA"), "AP": ("frontal", "AP"), "AP_HORIZONTAL": ("frontal", "AP"), "L": ("lateral", None),
 }  # fmt: skip
+# The parts of PadChest's published tree of terms below those that FINDINGS names: a term, and its branches.
+BRANCHES = {
+    "alveolar pattern": ("consolidation", "air bronchogram"),
+    "atelectasis": ("total atelectasis", "lobar atelectasis", "segmental atelectasis", "laminar atelectasis",
+                    "round atelectasis", "atelectasis basal"),
+    "catheter": ("central venous catheter",),
+    "central venous catheter": ("central venous catheter via subclavian vein", "reservoir central venous catheter",
+                                "central venous catheter via jugular vein",
+                                "central venous catheter via umbilical vein"),
+    "consolidation": ("air bronchogram",),
+    "electrical device": ("dual chamber device", "single chamber device", "pacemaker", "dai"),
+    "fracture": ("clavicle fracture", "humeral fracture", "vertebral fracture", "rib fracture"),
+    "infiltrates": ("interstitial pattern", "alveolar pattern"),
+    "interstitial pattern": ("ground glass pattern", "reticular interstitial pattern", "miliary opacities",
+                             "reticulonodular interstitial pattern"),
+    "nodule": ("multiple nodules",),
+    "pleural effusion": ("loculated pleural effusion", "loculated fissural effusion", "hydropneumothorax", "empyema",
+                         "hemothorax"),
+    "pleural thickening": ("apical pleural thickening", "calcified pleural thickening"),
+    "pneumonia": ("atypical pneumonia",),
+    "pneumothorax": ("hydropneumothorax",),
+    "rib fracture": ("callus rib fracture",),
+}  # fmt: skip
+# The tree has no term for all of these.
+DEVICES = ("electrical device", "catheter", "endotracheal tube", "tracheostomy tube", "nsg tube", "chest drain tube",
+           "gastrostomy tube", "nephrostomy tube", "ventriculoperitoneal drain tube", "double j stent")  # fmt: skip
+
+
+def with_branches(term: str) -> tuple[str, ...]:
+    """A term of the tree and all terms below it."""
+    below = [name for branch in BRANCHES.get(term, ()) for name in with_branches(branch)]
+    return (term, *dict.fromkeys(below))
+
+
 # A finding, and the labels of the tree that say it.
 TREE = {
-    "atelectasis": ("atelectasis", "atelectasis basal", "laminar atelectasis", "lobar atelectasis", "round atelectasis",
-                    "segmental atelectasis", "total atelectasis"),
-    "cardiomegaly": ("cardiomegaly",),
-    "consolidation": ("consolidation",),
-    "pleural effusion": ("pleural effusion", "loculated pleural effusion", "loculated fissural effusion"),
-    "pneumonia": ("pneumonia", "atypical pneumonia"),
-    "pneumothorax": ("pneumothorax", "hydropneumothorax"),
-    "pulmonary edema": ("pulmonary edema",),
-    "fracture": ("fracture", "rib fracture", "callus rib fracture", "clavicle fracture", "humeral fracture",
-                 "vertebral fracture"),
-    "nodule": ("nodule", "multiple nodules"),
-    "pulmonary mass": ("pulmonary mass",),
-    "infiltrates": ("infiltrates", "alveolar pattern", "interstitial pattern", "ground glass pattern",
-                    "reticular interstitial pattern", "reticulonodular interstitial pattern", "miliary opacities"),
-    "pleural thickening": ("pleural thickening", "apical pleural thickening", "calcified pleural thickening"),
-    "devices": ("electrical device", "pacemaker", "single chamber device", "dual chamber device", "dai", "catheter",
-                "central venous catheter", "central venous catheter via subclavian vein",
-                "central venous catheter via jugular vein", "central venous catheter via umbilical vein",
-                "reservoir central venous catheter", "endotracheal tube", "tracheostomy tube", "nsg tube",
-                "chest drain tube", "gastrostomy tube", "ventriculoperitoneal drain tube"),
-    "normal": ("normal",),
-}  # fmt: skip
+    name: with_branches(name)
+    for name in (
+        "atelectasis", "cardiomegaly", "consolidation", "pleural effusion", "pneumonia", "pneumothorax",
+        "pulmonary edema", "fracture", "nodule", "pulmonary mass", "infiltrates", "pleural thickening",
+    )
+} | {"devices": tuple(name for one in DEVICES for name in with_branches(one)), "normal": ("normal",)}  # fmt: skip
 FINDINGS = tuple(TREE)
 NO_LABEL = {"suboptimal study", "unchanged", ""}  # they say nothing of a finding
 NAME = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
 
-def tables(tree: Tree) -> list[str]:
+def tables(tree: Tree, given: Given = USUAL) -> list[str]:
     """The name of the label table. Raises ValueError for none or several."""
     return [layout.only_table(tree, TABLE, "PadChest")]
 
@@ -75,7 +95,9 @@ def read(tree: Tree, given: Given) -> Reading:
     if given.labels:
         raise ValueError(f"labels = {given.labels!r}: PadChest has one set of labels: leave it empty")
     (name,) = tables(tree)
-    table = read_csv(layout.read_packed(tree, name), name, COLUMNS).map(str.strip)
+    table = layout.read_table(tree, name, COLUMNS).map(str.strip)
+    for column in ("PatientID", "StudyID"):
+        check_ids(table[column], name)
     if (twice := table["ImageID"].duplicated()).any():
         raise ValueError(f"{name} line {twice.idxmax()}: ImageID stands twice: restore the published file")
     sets = [labels_of(cell) for cell in table["Labels"]]

@@ -11,7 +11,7 @@ from cxr.core.files import read_table
 from cxr.data.formats import Manifest
 from cxr.data.sources import chexpert, mimic, nih, padchest, rsna, table, vindr
 from cxr.data.sources.archive import Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading
+from cxr.data.sources.dataset import USUAL, Dataset, Given, Reading
 
 DATASETS: dict[str, Dataset] = {
     module.DATASET.name: module.DATASET for module in (chexpert, rsna, nih, mimic, padchest, vindr, table)
@@ -19,10 +19,12 @@ DATASETS: dict[str, Dataset] = {
 AUTO = "auto"  # in place of a name: what the files show
 
 
-def find(name: str, tree: Tree | None = None) -> Dataset:
-    """The data set of this name; with AUTO the one that the tree holds. Raises ValueError with the choices."""
+def find(name: str, tree: Tree | None = None, given: Given = USUAL) -> Dataset:
+    """The data set of this name; with AUTO the one that the tree holds, with the labels that were chosen. Raises
+    ValueError with the choices.
+    """
     if name == AUTO and tree is not None:
-        there = recognise(tree)
+        there = recognise(tree, given)
         if len(there) == 1:
             return DATASETS[there[0]]
         seen = f"could be {' or '.join(there)}" if there else "holds none that is recognised by its files"
@@ -32,12 +34,14 @@ def find(name: str, tree: Tree | None = None) -> Dataset:
     return DATASETS[name]
 
 
-def recognise(tree: Tree) -> list[str]:
-    """The names of the data sets whose files the tree holds. `table` is never among them."""
+def recognise(tree: Tree, given: Given = USUAL) -> list[str]:
+    """The names of the data sets whose files the tree holds, with the labels that were chosen. `table` is never among
+    them.
+    """
     names = []
     for name, dataset in DATASETS.items():
         try:
-            if name != table.DATASET.name and dataset.tables(tree):
+            if name != table.DATASET.name and dataset.tables(tree, given):
                 names.append(name)
         except ValueError:
             continue
@@ -47,9 +51,10 @@ def recognise(tree: Tree) -> list[str]:
 def read(dataset: Dataset, tree: Tree, given: Given) -> Reading:
     """A data set as read. Raises ValueError as its reader does, with what else the tree holds."""
     try:
-        dataset.tables(tree) if dataset.name != table.DATASET.name else None
+        if dataset.name != table.DATASET.name:
+            dataset.tables(tree, given)
     except ValueError as error:
-        if others := [name for name in recognise(tree) if name != dataset.name]:
+        if others := [name for name in recognise(tree, given) if name != dataset.name]:
             raise ValueError(f"{error}; its files are those of {' and '.join(others)}") from None
         raise
     return dataset.read(tree, given)

@@ -13,7 +13,7 @@ import pandas as pd
 from cxr.core.findings import CLASSES
 from cxr.data.sources import layout, rsna_patients
 from cxr.data.sources.archive import DEPTHS, Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading
+from cxr.data.sources.dataset import USUAL, Dataset, Given, Reading
 from cxr.data.sources.dicom_headers import read_headers
 from cxr.data.sources.label_csv import first_few, is_blank, measures, numbers, read_csv
 from cxr.data.sources.rsna_patients import Patients
@@ -24,7 +24,7 @@ IMAGES = "stage_2_train_images/"
 BOX = ("x", "y", "width", "height")
 
 
-def tables(tree: Tree) -> list[str]:
+def tables(tree: Tree, given: Given = USUAL) -> list[str]:
     """The names of the label tables. Raises ValueError when the tree holds no stage 2 of the challenge, or several."""
     folders = tree.folder_of(*TABLES)
     if len(folders) == 1:

@@ -1,4 +1,4 @@
-"""Dates in a table, as spreadsheets write them."""
+"""Dates and identifiers in a table, as spreadsheets write them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ FORMS = {
     r"\d{8}": "%Y%m%d",
     r"\d{1,2}\.\d{1,2}\.\d{4}": "%d.%m.%Y",
 }
+ROUNDED = r"[+-]?\d([.,]\d+)?[Ee]\+\d+"  # as Excel shows a number of twelve digits and more
 SLASHED = r"(\d{1,2})/(\d{1,2})/(\d{4})"
+
+
+def check_ids(column: pd.Series, name: str) -> None:
+    """Raise ValueError, naming the line, for an identifier that a spreadsheet has rounded, such as 1.23457E+14: several
+    of them look the same, so that one patient would be made of many.
+    """
+    if (rounded := column.str.strip().str.fullmatch(ROUNDED)).any():
+        line = rounded.idxmax()
+        raise ValueError(
+            f"{name} line {line}: {column.name} is {column[line]!r}, a number that a spreadsheet has rounded, so that "
+            f"different ones look the same: export the table again with that column as text, or restore the published "
+            f"file"
+        )
 
 
 def read_dates(column: pd.Series, name: str) -> pd.Series:

@@ -23,11 +23,11 @@ import pandas as pd
 
 from cxr.core.findings import FINDINGS, SLUGS, finding
 from cxr.data.sources.archive import Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading
+from cxr.data.sources.dataset import USUAL, Dataset, Given, Reading
 from cxr.data.sources.dicom_headers import years
 from cxr.data.sources.label_csv import MARKS, check_some, first_few, is_blank, read_csv
 from cxr.data.sources.schema import conform_findings
-from cxr.data.sources.spreadsheet import read_dates
+from cxr.data.sources.spreadsheet import check_ids, read_dates
 
 PLAIN = ("path", "patient", "study", "view", "sex", "age", "birth", "date")
 VIEWS = {
@@ -43,10 +43,10 @@ SEXES = {**dict.fromkeys(("f", "female", "w", "weiblich", "femme", "mujer"), "F"
          **dict.fromkeys(("m", "male", "männlich", "maennlich", "homme", "hombre"), "M")}  # fmt: skip
 
 
-def tables(tree: Tree, columns: Mapping[str, str] | None = None) -> list[str]:
+def tables(tree: Tree, given: Given = USUAL) -> list[str]:
     """The name of the CSV. Raises ValueError for none, or for several without one named."""
     names = sorted(name for name in tree.names() if name.lower().endswith((".csv", ".tsv")))
-    if chosen := (columns or {}).get("csv"):
+    if chosen := given.columns.get("csv"):
         names = [name for name in names if name == chosen or name.endswith(f"/{chosen}")]
     if len(names) != 1:
         raise ValueError(
@@ -59,7 +59,7 @@ def tables(tree: Tree, columns: Mapping[str, str] | None = None) -> list[str]:
 def read(tree: Tree, given: Given) -> Reading:
     """The records in the order of the CSV. Raises ValueError, naming the file, the line, the value and the cure."""
     columns = dict(given.columns)
-    (name,) = tables(tree, columns)
+    (name,) = tables(tree, given)
     columns.pop("csv", None)
     labels = {finding(key): column for key, column in columns.items() if key not in PLAIN}
     for needed in ("path", "patient"):
@@ -77,6 +77,9 @@ def read(tree: Tree, given: Given) -> Reading:
     patients, rows = table["patient"], pd.DataFrame(index=table.index)
     if (blank := patients.map(is_blank)).any():
         raise ValueError(f"{name} line {blank.idxmax()}: {columns['patient']} is blank: say whose image it is")
+    for key in ("patient", "study"):
+        if key in columns:
+            check_ids(table[key].rename(columns[key]), name)
     rows["path"] = _paths(tree, table["path"], name)
     rows["image_id"] = rows["path"]
     rows["patient_id"] = patients.str.removesuffix(".0")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from cxr.data.sources import layout
 from cxr.data.sources.archive import Tree
-from cxr.data.sources.dataset import Dataset, Given, Reading, own_boxes
+from cxr.data.sources.dataset import USUAL, Dataset, Given, Reading, own_boxes
 from cxr.data.sources.dicom_headers import read_headers
 from cxr.data.sources.label_csv import columns_there, first_few, is_blank, measures, numbers, read_csv
 from cxr.data.sources.schema import conform_findings
@@ -42,7 +42,7 @@ KAGGLE_FINDINGS = (
 )  # fmt: skip
 
 
-def tables(tree: Tree) -> list[str]:
+def tables(tree: Tree, given: Given = USUAL) -> list[str]:
     """The names of the tables that are there. Raises ValueError when the tree holds no VinDr-CXR."""
     names = [*_there(tree, LABELS).values(), *_there(tree, BOXES).values()]
     if _there(tree, LABELS):
@@ -53,20 +53,15 @@ def tables(tree: Tree) -> list[str]:
 
 
 def _there(tree: Tree, patterns: dict[str, str]) -> dict[str, str]:
-    """part -> the name of its table; parts without one are left out."""
-    found = {}
-    for part, pattern in patterns.items():
-        try:
-            found[part] = layout.only_table(tree, pattern, "VinDr-CXR")
-        except ValueError:
-            continue
-    return found
+    """part -> the name of its table; parts without one are left out. Raises ValueError for a part with several."""
+    there = {part: pattern for part, pattern in patterns.items() if layout.tables_like(tree, pattern)}
+    return {part: layout.only_table(tree, pattern, "VinDr-CXR") for part, pattern in there.items()}
 
 
 def _kaggle(tree: Tree) -> str | None:
-    for folder in tree.folder_of("train.csv"):
-        name, wanted = f"{folder}train.csv", {"image_id", "class_name", "rad_id", *CORNERS}
-        if set(columns_there(tree.read(name), name, sorted(wanted))) == wanted:
+    wanted = {"image_id", "class_name", "rad_id", *CORNERS}
+    for name in layout.tables_like(tree, KAGGLE):
+        if set(columns_there(layout.read_packed(tree, name), name, sorted(wanted))) == wanted:
             return name
     return None
 
@@ -107,7 +102,7 @@ def _key(name: str) -> tuple[str, str]:
 
 def _labels(tree: Tree, name: str) -> pd.DataFrame:
     """A row per image, in the order of its first row: the majority of its readers for each finding."""
-    data = tree.read(name)
+    data = layout.read_packed(tree, name)
     there = columns_there(data, name, [*FINDINGS, *SPELLED])
     other = {SPELLED[column]: column for column in reversed(SPELLED) if column in there}
     spelled = {find: find if find in there else other.get(find, find) for find in FINDINGS}
@@ -125,7 +120,7 @@ def _labels(tree: Tree, name: str) -> pd.DataFrame:
 def _of_boxes(tree: Tree, name: str) -> pd.DataFrame:
     """Kaggle's table as a row per image: a finding is there where most of its readers drew it, blank where none could
     be drawn."""
-    table = read_csv(tree.read(name), name, ("image_id", "class_name", "rad_id")).map(str.strip)
+    table = layout.read_table(tree, name, ("image_id", "class_name", "rad_id")).map(str.strip)
     table["class_name"] = table["class_name"].replace(SPELLED)
     if (wrong := ~table["class_name"].isin(KAGGLE_FINDINGS)).any():
         line = wrong.idxmax()
@@ -139,7 +134,7 @@ def _of_boxes(tree: Tree, name: str) -> pd.DataFrame:
 
 def _boxes(tree: Tree, name: str) -> dict[str, list[dict]]:
     """The boxes of each image by all its readers. A row without corners is a finding without a box."""
-    data = tree.read(name)
+    data = layout.read_packed(tree, name)
     readers = columns_there(data, name, ["rad_id"])
     table = read_csv(data, name, ("image_id", "class_name", *readers, *CORNERS))
     sides = table[list(CORNERS)].apply(measures)

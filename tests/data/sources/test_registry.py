@@ -1,12 +1,16 @@
 """The registry: each data set reads its made tree, and every trap that its publishers set."""
 
+import gzip
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr.data.decode import decode
 from cxr.data.sources import mimic, nih, padchest, registry, vindr
 from cxr.data.sources.archive import Folder
 from cxr.data.sources.dataset import Given
+from cxr.external import mapping
 from tests.data.sources import trees
 
 MADE = {"nih": trees.nih, "mimic": trees.mimic, "padchest": trees.padchest, "vindr": trees.vindr}
@@ -41,6 +45,33 @@ def test_every_data_set_says_whose_patients_it_shows_and_where_to_get_it():
     assert registry.share_patients("nih", "rsna") and not registry.share_patients("nih", "chexpert")
     for dataset in registry.DATASETS.values():
         assert dataset.terms and dataset.where and dataset.labelled_by and dataset.recognised_by
+
+
+@pytest.mark.parametrize("name", [*MADE, "nih_experts", "kaggle_vindr"])
+def test_every_table_may_be_packed(tmp_path, name):
+    """Each CSV and list as .gz beside it, then instead of it."""
+    make = {**MADE, "nih_experts": trees.nih_experts, "kaggle_vindr": trees.kaggle_vindr}[name]
+    dataset, given = name.partition("_")[0], {"labels": "radiologists"} if name == "nih_experts" else {}
+    dataset = "vindr" if name == "kaggle_vindr" else dataset
+    root = make(tmp_path)
+    whole = read(root, dataset, **given)
+    tables = [file for end in ("*.csv", "*.txt") for file in root.rglob(end)]
+    for file in tables:
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    assert read(root, dataset, **given).tables == whole.tables
+    for file in tables:
+        file.unlink()
+    packed = read(root, dataset, **given)
+    pd.testing.assert_frame_equal(packed.records, whole.records)
+    assert all(table.endswith(".gz") for table in packed.tables)
+
+
+def test_the_newer_table_of_nih_counts_beside_the_older_one(tmp_path):
+    root = trees.nih(tmp_path)
+    newer = (root / "Data_Entry_2017_v2020.csv").read_text()
+    (root / "Data_Entry_2017.csv").write_text(newer.replace("Pneumonia", "Hernia"))
+    reading = registry.read(registry.find("auto", Folder(root)), Folder(root), Given())
+    assert reading.tables[0] == "Data_Entry_2017_v2020.csv" and reading.records["Pneumonia"].sum() == 1
 
 
 def test_nih_labels_ages_lists_and_boxes(tmp_path):
@@ -128,6 +159,29 @@ def test_mimic_other_labels_and_people_of_mimic_iv(tmp_path):
         read(root, "mimic", labels="chexbert")
 
 
+def test_mimic_with_the_chosen_label_table_alone(tmp_path):
+    root = trees.mimic(tmp_path)
+    (root / "mimic-cxr-2.0.0-chexpert.csv.gz").unlink()
+    for name in ("mimic", "auto"):
+        dataset = registry.find(name, Folder(root), Given("negbio"))
+        rows = registry.read(dataset, Folder(root), Given("negbio")).records
+        assert rows["Edema"].tolist() == [-1, -1, 1]
+    with pytest.raises(ValueError, match="without the table of chexpert: write labels: negbio"):
+        read(root, "mimic")
+
+
+def test_a_part_of_a_data_set_that_stands_twice_does_not_vanish(tmp_path):
+    people = "subject_id,gender,anchor_age,anchor_year\n10000032,F,52,2180\n"
+    root = trees.mimic(tmp_path / "m", **{"hosp/patients.csv": people, "old/patients.csv": people})
+    with pytest.raises(ValueError, match="several tables of MIMIC-IV's patients .*: give the folder of one"):
+        read(root, "mimic")
+    root = trees.vindr(tmp_path / "v")
+    (root / "old").mkdir()
+    (root / "old/annotations_train.csv").write_bytes((root / "annotations/annotations_train.csv").read_bytes())
+    with pytest.raises(ValueError, match="several tables of VinDr-CXR"):
+        read(root, "vindr")
+
+
 def test_a_torn_packed_table_is_named(tmp_path):
     root = trees.mimic(tmp_path)
     file = root / "mimic-cxr-2.0.0-split.csv.gz"
@@ -148,6 +202,38 @@ def test_padchest_lists_projections_and_ages(tmp_path):
     assert rows["sex"].tolist()[:2] == ["F", "M"] and rows["sex"].isna().tolist()[2]
     assert rows["age"].tolist()[:2] == [85, 85] and np.isnan(rows["age"].iloc[2])
     assert rows["patient_id"].nunique() == 2 and len(reading.notes) == 2
+
+
+def test_a_finding_of_padchest_is_there_with_each_branch_of_the_published_tree(tmp_path):
+    """From the authors' trees_code.txt, a line for each term with branches."""
+    published = {
+        "atelectasis": "total atelectasis, lobar atelectasis, segmental atelectasis, laminar atelectasis, "
+        "round atelectasis, atelectasis basal",
+        "consolidation": "air bronchogram",
+        "pleural effusion": "loculated pleural effusion, loculated fissural effusion, hydropneumothorax, empyema, "
+        "hemothorax",
+        "pneumonia": "atypical pneumonia",
+        "pneumothorax": "hydropneumothorax",
+        "fracture": "clavicle fracture, humeral fracture, vertebral fracture, rib fracture, callus rib fracture",
+        "nodule": "multiple nodules",
+        "pleural thickening": "apical pleural thickening, calcified pleural thickening",
+        "infiltrates": "interstitial pattern, ground glass pattern, reticular interstitial pattern, "
+        "reticulonodular interstitial pattern, miliary opacities, alveolar pattern, consolidation, air bronchogram",
+    }
+    for name, branches in published.items():
+        assert set(padchest.TREE[name]) == {name, *branches.split(", ")}, name
+    leaves = {name for name, terms in padchest.TREE.items() if len(terms) == 1}
+    assert leaves == {"cardiomegaly", "pulmonary edema", "pulmonary mass", "normal"}
+    claimed = {one.label for one in mapping.meanings(padchest.DATASET) if "with its branches" in one.reason}
+    assert claimed == {name for name in published if name not in ("infiltrates", "nodule", "pleural thickening")}
+
+
+def test_numbers_of_patients_that_a_spreadsheet_rounded_are_refused(tmp_path):
+    root = trees.padchest(tmp_path)
+    file = root / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
+    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()).replace(b"pt-a", b"8.39860488694292E+35")))
+    with pytest.raises(ValueError, match=r"line 2: PatientID is '8\.39860488694292E\+35', a number .* rounded"):
+        read(root, "padchest")
 
 
 def test_no_cell_of_padchest_is_run():

@@ -48,6 +48,7 @@ def change(old: str, new: str) -> str:
     ("text", "problem"),
     [
         (EXCEL, "line 4: Aufnahme is 'seitl', must be one of AP, PA"),
+        (change("zwei;17", "zwei;1,23457E+14"), r"line 3: Fallnummer is '1,23457E\+14', a number .* rounded"),
         (change("zwei;17", "zwei;"), "line 3: Fallnummer is blank"),
         (change("zwei;", "vier.png;"), "line 3: the image 'vier.png' does not exist"),
         (change("zwei;", "eins;"), "lines 2, 3: the image bilder/eins.png stands twice"),
@@ -98,3 +99,10 @@ def test_a_wrong_column_is_named(tmp_path, columns, problem):
 def test_without_a_view_every_image_is_frontal_and_it_is_noted(tmp_path):
     reading = read(tmp_path, [c for c in COLUMNS if not c.startswith("view")])
     assert (reading.records["projection"] == "frontal").all() and "every image counts as frontal" in reading.notes[0]
+
+
+def test_a_study_that_a_spreadsheet_rounded_is_refused_and_a_name_with_an_e_is_not(tmp_path):
+    columns = [*COLUMNS, "study=Müll"]
+    with pytest.raises(ValueError, match=r"line 2: Müll is '1\.2E\+15', a number"):
+        read(tmp_path, columns, text=change("nein;x", "nein;1.2E+15"))
+    assert read(tmp_path, columns, text=change("nein;x", "nein;12E5")).records["study_id"].iloc[0] == "12E5"
