@@ -13,6 +13,7 @@ def model(folder, **values):
     write_json(
         folder / "model.json", Model(**example(Model, **{"weights": "none", "extra": [], "view": "all"} | values))
     )
+    (folder / "model.safetensors").touch()
     return folder / "model.safetensors"
 
 
