@@ -9,7 +9,7 @@ net starts as every baseline does, not from its teacher's weights: Irvin et al. 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
@@ -18,6 +18,9 @@ from cxr.classifier.settings import NEUTRAL, STRONG, Settings
 from .cli import located, main
 from .options import CheckpointMinutes, Precision, Repeat, SplitFolder, State, Stores, takes_settings
 from .state import training_state
+
+if TYPE_CHECKING:
+    from cxr.classifier.formats import Earlier
 
 
 @takes_settings
@@ -46,13 +49,11 @@ def run(
     """Train the classifier on one label table and predict its validation and test images."""
     from cxr.classifier import extra_images, objectives
     from cxr.classifier import run as classifier
-    from cxr.classifier import start as starting
-    from cxr.classifier.formats import StartSplit
     from cxr.classifier.net import build, check_size
     from cxr.core.files import atomic, write_table
-    from cxr.core.guard import SPLIT, read_split
+    from cxr.core.guard import SPLIT
     from cxr.training.machine import fabric
-    from cxr.training.pretrained import is_file, trained_on
+    from cxr.training.pretrained import is_file
     from cxr.training.weights import save
 
     spec = objectives.read(arm) if arm else objectives.BASELINE
@@ -74,15 +75,9 @@ def run(
             inputs[f"{name} store"] = extra_data / name / "store" / str(settings.size)
     else:
         data = classifier.load(table, split, settings.view, folders, machine.device)
-    start, before = settings.weights, []
-    if is_file(start):
-        start = located(start)
-        inputs["weights"] = Path(start)
-        before = starting.earlier(Path(start), data.split.sha256, extra_images.splits(extra_data))
-    started = [settings.weights, *(one.weights for one in before)]
-    if any(map(trained_on, started)):
-        drawn_of = read_split(split, "chexpert", StartSplit)[1]
-        starting.check(started, "phantom" if drawn_of.phantom else "chexpert", drawn_of.official)
+    start = located(settings.weights)
+    before = _earlier(start, split, extra_data)
+    inputs |= {"weights": Path(start)} if is_file(start) else {}
     net = build(start, settings.seed, data.classes, settings.backbone)
     check_size(net, settings.size)
     if settings.tune == "head":
@@ -105,6 +100,26 @@ def run(
         save(folder / "model.safetensors", result.net.state_dict(), meta)
         write_table(curve, result.history)
         write_table(scores, result.predictions)
+
+
+def _earlier(start: str, split: Path, extra_data: Path | None) -> "list[Earlier]":
+    """The trainings behind initial weights that are a file. Raises ValueError where the weights have seen images or
+    patients that this split validates or tests on, and where nothing says so.
+    """
+    from cxr.classifier import extra_images
+    from cxr.classifier.formats import StartSplit
+    from cxr.classifier.start import check, earlier
+    from cxr.core.guard import read_split
+    from cxr.training.pretrained import is_file, trained_on
+
+    found = []
+    if is_file(start):
+        found = earlier(Path(start), read_split(split, "chexpert")[1].sha256, extra_images.splits(extra_data))
+    started = [start, *(one.weights for one in found)]
+    if any(map(trained_on, started)):
+        drawn_of = read_split(split, "chexpert", StartSplit)[1]
+        check(started, "phantom" if drawn_of.phantom else "chexpert", drawn_of.official)
+    return found
 
 
 if __name__ == "__main__":
