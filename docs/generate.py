@@ -17,6 +17,7 @@ import json
 import re
 import subprocess
 import tempfile
+import textwrap
 from itertools import groupby
 from pathlib import Path
 
@@ -253,11 +254,18 @@ def graph() -> str:
     for name in order:
         if after := sorted(reduced.successors(name), key=order.index):
             before.setdefault(" & ".join(after), []).append(name)
-    lines = [f"    {' & '.join(names)} --> {after}" for after, names in before.items()]
+    arrows = [f"{' & '.join(names)} --> {after}" for after, names in before.items()]
     demo, stages = read_yaml("params.yaml"), read_yaml("dvc.yaml")["stages"]
     optional = [name for name in order if not any_instance(stages[name], demo)]
-    lines += ["    classDef optional stroke-dasharray: 4", f"    class {','.join(optional)} optional"]
-    return "\n".join(["```mermaid", "flowchart LR", *lines, "```"])
+    boxes = ["    classDef optional stroke-dasharray: 4", f"    class {','.join(optional)} optional"]
+    return "\n".join(["```mermaid", "flowchart LR", *_filled(arrows), *boxes, "```"])
+
+
+def _filled(statements: list[str]) -> list[str]:
+    """Lines of Mermaid, as long as README's, each with as many whole statements as fit."""
+    words = "; ".join(statement.replace(" ", "\0") for statement in statements)
+    lines = textwrap.wrap(words, 140, break_long_words=False, break_on_hyphens=False)
+    return [f"    {line.rstrip(';')}".replace("\0", " ") for line in lines]
 
 
 def any_instance(stage: dict, params: dict) -> bool:

@@ -1,4 +1,4 @@
-"""The packed image store: each image decoded once, kept as 8-bit gray at one size, read by memory map.
+"""The packed image store: each image read once, kept as 8-bit gray at one size, read by memory map.
 
 A store is a folder of shards, index.parquet and manifest.json. A shard is a uint8 npy file, n x S x S, of up to SHARD
 rows of the records; a store of no more than that is the one file images.npy. index.parquet holds image_id and the

@@ -1,5 +1,6 @@
 """README and docs/: what is generated is current, README is short and has its two commands, every link resolves."""
 
+import contextlib
 import re
 import shlex
 from urllib.parse import unquote
@@ -29,9 +30,16 @@ def code_blocks(text: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each `cxr ...` of a page's code blocks."""
-    lines = "\n".join(code_blocks(text)).replace("\\\n", " ").splitlines()
-    words = (shlex.split(line, comments=True) for line in lines if re.match(r"\s*(exec \S+/)?cxr ", line))
+    """The words of each `cxr ...` of a page's code blocks. A quoted word may go over several lines."""
+    words, line = [], ""
+    for part in "\n".join(code_blocks(text)).replace("\\\n", " ").splitlines():
+        if not line and not re.match(r"\s*(exec \S+/)?cxr ", part):
+            continue
+        line += part + "\n"
+        with contextlib.suppress(ValueError):  # the quotation goes on
+            words.append(shlex.split(line, comments=True))
+            line = ""
+    assert not line, line
     return [line[line[0] == "exec" :] for line in words]
 
 
@@ -105,5 +113,8 @@ def test_every_cxr_command_of_a_page_exists_with_its_options(page):
 
 
 def test_commands_are_read_over_broken_lines():
-    page = "\n```sh\ncxr resize --size 224 \\\n    --out x  # a note\nexec .venv/bin/cxr repro\nls\n```\n"
-    assert commands(page) == [["cxr", "resize", "--size", "224", "--out", "x"], [".venv/bin/cxr", "repro"]]
+    page = "\n```sh\ncxr resize --size 224 \\\n    --out x  # a note\nexec .venv/bin/cxr repro\nls\n"
+    page += "cxr distribute --command 'a &&\nb'\n```\n"
+    first, *rest = commands(page)
+    assert first == ["cxr", "resize", "--size", "224", "--out", "x"]
+    assert rest == [[".venv/bin/cxr", "repro"], ["cxr", "distribute", "--command", "a &&\nb"]]
