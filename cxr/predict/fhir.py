@@ -46,7 +46,7 @@ def write(folder: Path, rows: Published, models: Sequence[Predictor], images: in
             made = report(
                 number, [(file, bars, cards.without(bars, known.statuses)) for file, bars in found], name, simulated
             )
-            (temporary / f"study-{number:06d}.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+            (temporary / f"study-{number:06d}.json").write_text(json.dumps(made) + "\n", encoding="utf-8")
             count += 1
             progress.update(len(study))
     return count
