@@ -20,7 +20,7 @@ from cxr.core.files import Progress, atomic
 from cxr.core.findings import FINDINGS, SLUGS
 from cxr.data.picture import Picture
 from cxr.predict import heat
-from cxr.predict.formats import LEVELS
+from cxr.predict.formats import CALIBRATED, LEVELS
 from cxr.predict.header import read
 from cxr.predict.model import Predictor
 from cxr.predict.source import Source
@@ -28,6 +28,7 @@ from cxr.predict.worth import statuses
 from cxr.report import page
 
 LONGEST = 320  # pixels of a picture's longer side
+FEW = "too few test images"
 NONE = "No Finding"  # an absence has no place
 
 
@@ -139,6 +140,11 @@ def card(row: dict, source: Source, known: Known, explainer: heat.Explainer | No
     )
 
 
+def _why(status: str) -> str:
+    """Why a finding has no sensitivity or no specificity."""
+    return FEW if status == CALIBRATED else status
+
+
 def write_page(
     file: Path,
     rows: Iterable[dict],
@@ -157,7 +163,7 @@ def write_page(
     worth = [
         {
             "model": row["model"], "finding": row["finding"], "positives": row["test_positives"],
-            **{rate: page.Estimate(row[rate], row[f"{rate}_low"], row[f"{rate}_high"], row["status"])
+            **{rate: page.Estimate(row[rate], row[f"{rate}_low"], row[f"{rate}_high"], _why(row["status"]))
                for rate in ("sensitivity", "specificity")},
         }
         for row in table.to_dict("records")

@@ -42,10 +42,12 @@ class Finding(Format):
 
     @property
     def status(self) -> str:
-        """What its probability is: calibrated, or why there is none."""
+        """What its probability is: calibrated, or why there is none. Without a positive nothing was trained."""
         if self.trained_share is None:
             return NOT_TRAINED
-        return CALIBRATED if self.slope is not None else "too few validation images"
+        if self.slope is not None:
+            return CALIBRATED
+        return "too few validation images" if self.trained_share else NOT_TRAINED
 
 
 class Outliers(Format):

@@ -142,7 +142,7 @@ def test_predicts_page_says_whether_the_maps_beat_the_mean_box(made, result, tmp
         assert "Lung Opacity" in dict(captions) and len(captions) > 1
         for finding, caption in captions:
             worth = "points better than the mean box" if beats else "<b>does not point better than the mean box</b>"
-            expected = f"in 25.0 %, the mean box’s in 50.0 %: {worth}"
+            expected = f"in 25.0 % of X-rays, the mean box’s in 50.0 %: {worth}"
             assert (expected if finding == "Lung Opacity" else "not compared with boxes") in caption
         card = (folder / "README.md").read_text()
         assert "| grad_cam | 0.25 [" in card and ("| 0.50 | yes |" if beats else "| 0.50 | not shown |") in card
