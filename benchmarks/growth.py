@@ -1,4 +1,4 @@
-"""How cost grows: resize, and one training epoch, at 1, 4 and 16 times the images, each in a process of its own.
+"""How cost grows: resize, a training epoch and predict, at 1, 4 and 16 times the images, each in a process of its own.
 
 Memory is the process's own (RssAnon, sampled): pages of a memory-mapped store belong to the system, which drops them
 when it wants.
@@ -76,7 +76,27 @@ def epoch(folder: Path, n: int, size: int) -> None:
     ours(machine, Images([store], store.index["image_id"], machine.device), Silent(), batch=16, width=8)
 
 
-WORK = {"resize": resize, "one training epoch": epoch}
+def predict(folder: Path, n: int, size: int) -> None:
+    """Tables, a page with a card for sixteen images, and a FHIR report for each of n images, by a small network."""
+    from benchmarks.predict import write_predictor
+    from cxr.data.sources.archive import Folder
+    from cxr.predict.model import Predictor
+    from cxr.predict.run import predict
+    from cxr.predict.source import Source
+    from cxr.training.machine import fabric
+
+    if not (folder / "predictor").exists():
+        write_predictor(folder / "predictor", size, "densenet_small")
+    model = Predictor(folder / "predictor", fabric("32-true"), "predictor")
+    names = sorted(path.name for path in (folder / "files").glob("*.jpg"))
+    source = Source(Folder(folder / "files"), (names * -(-n // len(names)))[:n], 0)
+    counts = predict(
+        [model], source, folder / "out", pseudonyms=False, cards=16, processes=1, heat_maps="grad_cam", fhir=True
+    )
+    assert counts.accepted == counts.fhir == n
+
+
+WORK = {"resize": resize, "one training epoch": epoch, "predict": predict}
 
 
 def measured(what: str, folder: Path, n: int, size: int) -> tuple[float, int]:

@@ -61,8 +61,8 @@ def run(
     )
     if done := counts.dicom:
         print(
-            f"predict: {done.captures:,} Secondary Captures and {done.reports:,} Structured Reports; "
-            f"{done.without:,} images have none"
+            f"predict: {done.captures:,} Secondary Captures, {done.uncaptured:,} images have none; "
+            f"{done.reports:,} Structured Reports, {done.unreported:,} studies have none"
         )
     if counts.fhir is not None:
         print(f"predict: {counts.fhir:,} FHIR reports")

@@ -3,11 +3,13 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -15,14 +17,29 @@ from cxr import __version__
 from cxr.training import fingerprint
 from stages.__main__ import STAGES, TOOLS
 from tests.closure import ROOT
+from tests.predict.conftest import make, predicted
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+# sys.modules would do for one module; a finder refuses all of the package, as if it were not installed.
+WITHOUT_DVC = """
+import sys
+
+class Absent:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] in ("dvc", "dvc_data", "dvc_objects", "dvclive"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent)
+"""
 
 
 @pytest.fixture(scope="module")
 def cxr(tmp_path_factory):
     """A function that runs a program of a fresh environment in an empty folder. The environment holds the wheel, and
-    sees this one's packages, but not the checkout.
+    sees this one's packages, but neither the checkout nor DVC.
     """
     folder = tmp_path_factory.mktemp("wheel")
     run = {"check": True, "capture_output": True, "text": True}
@@ -37,6 +54,8 @@ def cxr(tmp_path_factory):
         cwd=folder,
         **run,
     )
+    (packages / "without_dvc.pth").write_text("import without_dvc\n")
+    (packages / "without_dvc.py").write_text(WITHOUT_DVC)
     empty = folder / "empty"
     empty.mkdir()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -84,6 +103,25 @@ def test_a_training_has_the_same_fingerprint_of_code_in_the_wheel(cxr):
     )
     here = fingerprint.code(ROOT / "stages" / "gan.py")
     assert dict(line.split() for line in cxr("python", "-c", code).splitlines()) == here and "cxr/gan/train.py" in here
+
+
+@pytest.mark.slow
+def test_a_copied_predictor_predicts_the_same_on_a_machine_without_dvc(cxr, tmp_path):
+    made = make(tmp_path / "made")
+    names, here = sorted(path.as_posix() for path in (made / "files").rglob("*.png"))[:20], tmp_path / "here"
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    predicted(made, tmp_path / "list.txt", here, fhir=True)
+    (made / "predictor").rename(tmp_path / "copy")
+    for name in ("model", "stores", "split", "state"):
+        shutil.rmtree(made / name, ignore_errors=True)
+    there = tmp_path / "there"
+    assert "no DVC" in cxr("python", "-c", "try:\n import dvc.repo\nexcept ModuleNotFoundError: print('no DVC')")
+    words = ("--out", str(there), "--precision", "32-true", "--processes", "2", "--fhir")
+    said = cxr("cxr", "predict", str(tmp_path / "copy"), str(tmp_path / "list.txt"), *words)
+    assert "20 of 20 files predicted" in said and (there / "predictions.html").is_file()
+    ours, theirs = (pd.read_parquet(out / "predictions.parquet") for out in (here, there))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=False, atol=1e-6)
+    assert ours["score.edema"].notna().all() and len(list((there / "fhir").iterdir())) == 20
 
 
 def requirements() -> list[str]:

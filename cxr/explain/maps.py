@@ -105,22 +105,27 @@ def _check_maps(net: nn.Module, size: int) -> None:
         raise ValueError(f"Grad-CAM needs feature maps, which a {kinds[0]} has not; integrated_gradients reads it")
 
 
-def heat_maps(net: nn.Module, images: np.ndarray, findings: Sequence[int], method: Method) -> np.ndarray:
+def heat_maps(
+    net: nn.Module, images: np.ndarray, findings: Sequence[int], method: Method, layer: nn.Module | None = None
+) -> np.ndarray:
     """What speaks for the m-th finding in the m-th image: float32 M x S x S, at least 0.
 
-    images: uint8 M x S x S, or one for all findings, 1 x S x S. findings: M places among the network's findings. A map
-    of zeros: nothing speaks for it. Computed in 32 bits on the network's device. Raises ValueError where Grad-CAM has
-    no feature maps.
+    images: uint8 M x S x S, or one for all findings, 1 x S x S. findings: M places among the network's findings. layer:
+    of feature_maps, which Grad-CAM reads; None: is looked for, which costs a forward pass. A map of zeros: nothing
+    speaks for it. Computed in 32 bits on the network's device. Raises ValueError where Grad-CAM has no feature maps.
     """
     speaking = Speaking(net).eval()
-    layer = feature_maps(net, images.shape[1]).module if method == "grad_cam" else None
+    if method == "grad_cam" and layer is None:
+        layer = feature_maps(net, images.shape[1]).module
     device = next(net.parameters()).device
     result = [np.zeros((0, *images.shape[1:]), np.float32)]
     for start in range(0, len(findings), BATCH):
         chosen = images if len(images) == 1 else images[start : start + BATCH]
         x = torch.from_numpy(np.array(chosen)).to(device)[:, None].float() / 255
         target = torch.tensor(list(findings[start : start + BATCH]), device=device)
-        result.append(_grad_cam(speaking, layer, x, target) if layer else _integrated(speaking, x, target))
+        result.append(
+            _grad_cam(speaking, layer, x, target) if method == "grad_cam" else _integrated(speaking, x, target)
+        )
     return np.concatenate(result)
 
 

@@ -1,14 +1,14 @@
 """predictions.html: a card for each X-ray, with its probabilities beside those of the test images, and heat maps.
 
 The picture is decoded once more for the card, and for no more images than there are cards. A picture whose header says
-that text is burned into it is left out, and its heat maps with it.
+that text is burned into it is left out, and its heat maps with it, as is a refused file's.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,17 +16,19 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr.core.files import atomic
+from cxr.core.files import Progress, atomic
 from cxr.core.findings import FINDINGS, SLUGS
 from cxr.data.picture import Picture
 from cxr.predict import heat
-from cxr.predict.formats import LEVELS
+from cxr.predict.formats import CALIBRATED, LEVELS
 from cxr.predict.header import read
 from cxr.predict.model import Predictor
 from cxr.predict.source import Source
+from cxr.predict.worth import statuses
 from cxr.report import page
 
 LONGEST = 320  # pixels of a picture's longer side
+FEW = "too few test images"
 NONE = "No Finding"  # an absence has no place
 
 
@@ -42,16 +44,37 @@ class Bar(NamedTuple):
     positive: str | None
 
 
+class Without(NamedTuple):
+    """A finding that has no probability, and why (formats.py's status)."""
+
+    name: str
+    status: str
+
+
 class Card(NamedTuple):
-    """One X-ray. picture: None where it can't be shown; row: of predictions.csv; heats: of what is positive; more:
-    number of positive findings without a heat map because the card has enough of them.
+    """One X-ray. picture: None where it must not or can't be shown; row: of predictions.csv; without: the findings that
+    have no probability, each with why; heats: of what is positive; more: number of positive findings without a heat
+    map because the card has enough of them.
     """
 
     row: dict
     picture: page.Picture | None
     bars: list[Bar]
+    without: list[Without]
     heats: list[heat.Heat]
     more: int
+
+
+class Known(NamedTuple):
+    """What is known of each finding: quantiles of the test images' probabilities, 14 x (LEVELS + 1); slug -> status."""
+
+    quantiles: np.ndarray
+    statuses: Mapping[str, str]
+
+
+def known(models: Sequence[Predictor]) -> Known:
+    """What the models know."""
+    return Known(population(models), statuses(models))
 
 
 def population(models: Sequence[Predictor]) -> np.ndarray:
@@ -79,6 +102,12 @@ def bars(row: dict, quantiles: np.ndarray) -> list[Bar]:
     return sorted(result, key=lambda bar: -bar.above)
 
 
+def without(found: Sequence[Bar], statuses: Mapping[str, str]) -> list[Without]:
+    """The findings that are not among an X-ray's bars. statuses: slug -> status."""
+    shown = {bar.name for bar in found}
+    return [Without(name, statuses[slug]) for slug, name in zip(SLUGS, FINDINGS, strict=True) if name not in shown]
+
+
 def picture(source: Source, number: int, at_least: int) -> Picture | None:
     """A file of the source; None where it can't be decoded, or text is burned into it. at_least: pixels of a side."""
     from cxr.data.decode import decode
@@ -98,13 +127,22 @@ def positive(found: Sequence[Bar]) -> list[tuple[int, str]]:
     return [(FINDINGS.index(bar.name), bar.name) for bar in found if bar.positive == "yes" and bar.name != NONE]
 
 
-def card(row: dict, source: Source, quantiles: np.ndarray, explainer: heat.Explainer | None) -> Card:
-    """The card of a row as published."""
+def card(row: dict, source: Source, known: Known, explainer: heat.Explainer | None) -> Card:
+    """The card of a row as published. A refused file may be anything, a scanned letter too, so it has no picture."""
+    if row["reason"]:
+        return Card(row, None, [], [], [], 0)
     sizes = [model.size for model in explainer.models] if explainer else []
-    xray, found = picture(source, row["number"], max([LONGEST, *sizes])), bars(row, quantiles)
+    xray, found = picture(source, row["number"], max([LONGEST, *sizes])), bars(row, known.quantiles)
     heats = heat.heats(explainer, xray, positive(found)) if explainer and xray else []
     small = page.xray(Image.fromarray(xray.pixels), LONGEST) if xray else None
-    return Card(row, small, found, heats, len(positive(found)) - len(heats) if heats else 0)
+    return Card(
+        row, small, found, without(found, known.statuses), heats, len(positive(found)) - len(heats) if heats else 0
+    )
+
+
+def _why(status: str) -> str:
+    """Why a finding has no sensitivity or no specificity."""
+    return FEW if status == CALIBRATED else status
 
 
 def write_page(
@@ -113,36 +151,41 @@ def write_page(
     models: Sequence[Predictor],
     source: Source,
     counts,
-    worth: pd.DataFrame,
+    table: pd.DataFrame,
     most: int,
     explained: tuple[heat.Explainer | None, str | None],
 ) -> None:
-    """Write the page. rows: as published; counts: of the run; worth: findings.csv; most: cards; explained: what
-    makes heat maps, and why it can't.
+    """Write the page. rows: as published; counts: of the run; table: findings.csv; most: cards; explained: what
+    makes heat maps, and why it can't. Memory holds one card.
     """
-    quantiles = population(models)
     explainer, no_heat = explained
-    shown = [card(row, source, quantiles, explainer) for row in itertools.islice(rows, most)]
-    first = models[0].calibration
-    table = [
+    shown = min(most, counts.images)
+    worth = [
         {
             "model": row["model"], "finding": row["finding"], "positives": row["test_positives"],
-            **{rate: page.Estimate(row[rate], row[f"{rate}_low"], row[f"{rate}_high"], row["status"])
+            **{rate: page.Estimate(row[rate], row[f"{rate}_low"], row[f"{rate}_high"], _why(row["status"]))
                for rate in ("sensitivity", "specificity")},
         }
-        for row in worth.to_dict("records")
+        for row in table.to_dict("records")
     ]  # fmt: skip
     context = {
-        "cards": shown,
+        "shown": shown,
         "counts": counts,
         "models": [model.name for model in models],
         "phantom": any(model.calibration.data == "phantom" for model in models),
-        "calibration": first,
-        "worth": page.Table("findings", table),
+        "calibration": models[0].calibration,
+        "worth": page.Table("findings", worth),
         "skipped": source.skipped,
         "names": dict(zip(SLUGS, FINDINGS, strict=True)),
         "heat": explainer,
         "no_heat": no_heat,
     }
-    with atomic(file) as temporary:
-        temporary.write_text(page.render(context, "predict/page.html.j2"), encoding="utf-8")
+    with atomic(file) as temporary, Progress("cards", shown) as progress:
+        what = known(models)
+
+        def cards() -> Iterator[Card]:
+            for row in itertools.islice(rows, shown):
+                yield card(row, source, what, explainer)
+                progress.update()
+
+        page.write(temporary, context | {"cards": cards()}, "predict/page.html.j2")

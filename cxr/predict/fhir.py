@@ -1,52 +1,67 @@
 """FHIR R4: one DiagnosticReport of each study, with an Observation for each finding of each image.
 
 Reports name no patient: whoever files them adds the subject. Their status is preliminary, since no person has seen
-them. A finding is a text and a private code, because what a network calls a finding is not what SNOMED CT defines.
+them. A finding without a probability is an Observation whose value is absent, with the reason. A finding is a text and
+a private code, because what a network calls a finding is not what SNOMED CT defines.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cxr import __version__
-from cxr.core.files import atomic
+from cxr.core.files import Progress, atomic
 from cxr.core.findings import FINDINGS
 from cxr.predict import cards
-from cxr.predict.cards import Bar
+from cxr.predict.cards import Bar, Without
 from cxr.predict.model import Predictor
+from cxr.predict.published import Published
 
 SYSTEM = "urn:cxr:findings"  # of the private codes, F and the finding's place among the fourteen
 NOTE = "Research only. Not a medical device. Not for diagnosis."
+ABSENT = {
+    "system": "http://terminology.hl7.org/CodeSystem/data-absent-reason",
+    "code": "unsupported",
+    "display": "Unsupported",
+}
 ANSWERS = {"yes": ("POS", "Positive"), "no": ("NEG", "Negative")}
 
 
-def write(folder: Path, rows: Iterable[dict], models: Sequence[Predictor]) -> int:
-    """Write <folder>/study-<number>.json for each study with a predicted image, and return how many.
-
-    rows: as published, those of one study anywhere. Memory holds the probabilities of all predicted images.
+def write(folder: Path, rows: Published, models: Sequence[Predictor], images: int) -> int:
+    """Write study-<number>.json for each study with a predicted image into `folder`, which replaces one of an earlier
+    run, and return how many. images: number of predicted ones. Memory holds one study.
     """
-    quantiles, name = cards.population(models), ", ".join(model.name for model in models)
+    known, name = cards.known(models), ", ".join(model.name for model in models)
     simulated = any(model.calibration.data == "phantom" for model in models)
-    accepted = sorted((row for row in rows if not row["reason"]), key=lambda row: (row["study"], row["number"]))
-    folder.mkdir(parents=True, exist_ok=True)
-    for study, images in groupby(accepted, key=lambda row: row["study"]):
-        made = report(int(study), [(row["file"], cards.bars(row, quantiles)) for row in images], name, simulated)
-        with atomic(folder / f"study-{study:06d}.json") as temporary:
-            temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    return len({row["study"] for row in accepted})
+    count = 0
+    with atomic(folder) as temporary, Progress("fhir", images) as progress:
+        temporary.mkdir()
+        for study in rows.studies():
+            found = [(row["file"], cards.bars(row, known.quantiles)) for row in study]
+            number = study[0]["study"]
+            made = report(
+                number, [(file, bars, cards.without(bars, known.statuses)) for file, bars in found], name, simulated
+            )
+            (temporary / f"study-{number:06d}.json").write_text(json.dumps(made) + "\n", encoding="utf-8")
+            count += 1
+            progress.update(len(study))
+    return count
 
 
-def report(study: int, images: Sequence[tuple[str, Sequence[Bar]]], model: str, simulated: bool) -> dict:
-    """A study's DiagnosticReport. images: (file name, its findings) of each; model: names of the models; simulated:
-    whether they were trained on simulated patients.
+def report(
+    study: int, images: Sequence[tuple[str, Sequence[Bar], Sequence[Without]]], model: str, simulated: bool
+) -> dict:
+    """A study's DiagnosticReport. images: (file name, its findings, those without a probability) of each; model: names
+    of the models; simulated: whether they were trained on simulated patients.
     """
     observations = [
-        _observation(f"image-{k}-{_code(bar)}", file, bar) for k, (file, bars) in enumerate(images, 1) for bar in bars
+        _observation(f"image-{k}-{_code(finding)}", file, finding)
+        for k, (file, bars, without) in enumerate(images, 1)
+        for finding in (*bars, *without)
     ]
     device = {
         "resourceType": "Device", "id": "device", "manufacturer": "cxr",
@@ -63,25 +78,30 @@ def report(study: int, images: Sequence[tuple[str, Sequence[Bar]]], model: str, 
     }
 
 
-def _code(bar: Bar) -> str:
-    return f"F{FINDINGS.index(bar.name):02d}"
+def _code(finding: Bar | Without) -> str:
+    return f"F{FINDINGS.index(finding.name):02d}"
 
 
-def _observation(name: str, file: str, bar: Bar) -> dict:
-    made = {
+def _observation(name: str, file: str, finding: Bar | Without) -> dict:
+    made: dict = {
         "resourceType": "Observation",
         "id": name,
         "status": "preliminary",
-        "code": {"coding": [{"system": SYSTEM, "code": _code(bar), "display": bar.name}], "text": bar.name},
-        "valueQuantity": {
-            "value": float(np.round(bar.value, 6)), "unit": "probability", "system": "http://unitsofmeasure.org",
-            "code": "1",
+        "code": {
+            "coding": [{"system": SYSTEM, "code": _code(finding), "display": finding.name}], "text": finding.name,
         },
         "device": {"reference": "#device"},
         "derivedFrom": [{"display": file}],
     }  # fmt: skip
-    if bar.positive:
-        code, display = ANSWERS[bar.positive]
+    if isinstance(finding, Without):
+        made["dataAbsentReason"] = {"coding": [ABSENT], "text": finding.status}
+        return made
+    made["valueQuantity"] = {
+        "value": float(np.round(finding.value, 6)), "unit": "probability", "system": "http://unitsofmeasure.org",
+        "code": "1",
+    }  # fmt: skip
+    if finding.positive:
+        code, display = ANSWERS[finding.positive]
         system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
         made["interpretation"] = [{"coding": [{"system": system, "code": code, "display": display}]}]
     return made

@@ -9,6 +9,7 @@ from pydantic import Field
 from cxr.core.formats import Format
 from cxr.explain.formats import Explained
 
+CALIBRATED, NOT_TRAINED = "calibrated", "not trained on"
 LEVELS = 20  # a population is shown by its quantiles at 0, 1 / LEVELS, ..., 1
 
 
@@ -38,6 +39,15 @@ class Finding(Format):
     quantiles: list[float] = Field(
         description=f"of the calibrated probability of all test images, at 0, 1/{LEVELS}, ..., 1; empty: no scaling"
     )
+
+    @property
+    def status(self) -> str:
+        """What its probability is: calibrated, or why there is none. Without a positive nothing was trained."""
+        if self.trained_share is None:
+            return NOT_TRAINED
+        if self.slope is not None:
+            return CALIBRATED
+        return "too few validation images" if self.trained_share else NOT_TRAINED
 
 
 class Outliers(Format):

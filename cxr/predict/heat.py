@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from cxr.core.findings import FINDINGS, SLUGS
 from cxr.core.resize import resize
 from cxr.data.picture import Picture
-from cxr.explain.maps import Method, feature_maps, heat_maps, scaled
+from cxr.explain.formats import Explained, Measured
+from cxr.explain.maps import Layer, Method, feature_maps, heat_maps, scaled
 from cxr.explain.overlay import coloured, enlarged
 from cxr.predict.model import Predictor
 from cxr.report import page
@@ -35,21 +37,53 @@ class Heat(NamedTuple):
         return page.xray(self.image, LONGEST) if self.image else None
 
 
+class Compared(NamedTuple):
+    """What one model's maps of one finding are worth on boxes. known: of which boxes; hit: how often the strongest
+    place lies in one; both None where they were not compared.
+    """
+
+    model: str
+    known: Explained | None
+    hit: Measured | None
+
+
+def in_short(compared: Sequence[Compared]) -> str:
+    """What they are worth together, in words for a narrow place: no better than the worst of the models."""
+    if any(one.hit is None for one in compared):
+        return "not compared with boxes"
+    beats = all(one.hit and one.hit.beats for one in compared)
+    return "better than the mean box" if beats else "no better than the mean box"
+
+
 class Explainer(NamedTuple):
-    """What makes heat maps. cells: per side, of the coarsest model's feature maps; None for a method of pixels."""
+    """What makes heat maps. layers: each model's feature maps, which Grad-CAM reads; None for a method of pixels."""
 
     models: Sequence[Predictor]
     method: Method
-    cells: int | None
+    layers: Sequence[Layer | None]
+
+    @property
+    def cells(self) -> int | None:
+        """Cells per side of the coarsest model's feature maps; None for a method of pixels."""
+        return min((layer.cells for layer in self.layers if layer), default=None)
 
     def maps(self, xray: Picture, findings: Sequence[int]) -> np.ndarray:
         """Mean maps of an X-ray, M x S x S of the largest model's size, 0 to 1; findings: their M places."""
         size, total = max(model.size for model in self.models), 0
-        for model in self.models:
+        for model, layer in zip(self.models, self.layers, strict=True):
             image = resize(xray.pixels, model.size, xray.filled)
-            maps = scaled(heat_maps(model.net, image[None], findings, self.method))
+            maps = scaled(heat_maps(model.net, image[None], findings, self.method, layer and layer.module))
             total = total + np.stack([enlarged(one, (size, size)) for one in maps])
         return scaled(total)
+
+    def compared(self, finding: str) -> list[Compared]:
+        """What the maps of a finding (its name) are worth on boxes, for each model."""
+        slug, result = SLUGS[FINDINGS.index(finding)], []
+        for model in self.models:
+            known = model.calibration.explained
+            worth = known.methods.get(self.method) if known and known.finding == slug else None
+            result.append(Compared(model.name, known if worth else None, worth.hit if worth else None))
+        return result
 
 
 def explainer(models: Sequence[Predictor], method: Method | None) -> tuple[Explainer | None, str | None]:
@@ -57,12 +91,12 @@ def explainer(models: Sequence[Predictor], method: Method | None) -> tuple[Expla
     if method is None:
         return None, None
     if method != "grad_cam":
-        return Explainer(models, method, None), None
+        return Explainer(models, method, [None] * len(models)), None
     try:
-        cells = min(feature_maps(model.net, model.size).cells for model in models)
+        layers = [feature_maps(model.net, model.size) for model in models]
     except ValueError as error:
         return None, str(error)
-    return Explainer(models, method, cells), None
+    return Explainer(models, method, layers), None
 
 
 def heats(

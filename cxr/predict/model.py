@@ -20,6 +20,7 @@ from cxr.classifier.formats import Model
 from cxr.classifier.net import Classifier, probability
 from cxr.classifier.trained import layer_inputs, open_trained
 from cxr.core.files import read_json, sha256
+from cxr.core.findings import SLUGS
 from cxr.evaluation.calibration import Scaling
 from cxr.evaluation.operating import Fitted
 from cxr.predict import outliers
@@ -68,8 +69,12 @@ def score(fabric: Fabric, net: Classifier, images: np.ndarray) -> Scored:
 
 
 def read_net(folder: Path, stage: str | None = None) -> tuple[Classifier, Model]:
-    """A trained classifier and its model.json. Raises ValueError, naming the file, where it can't be read."""
+    """A trained classifier and its model.json. Raises ValueError, naming the file, where it can't be read, or where its
+    findings are not the fourteen in their order, by which every table, card and report calls them.
+    """
     meta = read_json(folder / "model.json", stage, Model)
+    if tuple(meta.findings) != SLUGS:
+        raise ValueError(f"{folder}/model.json: its findings are not {', '.join(SLUGS)}, in this order")
     return open_trained(folder, meta), meta
 
 
@@ -101,6 +106,10 @@ class Predictor:
         self.calibration = read_json(folder / "calibration.json", "calibrate", Calibration)
         if sha256(folder / "model.safetensors") != self.calibration.weights_sha256:
             raise ValueError(f"{folder}: calibration.json is of other weights; copy the whole folder again")
+        if set(self.calibration.findings) != set(SLUGS):
+            raise ValueError(
+                f"{folder}/calibration.json: its findings are not those of model.json; copy the folder again"
+            )
         arrays, _ = weights.read(folder / "features.safetensors")
         views = tuple(self.calibration.outliers.views)
         if set(arrays) != {"means", "whitening"} or len(arrays["means"]) != len(views):
@@ -110,7 +119,7 @@ class Predictor:
         self.precision = fabric.strategy.precision.precision
         self.identity = sha256(folder / "calibration.json")  # which holds that of the weights
         self.net = net.to(fabric.device)
-        self.fitted = [fitted(self.calibration.findings[slug]) for slug in self.meta.findings]
+        self.fitted = [fitted(self.calibration.findings[slug]) for slug in SLUGS]
 
     @property
     def size(self) -> int:

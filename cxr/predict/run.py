@@ -9,12 +9,13 @@ import numpy as np
 
 from cxr.core.files import Progress, write_table
 from cxr.explain.maps import Method
-from cxr.predict import capture, heat, tables
+from cxr.predict import capture, heat, tables, worth
 from cxr.predict import fhir as reports
 from cxr.predict.cards import write_page
 from cxr.predict.decoding import Decoded, decoded
 from cxr.predict.model import BATCH, Predictor
 from cxr.predict.part import Part, identity
+from cxr.predict.published import Published, check_replaceable
 from cxr.predict.source import Source
 from cxr.predict.verdict import Asked, Studies, row
 
@@ -36,13 +37,17 @@ def predict(
 
     pseudonyms: files are called by their number, from 1, in every output. cards: most X-rays on the page. heat_maps:
     how those of what is positive are made, or None for none. dicom: write Secondary Captures and Structured Reports
-    into `out`/dicom. fhir: write a DiagnosticReport of each study into `out`/fhir. A run that was interrupted
-    continues. Raises ValueError where `out` holds a part of another run, and for pseudonyms with dicom.
+    into `out`/dicom. fhir: write a DiagnosticReport of each study into `out`/fhir. Both folders replace those of an
+    earlier run. A run that was interrupted continues. Raises ValueError where `out` holds a part of another run, where
+    one of these folders holds anything else, and for pseudonyms with dicom.
     """
     if dicom and pseudonyms:
         raise ValueError("--dicom names the patient, which --pseudonyms shall not: leave one of them out")
     if dicom:
         capture.check_installed()
+        check_replaceable(out / "dicom", source, r"(image|study)-\d+\.dcm")
+    if fhir:
+        check_replaceable(out / "fhir", source, r"study-\d+\.json")
     asked = Asked(
         tuple(model.name for model in models),
         tuple(model.view for model in models),
@@ -66,19 +71,17 @@ def predict(
             part.add(_rows(models, waiting, asked))
             progress.update(len(waiting))
     names = [f"image-{number:06d}" for number in range(1, len(source.names) + 1)] if pseudonyms else source.names
-
-    def rows():
-        return tables.final(part.rows(), names, studies.mixed)
-
-    counts = tables.write(out, rows(), asked.names)
-    worth = tables.findings(models)
-    write_table(out / "findings.csv", worth)
+    rows = Published(part.path, names, studies.mixed, worth.of_columns(models))
+    counts = tables.write(out, rows, asked.names)
+    findings = worth.findings(models)
+    write_table(out / "findings.csv", findings)
     explained = heat.explainer(models, heat_maps)
-    write_page(out / "predictions.html", rows(), models, source, counts, worth, cards, explained)
+    write_page(out / "predictions.html", rows, models, source, counts, findings, cards, explained)
     if dicom:
-        counts = counts._replace(dicom=capture.write(out / "dicom", rows, models, source, explained[0]))
+        made = capture.Made.of(models, source, explained[0])
+        counts = counts._replace(dicom=capture.write(out / "dicom", rows, made, counts.accepted))
     if fhir:
-        counts = counts._replace(fhir=reports.write(out / "fhir", rows(), models))
+        counts = counts._replace(fhir=reports.write(out / "fhir", rows, models, counts.accepted))
     part.remove()
     return counts
 

@@ -2,19 +2,21 @@
 
 The template is TID 1500 (PS3.16), by highdicom. A finding has a private code (scheme 99CXR, F and its place among the
 fourteen), since what a network calls a finding is not what SNOMED CT defines. A report is neither complete, final nor
-verified: no person has seen it.
+verified: no person has seen it. A finding without a probability has an answer of the same scheme that says why.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cxr import __version__
 from cxr.core.findings import FINDINGS
-from cxr.predict.cards import Bar
+from cxr.predict.cards import Bar, Without
+from cxr.predict.formats import NOT_TRAINED
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -24,10 +26,26 @@ YES, NO = ("373066001", "SCT", "Yes"), ("373067005", "SCT", "No")
 
 
 class Reported(NamedTuple):
-    """One image. header: of its file; bars: its findings."""
+    """One image. header: of its file; bars: its findings; without: those that have no probability."""
 
     header: Dataset
     bars: Sequence[Bar]
+    without: Sequence[Without]
+
+    def brief(self) -> Reported:
+        """The same with no more of the header than a report needs of an image beside its first."""
+        from pydicom import Dataset
+
+        header = Dataset()
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+            if keyword in self.header:
+                setattr(header, keyword, self.header[keyword].value)
+        return self._replace(header=header)
+
+    def content(self) -> list:
+        """What a report says of the image."""
+        bars = [[bar.name, round(bar.value, 6), bar.positive] for bar in self.bars]
+        return [str(self.header.SOPInstanceUID), bars, list(map(list, self.without))]
 
 
 def uid(*parts: str) -> str:
@@ -36,11 +54,15 @@ def uid(*parts: str) -> str:
     return f"2.25.{number}"
 
 
-def report(images: Sequence[Reported], uids: tuple[str, str], observer: tuple[str, str], series: int) -> Dataset | None:
-    """The report of a study's images; None where their elements can't be copied.
+def report(images: Sequence[Reported], identity: str, models: str, series: int) -> Dataset | None:
+    """The report of a study's images; None where their elements can't be copied. Its UID depends on all that it says.
 
-    uids: of the series and of the report; observer: UID and name of the models that say so; series: its number.
+    identity: of what made it; models: their names; series: its number.
     """
+    study = str(images[0].header.StudyInstanceUID)
+    said = json.dumps([image.content() for image in images])
+    uids = uid(study, identity, "reports"), uid(study, identity, "report", said)
+    observer = uid(identity, "models"), models
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they may quote what they warn of
@@ -86,6 +108,10 @@ def _group(number: int, image: Reported, report_uid: str):
         if bar.positive:
             answer = sr.CodedConcept(*(YES if bar.positive == "yes" else NO))
             answers.append(sr.QualitativeEvaluation(name=sr.CodedConcept(code, SCHEME, bar.name), value=answer))
+    for one in image.without:
+        answer = sr.CodedConcept("N1" if one.status == NOT_TRAINED else "N2", SCHEME, one.status.capitalize())
+        name = sr.CodedConcept(f"F{FINDINGS.index(one.name):02d}", SCHEME, one.name)
+        answers.append(sr.QualitativeEvaluation(name=name, value=answer))
     header = image.header
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=uid(report_uid, str(number)), identifier=f"image {number}"),

@@ -209,6 +209,16 @@ def render(context: dict, template: str = "page.html.j2") -> str:
     return _environment().get_template(template).render(context).lstrip()
 
 
+def write(path: Path, context: dict, template: str) -> None:
+    """Write a page as `render` makes it, piece by piece: what the context yields one by one is never held together."""
+    with open(path, "w", encoding="utf-8") as file:
+        start = True
+        for piece in _environment().get_template(template).generate(context):
+            piece = piece.lstrip() if start else piece
+            start = start and not piece
+            file.write(piece)
+
+
 def text(template: str, context: dict) -> str:
     """A document in Markdown. template: its name below templates; text from data is escaped as in HTML."""
     whole = _environment(trim_blocks=True).get_template(template).render(context)

@@ -1,6 +1,7 @@
 """The stage explain: boxes of an RSNA tree against a classifier's maps, and what predict's page makes of it."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -137,6 +138,12 @@ def test_predicts_page_says_whether_the_maps_beat_the_mean_box(made, result, tmp
         page = " ".join((tmp_path / f"out{beats}/predictions.html").read_text().split())
         assert "on 20 X-rays of 20 patients" in page and "lies in a box in 25.0 %" in page and "in 50.0 %" in page
         assert ("they are no evidence of where a finding lies" in page) != beats
+        captions = re.findall(r"<figcaption>Where the score for (.*?) rests(.*?)</figcaption>", page)
+        assert "Lung Opacity" in dict(captions) and len(captions) > 1
+        for finding, caption in captions:
+            worth = "points better than the mean box" if beats else "<b>does not point better than the mean box</b>"
+            expected = f"in 25.0 % of X-rays, the mean box’s in 50.0 %: {worth}"
+            assert (expected if finding == "Lung Opacity" else "not compared with boxes") in caption
         card = (folder / "README.md").read_text()
         assert "| grad_cam | 0.25 [" in card and ("| 0.50 | yes |" if beats else "| 0.50 | not shown |") in card
 

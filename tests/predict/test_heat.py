@@ -1,6 +1,7 @@
 """The heat maps on predict's cards: which findings have one, where its colour lies, and when there is none."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 
 from cxr.core.findings import FINDINGS, SLUGS
 from cxr.data.picture import whole as whole_picture
+from cxr.explain import maps
+from cxr.explain.formats import Explained, Measured, Worth
 from cxr.predict import heat
 from tests.data.pictures import dicom
 from tests.explain.make import Bright
@@ -19,6 +22,10 @@ class Model:
 
     def __init__(self, size, net=None):
         self.size, self.net = size, net or Bright()
+
+
+def explainer(models, method="grad_cam"):
+    return heat.explainer(models, method)[0]
 
 
 def cards(page: str) -> dict[str, str]:
@@ -88,6 +95,64 @@ def test_maps_change_no_number_and_can_be_left_out_or_be_of_the_other_method(mad
     assert mapped(pages["integrated_gradients"]) == mapped(cards(explained[0])["45.png"]) != []
 
 
+def test_a_refused_file_has_no_picture(made, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    letter = np.full((200, 160), 255, np.uint8)
+    letter[20:180:10, 20:140] = 0
+    Image.fromarray(letter).save(source / "letter.png")
+    (source / "foot.dcm").write_bytes(dicom(picture(45, False), BodyPartExamined="FOOT"))
+    table = predicted(made, source, out)[1]
+    page = (out / "predictions.html").read_text()
+    assert table["reason"].notna().all() and table["reason"].str.startswith("out of distribution").any()
+    assert page.count("No picture of a refused file.") == 2 and "data:image" not in page
+
+
+def test_the_networks_layer_is_sought_once(made, tmp_path, monkeypatch):
+    sought = []
+    real = heat.feature_maps
+    for module in (heat, maps):
+        monkeypatch.setattr(module, "feature_maps", lambda *given: sought.append(given) or real(*given))
+    one = explainer([Model(32)])
+    for _ in range(3):
+        assert one.maps(whole_picture(np.full((40, 40), 90, np.uint8)), [0]).shape == (1, 32, 32)
+    assert len(sought) == 1
+
+
+def hit(beats: bool, value: float) -> Measured:
+    return Measured(value=value, low=0.1, high=0.3, floor=0.5, gain_low=-0.3, gain_high=-0.2, beats=beats)
+
+
+def compared_model(name: str, finding: str | None, beats: bool = False, data: str = "folder"):
+    """A model whose maps of one finding, or of none, were compared with boxes."""
+    worth = Worth(hit=hit(beats, 0.25), iou=hit(beats, 0.2), random=None)
+    known = Explained(
+        data=data, dataset="rsna", finding=finding or "", images=20, patients=20, floor_images=20, confidence=0.95,
+        weights_sha256="", methods={"grad_cam": worth},
+    )  # fmt: skip
+    model = Model(32)
+    model.name, model.calibration = name, SimpleNamespace(explained=known if finding else None)
+    return model
+
+
+def test_what_a_map_is_worth_is_known_for_each_finding_and_model():
+    models = [compared_model("a", "edema"), compared_model("b", "edema", True), compared_model("c", None)]
+    alone = [explainer([model]) for model in models]
+    assert [heat.in_short(one.compared("Edema")) for one in alone] == [
+        "no better than the mean box", "better than the mean box", "not compared with boxes",
+    ]  # fmt: skip
+    assert heat.in_short(alone[0].compared("Pneumonia")) == "not compared with boxes"
+    assert [one.hit and one.hit.value for one in explainer(models).compared("Edema")] == [0.25, 0.25, None]
+    assert heat.in_short(explainer(models[:2]).compared("Edema")) == "no better than the mean box"
+    assert explainer([models[0]], "integrated_gradients").compared("Edema")[0].hit is None
+
+
+def test_each_caption_says_what_the_map_is_worth(explained):
+    for card in cards(explained[0]).values():
+        captions = re.findall(r"<figcaption>(.*?)</figcaption>", card, re.S)
+        assert all("not compared with boxes" in caption for caption in captions)
+
+
 def test_a_burned_in_picture_has_no_map(made, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -126,22 +191,20 @@ def test_a_map_follows_the_patients_side_in_a_picture_that_is_not_square():
     """Bright's first finding is brightness: the map of a picture that is bright at its left foot is hot there."""
     xray = np.zeros((60, 120), np.uint8)
     xray[30:, :60] = 255
-    explainer, _ = heat.explainer([Model(32)], "grad_cam")
-    (map_,) = explainer.maps(whole_picture(xray), [0])
+    (map_,) = explainer([Model(32)]).maps(whole_picture(xray), [0])
     assert map_[20:, :12].min() > 0.8 and map_[:12].max() < 0.2 and map_[:, 20:].max() < 0.2
 
 
 def test_the_map_of_several_models_is_the_mean_of_theirs():
     xray = whole_picture(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
-    alone = [heat.Explainer([Model(size)], "grad_cam", 8).maps(xray, [0, 1]) for size in (64, 64)]
-    both = heat.Explainer([Model(64), Model(64)], "grad_cam", 8).maps(xray, [0, 1])
+    alone = [explainer([Model(size)]).maps(xray, [0, 1]) for size in (64, 64)]
+    both = explainer([Model(64), Model(64)]).maps(xray, [0, 1])
     np.testing.assert_allclose(both, alone[0], atol=1e-6)
-    mixed = heat.Explainer([Model(64), Model(32)], "grad_cam", 8).maps(xray, [0])
+    mixed = explainer([Model(64), Model(32)]).maps(xray, [0])
     assert mixed.shape == (1, 64, 64) and mixed.max() == pytest.approx(1) and mixed.min() >= 0
 
 
 def test_maps_of_zeros_stay_without_a_picture():
     black = whole_picture(np.zeros((64, 64), np.uint8))
-    explainer, _ = heat.explainer([Model(64)], "grad_cam")
-    assert heat.heats(explainer, black, [(0, "Edema")]) == [heat.Heat("Edema", None)]
-    assert heat.heats(explainer, black, []) == []
+    assert heat.heats(explainer([Model(64)]), black, [(0, "Edema")]) == [heat.Heat("Edema", None)]
+    assert heat.heats(explainer([Model(64)]), black, []) == []

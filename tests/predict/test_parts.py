@@ -7,7 +7,7 @@ from scipy.spatial.distance import mahalanobis
 
 from cxr.predict import calibrate, outliers
 from cxr.predict.cards import bars
-from cxr.predict.formats import LEVELS
+from cxr.predict.formats import LEVELS, Finding
 from cxr.predict.header import study_in, view_in
 from cxr.predict.part import NAME, Part, identity
 from cxr.predict.source import open_source
@@ -101,6 +101,18 @@ def test_a_source_leaves_out_other_files_and_lists_each_path_once(tmp_path):
     assert source.names == ["1.2.840.5", "a.dcm", "b/IM0001"] and source.skipped == 3
     assert open_source("-", ["x.png", "", "y.png ", "x.png"]).names == ["x.png", "y.png"]
     assert open_source(str(tmp_path / "a.dcm")).names == [str(tmp_path / "a.dcm")]
+
+
+@pytest.mark.parametrize(
+    "trained, slope, status",
+    [
+        (None, None, "not trained on"), (0.0, None, "not trained on"), (0.1, None, "too few validation images"),
+        (0.1, 1.0, "calibrated"),
+    ],
+)  # fmt: skip
+def test_the_status_of_a_finding(trained, slope, status):
+    finding = Finding.model_construct(trained_share=trained, slope=slope)
+    assert finding.status == status
 
 
 def test_bars_place_a_value_among_the_test_images():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -86,8 +87,59 @@ def test_the_findings_table_carries_the_test_sensitivity(made, whole):
     assert worth.loc["Edema", "sensitivity"] == pytest.approx(recall_score(truth, called), abs=1e-5)
     assert worth.loc["Edema", "specificity"] == pytest.approx(recall_score(1 - truth, ~called), abs=1e-5)
     assert worth.loc["Pleural Other", "status"] == "not trained on"
-    assert worth.loc["Fracture", "status"] == "too few validation images"
+    assert worth.loc["Fracture", "status"] == "not trained on"  # the network saw no positive
     assert set(worth.index) == set(FINDINGS)
+
+
+def test_each_row_says_what_its_yes_and_no_are_worth(made, whole):
+    """The same as findings.csv, in both tables; nothing in the row of a refused file."""
+    worth = pd.read_csv(whole[0] / "findings.csv").set_index("finding")
+    for table in (whole[1], pd.read_csv(whole[0] / "predictions.csv")):
+        accepted = table[table["reason"].isna()]
+        for slug, name in zip(SLUGS, FINDINGS, strict=True):
+            assert set(accepted[f"status.{slug}"]) == {worth.loc[name, "status"]}
+            for rate in ("sensitivity", "specificity"):
+                values = accepted[f"{rate}.{slug}"].to_numpy(np.float64)
+                np.testing.assert_allclose(values, worth.loc[name, rate], atol=1e-5, equal_nan=True)
+    assert set(accepted["status.pleural_other"]) == {"not trained on"}
+    assert accepted["sensitivity.edema"].notna().all()
+
+
+def test_a_card_names_the_findings_without_a_probability(made, whole):
+    page = (whole[0] / "predictions.html").read_text()
+    cards = page.split('<section class="card">')[1:]
+    shown = [card for card in cards if "Refused:" not in card]
+    assert shown and all("<b>Not known (not trained on):</b> Pleural Other, Fracture." in card for card in shown)
+    assert "n/a — calibrated" not in page
+
+
+def relabelled(made, tmp_path, file, change):
+    folder = tmp_path / "predictor"
+    shutil.copytree(made / "predictor", folder)
+    values = json.loads((folder / file).read_text())
+    change(values)
+    (folder / file).write_text(json.dumps(values))
+    return folder
+
+
+def test_findings_in_another_order_are_refused_or_make_no_difference(made, whole, tmp_path):
+    """Tables, cards and reports call the fourteen by their place."""
+    folder = relabelled(made, tmp_path / "a", "model.json", lambda values: values["findings"].reverse())
+    with pytest.raises(ValueError, match="model.json: its findings are not no_finding, .*, in this order"):
+        predicted(made, made / "files", tmp_path / "out", folder)
+    folder = relabelled(made, tmp_path / "b", "calibration.json", lambda values: values["findings"].pop("edema"))
+    with pytest.raises(ValueError, match="calibration.json: its findings are not those of model.json"):
+        predicted(made, made / "files", tmp_path / "out", folder)
+
+    def turned(values):
+        values["findings"] = dict(reversed(values["findings"].items()))
+
+    folder = relabelled(made, tmp_path / "c", "calibration.json", turned)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture(45, False)).save(tmp_path / "in" / "45.png")
+    predicted(made, tmp_path / "in", tmp_path / "out", folder)
+    ours, theirs = (pd.read_csv(out / "findings.csv").set_index("finding") for out in (tmp_path / "out", whole[0]))
+    pd.testing.assert_frame_equal(ours, theirs)
 
 
 def test_csv_and_parquet_agree_and_the_page_has_a_card_for_each_of_the_first(made, whole, tmp_path):
@@ -226,6 +278,10 @@ def test_several_models_give_the_mean_and_each_alone(made, frontal, tmp_path):
     for name, one in zip(models, alone, strict=True):
         assert np.allclose(table[f"{name}/probability.edema"], one["probability.edema"], atol=1e-6)
         assert list(table[f"{name}/positive.edema"]) == list(one["positive.edema"])
+        assert list(table[f"{name}/sensitivity.edema"]) == list(one["sensitivity.edema"])
+        assert list(table[f"{name}/status.fracture"]) == list(one["status.fracture"])
+    assert table["sensitivity.edema"].isna().all()  # the mean's was not measured
+    assert set(table["status.pleural_other"]) == {"not trained on"} and set(table["status.edema"]) == {"calibrated"}
     assert len(pd.read_csv(tmp_path / "both/findings.csv")) == 2 * len(FINDINGS)
 
 
