@@ -139,7 +139,7 @@ def write_page(
         "phantom": any(model.calibration.data == "phantom" for model in models),
         "calibration": first,
         "worth": page.Table("findings", table),
-        "skipped": source.skipped,
+        "left_out": source.left_out,
         "names": dict(zip(SLUGS, FINDINGS, strict=True)),
         "heat": explainer,
         "no_heat": no_heat,

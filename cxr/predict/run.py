@@ -15,7 +15,7 @@ from cxr.predict.cards import write_page
 from cxr.predict.decoding import Decoded, decoded
 from cxr.predict.model import BATCH, Predictor
 from cxr.predict.part import Part, identity
-from cxr.predict.source import Source
+from cxr.predict.source import Source, printable
 from cxr.predict.verdict import Asked, Studies, row
 
 
@@ -56,7 +56,7 @@ def predict(
         progress.skip(len(part.done))
         waiting: list[tuple[Decoded, int]] = []
         for files in decoded(source.tree, source.names, part.done, sizes, processes):
-            numbered = [(file, studies.number(file.header)) for file in files]
+            numbered = [(file, studies.number(file.header, part.done.get(file.number))) for file in files]
             waiting += [pair for pair in numbered if pair[0].number not in part.done]
             if len(waiting) >= BATCH:
                 part.add(_rows(models, waiting, asked))
@@ -65,7 +65,9 @@ def predict(
         if waiting:
             part.add(_rows(models, waiting, asked))
             progress.update(len(waiting))
-    names = [f"image-{number:06d}" for number in range(1, len(source.names) + 1)] if pseudonyms else source.names
+    names = (
+        [f"image-{number:06d}" for number in range(1, len(source.names) + 1)] if pseudonyms else printable(source.names)
+    )
 
     def rows():
         return tables.final(part.rows(), names, studies.mixed)
