@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import errno
 import io
-import lzma
 import os
 import re
 import time
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -30,8 +27,7 @@ from cxr.predict.header import Header, digest, read, study_in, view_in
 
 CHUNK = 16  # files per task
 AHEAD = 3  # tasks in flight for each process
-# What reading a file raises: its tree, the disk, and a damaged member of a .zip.
-UNREAD = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+UNREAD = (ValueError, OSError)  # what reading a file of a tree raises
 # Errors of a disk, a network or this machine that may be gone soon. Others are of the file.
 PASSING = frozenset(
     getattr(errno, name)
