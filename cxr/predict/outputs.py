@@ -41,9 +41,12 @@ def check_earlier(out: Path, **asked: bool) -> None:
 
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Keep other runs out of the output folder. Raises ValueError where one writes into it now."""
+    """Keep other runs out of the output folder, which is made, and removed where nothing is written into it. Raises
+    ValueError where one writes into it now.
+    """
     from filelock import FileLock, Timeout
 
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / LOCK)
     try:
@@ -57,3 +60,6 @@ def alone(out: Path) -> Iterator[None]:
     finally:
         (out / LOCK).unlink(missing_ok=True)  # while it is held: filelock notices that its file has gone
         lock.release()
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds what the run wrote
+                out.rmdir()

@@ -112,9 +112,10 @@ def test_two_runs_into_one_folder_are_refused(tmp_path):
     with alone(tmp_path / "out"):
         with pytest.raises(ValueError, match="another run of predict writes into it"), alone(tmp_path / "out"):
             pass
+    assert not (tmp_path / "out").exists()
     with alone(tmp_path / "out"):
-        pass
-    assert list((tmp_path / "out").iterdir()) == []
+        (tmp_path / "out/predictions.csv").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
 
 
 def test_names_that_are_no_text_become_printable_and_stay_unique():
