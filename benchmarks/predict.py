@@ -98,7 +98,7 @@ def lines(quick: bool) -> Iterator[Line]:
         machine = fabric("auto")
         model = Predictor(folder / "predictor", machine, "predictor")
         small = inputs.files(folder / "small", 3 if quick else 32, inputs.SMALL)
-        source = Source(Folder(folder / "small"), [path.name for path in small] * (11 if quick else 10), 0)
+        source = Source(Folder(folder / "small"), [path.name for path in small] * (11 if quick else 10))
         names = source.names
         pixels = {
             names[file.number]: file.images[size]

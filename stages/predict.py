@@ -35,25 +35,31 @@ def run(
         int | None, Option(min=1, envvar="CXR_PROCESSES", help="decoding processes; default one per core")
     ] = None,
 ) -> None:
-    """Predict the findings of X-rays: tables and a page. Exit code 3: some were refused; 1: all, or an error."""
+    """Predict the findings of X-rays: tables and a page. Exit code 3: some were refused or left out; 1: all, or an
+    error."""
     import sys
 
     from cxr.core.files import usable_cores
     from cxr.predict.model import Predictor
+    from cxr.predict.outputs import alone, check_earlier
     from cxr.predict.run import predict
     from cxr.predict.source import open_source
     from cxr.training.machine import fabric
 
-    opened = open_source(source, sys.stdin.read().splitlines() if source == "-" else ())
+    check_earlier(out, dicom=dicom, fhir=fhir)
+    opened = open_source(source, sys.stdin.buffer.read() if source == "-" else b"", out)
+    for one in opened.left_out:
+        print(f"predict: left out: {one.said(named=not pseudonyms)}", file=sys.stderr)
     machine, folders = fabric(precision), [predictor, *model]
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [f"{name}-{k}" for k, name in enumerate(names, 1)]
     models = [Predictor(folder, machine, name) for folder, name in zip(folders, names, strict=True)]
-    counts = predict(
-        models, opened, out, pseudonyms=pseudonyms, cards=cards, processes=processes or usable_cores(),
-        heat_maps=None if heat_maps == "none" else heat_maps, dicom=dicom, fhir=fhir,
-    )  # fmt: skip
+    with alone(out):
+        counts = predict(
+            models, opened, out, pseudonyms=pseudonyms, cards=cards, processes=processes or usable_cores(),
+            heat_maps=None if heat_maps == "none" else heat_maps, dicom=dicom, fhir=fhir,
+        )  # fmt: skip
     refused = ", ".join(f"{reason}: {n:,}" for reason, n in counts.refused.items())
     print(
         f"predict: {counts.accepted:,} of {counts.images:,} files predicted"
@@ -66,7 +72,7 @@ def run(
         )
     if counts.fhir is not None:
         print(f"predict: {counts.fhir:,} FHIR reports")
-    if counts.refused:
+    if counts.refused or opened.missed:
         raise typer.Exit(3 if counts.accepted else 1)
 
 

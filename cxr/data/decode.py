@@ -58,7 +58,7 @@ def decode(data: bytes, name: str, at_least: int) -> Picture:
     if not data:
         raise ValueError("empty file (0 bytes)")
     try:
-        if data[:2] == b"\xff\xd8" or data[:8] == b"\x89PNG\r\n\x1a\n":
+        if is_jpeg_or_png(data):
             picture = _jpeg_or_png(data, at_least)
         elif is_dicom(data):
             picture = dicom.decode(data, at_least)
@@ -87,6 +87,17 @@ def decode_for(data: bytes, name: str, sizes: Collection[int]) -> dict[int, Pict
             picture = decode(data, name, size)
         pictures[size] = picture
     return pictures
+
+
+def begins_as_image(start: bytes) -> bool:
+    """Whether the first 512 bytes of a file are those of an image, be it of a format that `decode` refuses."""
+    if is_jpeg_or_png(start) or is_dicom(start) or tiff.is_tiff(start):
+        return True
+    return any(cure == CONVERT and re.match(form, start, re.DOTALL | re.IGNORECASE) for form, _, cure in OTHERS)
+
+
+def is_jpeg_or_png(start: bytes) -> bool:
+    return start[:2] == b"\xff\xd8" or start[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def _other(data: bytes) -> str:

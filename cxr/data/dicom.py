@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from cxr.data.grayscale import ELEMENTS, Display, Form, present
+from cxr.data.grayscale import ELEMENTS, Display, Form, check_numbers, present
 from cxr.data.picture import Picture, check_contrast, check_size, open_picture, reduced, whole
-from cxr.data.sources.dicom_file import HEADER, read_dicom
+from cxr.data.sources.dicom_file import HEADER, Refused, read_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -28,6 +28,15 @@ TAGS = """
     WindowCenter WindowWidth VOILUTFunction VOILUTSequence
     PixelData FloatPixelData DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths
 """
+# The elements that are no number. What a file says in them is quoted only where it is a term of the standard.
+OTHERS = frozenset(
+    "PhotometricInterpretation RescaleType ModalityLUTSequence VOILUTFunction VOILUTSequence PixelData FloatPixelData "
+    "DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths".split()
+)
+MEANINGS = frozenset(
+    "MONOCHROME1 MONOCHROME2 RGB HSV ARGB CMYK YBR_FULL YBR_FULL_422 YBR_PARTIAL_422 YBR_PARTIAL_420 YBR_ICT "
+    "YBR_RCT XYB".split()
+)
 NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation")
 NEEDED += ("BitsAllocated", "BitsStored", "PixelRepresentation")
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
@@ -43,16 +52,28 @@ def _tags() -> list[int]:
 
 
 def decode(data: bytes, at_least: int) -> Picture:
-    """Decode a DICOM file as cxr.data.decode.decode does."""
+    """Decode a DICOM file as cxr.data.decode.decode does. No message quotes free text of the file: it may name a
+    person, wherever it stands.
+    """
     import pydicom
 
     with pydicom.config.disable_value_validation():
-        header = read_dicom(io.BytesIO(data), _tags())
+        try:
+            header = read_dicom(io.BytesIO(data), _tags())
+        except Refused:
+            raise
+        except Exception as error:  # pydicom raises nearly every type
+            raise ValueError(f"DICOM whose header can't be read ({type(error).__name__})") from error
         values = _values(header)
         _check(values)
-        if values["SamplesPerPixel"] == 3:
-            return whole(np.asarray(Image.fromarray(_full(header)).convert("L")))
-        return _gray(header, values, at_least)
+        try:
+            if values["SamplesPerPixel"] == 3:
+                return whole(np.asarray(Image.fromarray(_full(header)).convert("L")))
+            return _gray(header, values, at_least)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"damaged file ({type(error).__name__})") from error
 
 
 def _values(header: Dataset) -> dict:
@@ -70,6 +91,8 @@ def _values(header: Dataset) -> dict:
         except Exception as error:  # pydicom raises nearly every type
             raise ValueError(f"DICOM whose {keyword} can't be read ({type(error).__name__})") from error
         if present(value):
+            if keyword not in OTHERS:
+                check_numbers(keyword, value)
             values[keyword] = value
     return values
 
@@ -94,9 +117,13 @@ def _check(values: dict) -> None:
     if meaning == "PALETTE COLOR":
         raise ValueError("DICOM with photometric interpretation PALETTE COLOR, not gray: export it as MONOCHROME2")
     if (samples == 3) != meaning.startswith(("RGB", "YBR")) or (samples == 1) != meaning.startswith("MONOCHROME"):
-        raise ValueError(f"DICOM with photometric interpretation {meaning} and {samples} samples per pixel, not gray")
+        raise ValueError(f"DICOM with {_quoted(meaning)} and {samples} samples per pixel, not gray")
     if samples == 3 and bits != 8:
-        raise ValueError(f"DICOM with photometric interpretation {meaning} of {bits} bits, not 8")
+        raise ValueError(f"DICOM with {_quoted(meaning)} of {bits} bits, not 8")
+
+
+def _quoted(meaning: str) -> str:
+    return f"photometric interpretation {meaning}" if meaning in MEANINGS else "an unknown photometric interpretation"
 
 
 def _gray(header: Dataset, values: dict, at_least: int) -> Picture:
@@ -134,6 +161,8 @@ def _cure(syntax: str) -> str:
 
 def _full(header: Dataset) -> np.ndarray:
     """The whole frame, decoded by pydicom and its plugins (Pillow, python-gdcm): H x W, or H x W x 3."""
+    from pydicom.uid import UID
+
     _check_frame(header)
     shape = (header.Rows, header.Columns) + (3,) * (header.get("SamplesPerPixel") == 3)
     if len(shape) == 2:
@@ -141,9 +170,11 @@ def _full(header: Dataset) -> np.ndarray:
     try:
         pixels = header.pixel_array
     except Exception as error:  # plugins raise nearly every type
-        syntax = header.file_meta.get("TransferSyntaxUID")
+        syntax = UID(header.file_meta.get("TransferSyntaxUID") or "")
+        known = syntax.is_transfer_syntax and header.PhotometricInterpretation in MEANINGS
         raise ValueError(
-            f"DICOM pixels can't be decoded (transfer syntax {syntax}){_cure(syntax)}: {type(error).__name__}: {error}"
+            f"DICOM pixels can't be decoded ({f'transfer syntax {syntax}' if known else 'unknown transfer syntax'})"
+            f"{_cure(syntax)}: {type(error).__name__}" + (f": {error}" if known else "")
         ) from error
     if pixels.shape != shape:
         raise ValueError(

@@ -50,6 +50,15 @@ def number(values: Mapping, keyword: str, default: float) -> float:
     return value
 
 
+def check_numbers(keyword: str, value: Any) -> None:
+    """Raise ValueError, without quoting it, where an element that should hold numbers holds anything else."""
+    try:
+        for one in several(value):
+            float(one if present(one) else 0)
+    except (TypeError, ValueError):
+        raise ValueError(f"DICOM whose {keyword} is no number") from None
+
+
 class Form(NamedTuple):
     """How bits are a stored value. width: of a pattern, 8 or 16; stored, high: Bits Stored, High Bit; signed."""
 
@@ -198,7 +207,7 @@ def voi(rescaled: np.ndarray, form: Form, values: Mapping) -> np.ndarray | None:
             pair = {"WindowCenter": center, "WindowWidth": width}
             center, width = (number(pair, keyword, 0) for keyword in pair)
             if function not in FUNCTIONS:
-                raise ValueError(f"DICOM with the VOI LUT function {function}, none of {', '.join(FUNCTIONS)}")
+                raise ValueError(f"DICOM with a VOI LUT function that is none of {', '.join(FUNCTIONS)}")
             if width > (function == "LINEAR"):  # PS3.3 C.11.2.1.2.1: a narrower window means nothing
                 return _window(rescaled, center, width, function)
     return None
@@ -241,6 +250,7 @@ def _table(values: Mapping, keyword: str, reach: tuple[float, float]) -> Table |
         return None
     if len(several(descriptor)) != 3:
         raise ValueError(f"DICOM whose {keyword} has a descriptor of {len(several(descriptor))} numbers, not 3")
+    check_numbers(keyword, descriptor)
     n, first, depth = (int(part) for part in descriptor)
     n, depth = n % 65536 or 65536, depth % 256
     if first > reach[1] and first - 65536 >= reach[0]:  # a negative number that was read as unsigned
@@ -250,6 +260,7 @@ def _table(values: Mapping, keyword: str, reach: tuple[float, float]) -> Table |
         words = data if len(data) % 2 == 0 else data + b"\0"
         entries = np.frombuffer(words, "<u2" if little else ">u2")
     else:
+        check_numbers(keyword, data)
         entries = np.array(several(data)).astype(np.int64) % 65536
     if depth <= 8 and len(entries) == -(-n // 2) < n:
         entries = np.stack([entries & 255, entries >> 8], -1).ravel()[:n]

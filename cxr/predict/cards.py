@@ -175,7 +175,7 @@ def write_page(
         "phantom": any(model.calibration.data == "phantom" for model in models),
         "calibration": models[0].calibration,
         "worth": page.Table("findings", worth),
-        "skipped": source.skipped,
+        "left_out": source.left_out,
         "names": dict(zip(SLUGS, FINDINGS, strict=True)),
         "heat": explainer,
         "no_heat": no_heat,

@@ -16,7 +16,7 @@ from cxr.predict.decoding import Decoded, decoded
 from cxr.predict.model import BATCH, Predictor
 from cxr.predict.part import Part, identity
 from cxr.predict.published import Published, check_replaceable
-from cxr.predict.source import Source
+from cxr.predict.source import Source, printable
 from cxr.predict.verdict import Asked, Studies, row
 
 
@@ -61,7 +61,7 @@ def predict(
         progress.skip(len(part.done))
         waiting: list[tuple[Decoded, int]] = []
         for files in decoded(source.tree, source.names, part.done, sizes, processes):
-            numbered = [(file, studies.number(file.header)) for file in files]
+            numbered = [(file, studies.number(file.header, part.done.get(file.number))) for file in files]
             waiting += [pair for pair in numbered if pair[0].number not in part.done]
             if len(waiting) >= BATCH:
                 part.add(_rows(models, waiting, asked))
@@ -70,7 +70,8 @@ def predict(
         if waiting:
             part.add(_rows(models, waiting, asked))
             progress.update(len(waiting))
-    names = [f"image-{number:06d}" for number in range(1, len(source.names) + 1)] if pseudonyms else source.names
+    numbered = [f"image-{number:06d}" for number in range(1, len(source.names) + 1)]
+    names = numbered if pseudonyms else printable(source.names)
     rows = Published(part.path, names, studies.mixed, worth.of_columns(models))
     counts = tables.write(out, rows, asked.names)
     findings = worth.findings(models)

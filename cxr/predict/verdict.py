@@ -32,18 +32,21 @@ class Studies:
         self._count = 0
         self.mixed: set[int] = set()
 
-    def number(self, header: Header) -> int:
-        """The study's number, from 1. An image that names no study is one of its own."""
-        if header.study is None or header.study not in self._numbers:
-            self._count += 1
-            if header.study is not None:
-                self._numbers[header.study] = (self._count, header.patient)
-            return self._count
-        number, patient = self._numbers[header.study]
-        if patient is None:
-            self._numbers[header.study] = (number, header.patient)
-        elif header.patient is not None and header.patient != patient:
+    def number(self, header: Header, known: int | None = None) -> int:
+        """The study's number, from 1. An image that names no study is one of its own.
+
+        known: the number that an interrupted run gave it. Then studies keep their numbers, also where a file of theirs
+        can't be read any more.
+        """
+        found = self._numbers.get(header.study) if header.study is not None else None
+        number = known or (found[0] if found else self._count + 1)
+        self._count = max(self._count, number)
+        if header.study is None:
+            return number
+        patient = found[1] if found and found[0] == number else None
+        if None not in (patient, header.patient) and patient != header.patient:
             self.mixed.add(number)
+        self._numbers[header.study] = (number, patient or header.patient)
         return number
 
 

@@ -61,6 +61,24 @@ def dicom(pixels: np.ndarray | None, syntax=ExplicitVRLittleEndian, frame: bytes
     return stream.getvalue()
 
 
+def planted(data: bytes, keyword: str, vr: str, text: str) -> bytes:
+    """A DICOM file (explicit VR) in which one element, of the meta header too, holds a text under the VR of a text."""
+    header = pydicom.dcmread(io.BytesIO(data))
+    tag = pydicom.tag.Tag(keyword)
+    even = text + " " * (len(text) % 2)
+    if keyword == "TransferSyntaxUID":
+        uid = header.file_meta.TransferSyntaxUID.encode()
+        return data.replace(uid, even.encode().ljust(len(uid), b"\0"), 1)
+    part = header.file_meta if tag.group == 2 else header
+    part[tag] = pydicom.DataElement(tag, "LO", even, validation_mode=pydicom.config.IGNORE)
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pydicom.filewriter.dcmwrite(stream, header, implicit_vr=False, little_endian=True)
+    name = struct.pack("<2H", tag.group, tag.element)
+    return stream.getvalue().replace(name + b"LO", name + vr.encode())
+
+
 def ramp(dtype, low: int, high: int) -> np.ndarray:
     """A 32 x 32 ramp from low to high, both reached."""
     return np.linspace(low, high, 1024).round().astype(dtype).reshape(32, 32)

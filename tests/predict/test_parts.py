@@ -1,16 +1,22 @@
 """The pieces of predict alone: distances, the threshold, the part file, names, bars."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
+from pydicom import Dataset, Sequence
+from pydicom.sr._snomed_dict import mapping
+from pydicom.sr.codedict import codes
 from scipy.spatial.distance import mahalanobis
 
 from cxr.predict import calibrate, outliers
 from cxr.predict.cards import bars
 from cxr.predict.formats import LEVELS, Finding
-from cxr.predict.header import study_in, view_in
+from cxr.predict.header import CODES, PROJECTIONS, Header, read, study_in, view_in
 from cxr.predict.part import NAME, Part, identity
-from cxr.predict.source import open_source
+from cxr.predict.verdict import Studies
+from tests.data.pictures import dicom, smooth
 
 
 def test_distances_are_scipys_with_the_common_covariance():
@@ -61,46 +67,125 @@ def test_predictions_of_another_network_are_refused():
         calibrate.check_scores(table, table["image_id"], np.full((1, 14), 0.7))
 
 
+def lines_of(*numbers, reason=None):
+    return [{"number": number, "study": number + 1, "reason": reason} for number in numbers]
+
+
 def test_a_part_drops_a_torn_line_and_refuses_another_run(tmp_path):
     run = identity(["a"], ["x", "y"])
     with Part(tmp_path, run) as part:
-        part.add([{"number": 0}, {"number": 1}])
+        part.add(lines_of(0, 1))
     whole = (tmp_path / NAME).read_bytes()
     for torn in (b'{"number": 2', b"\x00\x00\n", b"{}\n"):
         (tmp_path / NAME).write_bytes(whole + torn)
         with Part(tmp_path, run) as part:
-            assert part.done == {0, 1}
-            part.add([{"number": 2}])
+            assert part.done == {0: 1, 1: 2}
+            part.add(lines_of(2))
             assert [row["number"] for row in part.rows()] == [0, 1, 2]
     with pytest.raises(ValueError, match="give another --out, or delete that file"):
         Part(tmp_path, identity(["a"], ["x", "z"]))
     (tmp_path / NAME).write_bytes(whole[:10])  # killed in its first write
     with Part(tmp_path, run) as part:
-        assert part.done == frozenset()
+        assert part.done == {}
+
+
+def test_a_row_that_could_not_be_read_is_made_again_and_replaced_in_its_place(tmp_path):
+    run = identity(["a"], ["x", "y", "z"])
+    with pytest.raises(KeyboardInterrupt), Part(tmp_path, run) as part:
+        part.add([*lines_of(0), *lines_of(1, reason="unreadable: can't be read"), *lines_of(2, reason="too small: 3")])
+        raise KeyboardInterrupt
+    with Part(tmp_path, run) as part:
+        assert part.done == {0: 1, 2: 3}
+        part.add(lines_of(1))
+    assert list(part.rows()) == [*lines_of(0, 1), *lines_of(2, reason="too small: 3")]
+    assert len((tmp_path / NAME).read_bytes().splitlines()) == 4
+
+
+def test_studies_keep_the_numbers_of_the_run_that_was_interrupted():
+    studies = Studies()
+    a, b = Header(b"a", b"p"), Header(b"b", b"q")
+    assert [studies.number(header, known) for header, known in ((Header(), 1), (a, 2), (a, 2), (Header(), 4))] == [
+        1,
+        2,
+        2,
+        4,
+    ]
+    assert [studies.number(header) for header in (b, a, Header())] == [5, 2, 6]
+    assert studies.mixed == set() and studies.number(Header(b"b", b"r")) == 5 and studies.mixed == {5}
 
 
 @pytest.mark.parametrize(
     "name, view, study",
     [
         ("patient00001/study1/view2_lateral.jpg", "lateral", "patient00001/study1"),
-        ("a/study-7/FRONTAL.png", "frontal", "a/study-7"),
+        ("/data/patient00001/study1/x.jpg", None, "/data/patient00001/study1"),
+        ("files/p10/p10000032/s50414267/x.jpg", None, "files/p10/p10000032/s50414267"),
+        ("a/study-7/FRONTAL.png", "frontal", None),
+        ("study_2024/x.png", None, None),
+        ("patient7/studydata/x.png", None, None),
         ("collateral/x.png", None, None),
         ("x_frontal_lateral.png", None, None),
-        ("studio/x.png", None, None),
     ],
 )
 def test_view_and_study_of_a_name(name, view, study):
     assert (view_in(name), study_in(name)) == (view, study)
 
 
-def test_a_source_leaves_out_other_files_and_lists_each_path_once(tmp_path):
-    for name in ("b/IM0001", "a.dcm", "notes.txt", "DICOMDIR", "b/c/table.csv", "1.2.840.5"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    source = open_source(str(tmp_path))
-    assert source.names == ["1.2.840.5", "a.dcm", "b/IM0001"] and source.skipped == 3
-    assert open_source("-", ["x.png", "", "y.png ", "x.png"]).names == ["x.png", "y.png"]
-    assert open_source(str(tmp_path / "a.dcm")).names == [str(tmp_path / "a.dcm")]
+def coded(value):
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", "PLANTED"
+    return Sequence([item])
+
+
+@pytest.mark.parametrize(
+    "tags, view, projection",
+    [
+        ({"ViewPosition": "lat"}, "LAT", "lateral"),
+        ({"ViewPosition": "LLD"}, "LLD", "frontal"),
+        ({"ViewPosition": "RLO"}, "RLO", "oblique"),
+        ({"ViewPosition": "PLANTED"}, None, None),
+        ({"ViewCodeSequence": coded("399348003")}, "AP", "frontal"),
+        ({"ViewCodeSequence": coded("R-10214")}, "PA", "frontal"),
+        ({"ViewCodeSequence": coded("399173006"), "ViewPosition": "PLANTED"}, "LL", "lateral"),
+        ({"ViewCodeSequence": coded("PLANTED")}, None, None),
+        ({"ViewCodeSequence": Sequence([])}, None, None),
+    ],
+)
+def test_the_view_is_a_known_word_or_code(tags, view, projection):
+    header = read(io.BytesIO(dicom(smooth(20, 20), **tags)), b"key")
+    assert header.view == view and PROJECTIONS.get(header.view) == projection
+
+
+def test_the_codes_of_views_are_those_of_the_standard():
+    names = {
+        "AP": "AnteroPosterior", "PA": "PosteroAnterior", "FRONTAL": "Frontal", "LL": "LeftLateral",
+        "RL": "RightLateral", "LAO": "LeftAnteriorOblique", "RAO": "RightAnteriorOblique",
+        "LPO": "LeftPosteriorOblique", "RPO": "RightPosteriorOblique",
+        "LATERAL": "LateralProjection LateralMedial MedioLateralProjection",
+        "OBLIQUE": "ObliqueProjection LeftOblique RightOblique LateralOblique",
+    }  # fmt: skip
+    expected = {getattr(codes.CID4010, name).value: word for word, all_ in names.items() for name in all_.split()}
+    assert {code: word for code, word in CODES.items() if not code.startswith("R-")} == expected
+    older = {code: CODES[new] for code, new in mapping["SRT"].items() if new in expected}
+    assert {code: word for code, word in CODES.items() if code.startswith("R-")} == older | {"R-10214": "PA"}
+
+
+@pytest.mark.parametrize(
+    "tags, reason",
+    [
+        ({"BodyPartExamined": "SHOULDER"}, "body part SHOULDER, not a chest"),
+        ({"BodyPartExamined": "L SPINE"}, "body part LSPINE, not a chest"),
+        ({"BodyPartExamined": "FEMUR"}, "body part FEMUR, not a chest"),
+        ({"BodyPartExamined": "CHEST"}, None),
+        ({"BodyPartExamined": "LUNG"}, None),
+        ({"BodyPartExamined": "JANE DOE"}, None),
+        ({"Modality": "SR"}, "modality SR, not a radiograph"),
+        ({"Modality": "DX"}, None),
+        ({"ManufacturerModelName": "cxr predict"}, "made by cxr predict, no radiograph"),
+    ],
+)
+def test_what_a_header_says_is_no_chest_radiograph(tags, reason):
+    assert read(io.BytesIO(dicom(smooth(20, 20), **tags)), b"key").refused == reason
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import zipfile
 
@@ -19,6 +20,7 @@ from cxr.evaluation import operating
 from cxr.evaluation.classifiers import Settings
 from cxr.predict import decoding
 from cxr.predict import run as predict_run
+from cxr.predict.outputs import is_written
 from cxr.predict.part import NAME
 from stages import predict as stage
 from stages.cli import main
@@ -164,7 +166,7 @@ def test_a_zip_a_list_and_stdin_give_the_folders_rows(made, whole, tmp_path, mon
     lines = "".join(f"{made / 'files' / name}\n" for name in table["file"])
     (tmp_path / "list.txt").write_text(lines)
     _, listed = predicted(made, tmp_path / "list.txt", tmp_path / "list")
-    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     _, piped = predicted(made, "-", tmp_path / "stdin")
     assert list(zipped["file"]) == list(table["file"])
     for other in (zipped, listed, piped):
@@ -256,6 +258,78 @@ def test_an_interrupted_run_continues_and_reads_no_image_twice(made, whole, tmp_
     _, table = predicted(made, made / "files", tmp_path)
     assert sorted({*scored, *again}) == list(range(N)) and set(scored) & set(again) == {max(scored)}
     pd.testing.assert_frame_equal(table, whole[1], check_exact=False, atol=1e-6)
+
+
+def test_a_run_that_continues_reads_again_what_it_could_not_and_keeps_the_studies(made, tmp_path, monkeypatch):
+    files = tmp_path / "in"
+    files.mkdir()
+    for name, study in {"a": "1.2.3", "b": "1.2.4", "c": "1.2.5", "d": "1.2.4"}.items():
+        (files / f"{name}.dcm").write_bytes(of_study(46, study, "p"))
+    lines = tmp_path / "list.txt"
+    lines.write_text("".join(f"{files / name}.dcm\n" for name in "abcd"))
+    (files / "b.dcm").rename(files / "away")
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predict_run.tables, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            predicted(made, lines, tmp_path / "out")
+    (files / "away").rename(files / "b.dcm")
+    (files / "a.dcm").unlink()
+    code, table = predicted(made, lines, tmp_path / "out")
+    assert code == 0 and list(table["study"]) == [1, 4, 3, 4] and table["score.edema"].notna().all()
+    assert [name[-5] for name in table["file"]] == list("abcd")
+
+
+def test_a_name_that_is_no_utf8_is_in_every_output(made, tmp_path):
+    files = tmp_path / "in"
+    files.mkdir()
+    (files / os.fsdecode(b"caf\xe9.dcm")).write_bytes(of_study(46, "1.2.3", "p"))
+    (files / "two\nlines.dcm").write_bytes(of_study(47, "1.2.3", "p"))
+    code, table = predicted(made, files, tmp_path / "out", fhir=True)
+    assert code == 0 and list(table["file"]) == ["caf\\xe9.dcm", "two\\nlines.dcm"]
+    assert list(pd.read_csv(tmp_path / "out/predictions.csv")["file"]) == list(table["file"])
+    assert "caf\\xe9.dcm" in (tmp_path / "out/predictions.html").read_text()
+    assert json.dumps("caf\\xe9.dcm") in (tmp_path / "out/fhir/study-000001.json").read_text()
+
+
+def test_what_is_left_out_is_said_on_stderr_and_the_page_and_in_the_exit_code(made, tmp_path, capsys):
+    files = tmp_path / "in"
+    files.mkdir()
+    (files / "a.dcm").write_bytes(of_study(46, "1.2.3", "p"))
+    (files / "notes.csv").write_text("a")
+    assert predicted(made, files, tmp_path / "out")[0] == 0
+    assert "predict: left out: files of other kinds: 1 (notes.csv)\n" in capsys.readouterr().err
+    (files / "doe_jane.zip").write_bytes(b"PK")
+    assert predicted(made, files, tmp_path / "out")[0] == 3
+    assert "predict: left out: archives: 1 (doe_jane.zip); unpack them\n" in capsys.readouterr().err
+    page = (tmp_path / "out/predictions.html").read_text()
+    assert "archives: 1; unpack them. <b>X-rays may be among them.</b>" in page and "doe_jane" not in page
+    assert predicted(made, files, tmp_path / "out", pseudonyms=True)[0] == 3
+    assert "doe_jane" not in capsys.readouterr().err
+
+
+def test_a_second_run_neither_predicts_what_the_first_wrote_nor_leaves_it_there(made, tmp_path):
+    pytest.importorskip("highdicom")
+    files = tmp_path / "in"
+    files.mkdir()
+    (files / "a.dcm").write_bytes(of_study(46, "1.2.3", "p"))
+    out = files / "results"
+    both = {"dicom": True, "fhir": True}
+    for _ in range(2):
+        code, table = predicted(made, files, out, **both)
+        assert code == 0 and list(table["file"]) == ["a.dcm"]
+    written = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()]
+    assert "dicom/image-000001.dcm" in written and all(map(is_written, written))
+    for without in both:
+        with pytest.raises(ValueError, match=f"is of an earlier run with --{without}"):
+            predicted(made, files, out, **both | {without: False})
+    code, table = predicted(made, files, tmp_path / "out")  # of another run, and so part of the source: refused
+    reasons = table.set_index("file")["reason"]
+    assert code == 3 and pd.isna(reasons.pop("a.dcm"))
+    assert set(reasons) == {"made by cxr predict, no radiograph"}
 
 
 def test_processes_and_batches_change_nothing(made, whole, tmp_path):

@@ -7,6 +7,7 @@ names, and refused when it is read, unless it leads into one of the folders that
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
 import threading
@@ -55,7 +56,7 @@ class Tree:
         with self.open(name) as stream:
             try:
                 return stream.read()
-            except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+            except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error, lzma.LZMAError) as error:
                 raise ValueError(f"{name} can't be read: {error}") from error
 
     def left_out(self) -> dict[str, str]:
@@ -129,17 +130,29 @@ class Folder(Tree):
                 if not _wanted(name := prefix + entry.name):
                     continue
                 try:
-                    if entry.is_symlink():
-                        self._inside(name)
-                    if entry.is_dir():
-                        (linked if entry.is_symlink() else waiting).append((name + "/", entry.path))
-                    elif entry.is_file():
-                        names.append(name)
+                    kind = self._kind(entry, name)
                 except OSError as error:  # a link in a circle
                     left_out[name] = f"{self.root / name} can't be opened: {error.strerror}"
                 except ValueError as error:
                     left_out[name] = str(error)
+                else:
+                    if kind == "folder":
+                        (linked if entry.is_symlink() else waiting).append((name + "/", entry.path))
+                    elif kind == "file":
+                        names.append(name)
         return frozenset(names), left_out
+
+    def _kind(self, entry: os.DirEntry, name: str) -> str | None:
+        """folder, file or, for what is neither, None. Raises ValueError for a link that must not be followed, or leads
+        to no file; OSError for one that can't be.
+        """
+        if entry.is_symlink():
+            self._inside(name)
+        if entry.is_dir():
+            return "folder"
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            raise ValueError(f"{self.root / name} can't be opened: it leads to no file")
+        return "file" if entry.is_file() else None
 
     @cached_property
     def _real_root(self) -> str:

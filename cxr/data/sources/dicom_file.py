@@ -14,6 +14,10 @@ START = 132  # bytes of the preamble and the letters DICM
 HEADER = 1 << 16  # bytes in which the meta header is looked for
 
 
+class Refused(ValueError):
+    """A DICOM file that is refused before it is parsed. The message quotes nothing of the file."""
+
+
 def is_dicom(start: bytes) -> bool:
     """Whether the first START bytes of a file, or more, are those of a DICOM file.
 
@@ -27,7 +31,7 @@ def read_dicom(stream: BinaryIO, tags: Sequence[int], pixels: bool = True) -> Da
     """The elements `tags` of a DICOM file. pixels: read those behind the pixel data too.
 
     Without a meta header the transfer syntax is that of the elements: implicit or explicit, little or big endian.
-    Raises ValueError for a deflated file, and what pydicom raises for a damaged one. No other element is parsed, so
+    Raises Refused for a deflated file, and what pydicom raises for a damaged one. No other element is parsed, so
     nothing about the patient can end up in a message.
     """
     import pydicom
@@ -41,9 +45,7 @@ def read_dicom(stream: BinaryIO, tags: Sequence[int], pixels: bool = True) -> Da
 
     start = stream.read(HEADER)
     if DeflatedExplicitVRLittleEndian.encode() in start:  # pydicom would inflate all of it, whatever it holds
-        raise ValueError(
-            f"DICOM with the deflated transfer syntax {DeflatedExplicitVRLittleEndian}: refused, undecoded"
-        )
+        raise Refused(f"DICOM with the deflated transfer syntax {DeflatedExplicitVRLittleEndian}: refused, undecoded")
     whole = start[128:132] == b"DICM"
     stream.seek(0)
     if start[:4] == b"DICM":  # the letters without the 128 bytes before them

@@ -196,3 +196,22 @@ def test_damaged_and_oversized_files_are_named(tmp_path, monkeypatch):
     for tree in (Zip(archive(tmp_path / "y.zip")), Folder(folder(tmp_path / "root"))):
         with pytest.raises(ValueError, match=r"a/train/p/x\.jpg has 500 bytes: more than 100 are refused"):
             tree.read("a/train/p/x.jpg")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_of_every_packing_is_one_error(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", method) as file:
+        file.writestr("x.jpg", os.urandom(400))
+    data = (tmp_path / "z.zip").read_bytes()
+    (tmp_path / "z.zip").write_bytes(data[:60] + b"\xff" * 300 + data[360:])
+    with pytest.raises(ValueError, match=r"x\.jpg can't be read"):
+        Zip(tmp_path / "z.zip").read("x.jpg")
+
+
+def test_a_link_to_a_file_that_has_gone_is_left_out_with_its_reason(tmp_path):
+    root = folder(tmp_path / "root")
+    (root / "a/gone.jpg").symlink_to("was_here.jpg")
+    tree = Folder(root)
+    assert tree.names() == set(FILES) and tree.left_out() == {
+        "a/gone.jpg": f"{root / 'a/gone.jpg'} can't be opened: it leads to no file"
+    }
