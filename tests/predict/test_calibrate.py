@@ -22,7 +22,8 @@ def test_the_folder_is_whole_and_repeats_to_the_byte(made, tmp_path):
     assert sha256(tmp_path / "again") == sha256(folder)
     card = (folder / "README.md").read_text()
     assert "Trained on simulated patients" in card and re.search(r"\| Edema \| [01]\.\d\d \[", card)
-    assert "| Fracture | too few | too few |" in card and "| Pleural Other | not trained on | not trained on |" in card
+    for name in ("Fracture", "Pleural Other"):  # without a positive in training; uncertain there, which is ignored
+        assert f"| {name} | not trained on | not trained on |" in card
 
 
 def test_counts_and_shares_are_those_of_the_tables(made):
