@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # The folders that an option asks for, by the option's name: what the files in them are called.
@@ -37,6 +38,24 @@ def check_earlier(out: Path, **asked: bool) -> None:
                 f"{folder}: is of an earlier run with --{name}, and would stay beside what this run writes: delete it, "
                 f"give another --out, or add --{name}"
             )
+
+
+def check_replaceable(folder: Path, files: Iterable[Path]) -> None:
+    """Raises ValueError where replacing `folder`, of FOLDERS, would lose what no run of predict wrote, or one of the
+    source's files.
+    """
+    if not os.path.lexists(folder):
+        return
+    cure = "give another --out, or move it"
+    if folder.is_symlink() or not folder.is_dir():
+        raise ValueError(f"{folder}: is no folder, and a folder of this name is to be written: {cure}")
+    others = [path.name for path in folder.iterdir() if not re.fullmatch(FOLDERS[folder.name], path.name)]
+    if others:
+        raise ValueError(f"{folder}: would be replaced, and holds {min(others)}, which predict did not write: {cure}")
+    target = os.path.realpath(folder)
+    for parent in {file.parent for file in files}:
+        if os.path.commonpath([target, os.path.realpath(parent)]) == target:
+            raise ValueError(f"{folder}: would be replaced, and holds files of the source: {cure}")
 
 
 @contextlib.contextmanager

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cxr.predict.source import Source
 from cxr.predict.verdict import HEAD, SEVERAL
-
-
-def check_replaceable(folder: Path, source: Source, pattern: str) -> None:
-    """Raises ValueError where replacing `folder` would lose what no run of predict wrote: another file than those of
-    the pattern (a regular expression), or a file of the source.
-    """
-    if not os.path.lexists(folder):
-        return
-    cure = "give another --out, or move it"
-    if folder.is_symlink() or not folder.is_dir():
-        raise ValueError(f"{folder}: is no folder, and a folder of this name is to be written: {cure}")
-    others = [path.name for path in folder.iterdir() if not re.fullmatch(pattern, path.name)]
-    if others:
-        raise ValueError(f"{folder}: would be replaced, and holds {min(others)}, which predict did not write: {cure}")
-    target = os.path.realpath(folder)
-    for parent in {(source.tree.root / name).parent for name in source.names}:
-        if os.path.commonpath([target, os.path.realpath(parent)]) == target:
-            raise ValueError(f"{folder}: would be replaced, and holds files of the source: {cure}")
 
 
 class Published:

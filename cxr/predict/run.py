@@ -14,8 +14,9 @@ from cxr.predict import fhir as reports
 from cxr.predict.cards import write_page
 from cxr.predict.decoding import Decoded, decoded
 from cxr.predict.model import BATCH, Predictor
+from cxr.predict.outputs import check_replaceable
 from cxr.predict.part import Part, identity
-from cxr.predict.published import Published, check_replaceable
+from cxr.predict.published import Published
 from cxr.predict.source import Source, printable
 from cxr.predict.verdict import Asked, Studies, row
 
@@ -45,9 +46,8 @@ def predict(
         raise ValueError("--dicom names the patient, which --pseudonyms shall not: leave one of them out")
     if dicom:
         capture.check_installed()
-        check_replaceable(out / "dicom", source, r"(image|study)-\d+\.dcm")
-    if fhir:
-        check_replaceable(out / "fhir", source, r"study-\d+\.json")
+    for folder in [name for name, is_asked in (("dicom", dicom), ("fhir", fhir)) if is_asked]:
+        check_replaceable(out / folder, (source.tree.root / name for name in source.names))
     asked = Asked(
         tuple(model.name for model in models),
         tuple(model.view for model in models),
@@ -70,8 +70,8 @@ def predict(
         if waiting:
             part.add(_rows(models, waiting, asked))
             progress.update(len(waiting))
-    numbered = [f"image-{number:06d}" for number in range(1, len(source.names) + 1)]
-    names = numbered if pseudonyms else printable(source.names)
+    numbers = [f"image-{number:06d}" for number in range(1, len(source.names) + 1)]
+    names = numbers if pseudonyms else printable(source.names)
     rows = Published(part.path, names, studies.mixed, worth.of_columns(models))
     counts = tables.write(out, rows, asked.names)
     findings = worth.findings(models)

@@ -1,13 +1,9 @@
-"""The rows as every output has them: in order, by study, with names, and what must not be lost."""
+"""The rows as every output has them: in order, by study, with names."""
 
 import tracemalloc
 
-import pytest
-
-from cxr.data.sources.archive import Folder
 from cxr.predict.part import Part
-from cxr.predict.published import Published, check_replaceable
-from cxr.predict.source import Source
+from cxr.predict.published import Published
 from cxr.predict.verdict import SEVERAL
 
 
@@ -46,21 +42,3 @@ def test_memory_holds_one_study(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < 3000 * 100
-
-
-def test_what_predict_did_not_write_is_not_replaced(tmp_path):
-    out, source = tmp_path / "fhir", Source(Folder(tmp_path / "in"), ["a.png"], 0)
-    check_replaceable(out, source, r"study-\d+\.json")
-    out.write_text("")
-    with pytest.raises(ValueError, match="is no folder"):
-        check_replaceable(out, source, r"study-\d+\.json")
-    out.unlink()
-    out.mkdir()
-    (out / "study-000001.json").write_text("")
-    check_replaceable(out, source, r"study-\d+\.json")
-    for inside in (Source(Folder(out), ["study-000001.json"], 0), Source(Folder(tmp_path), ["fhir/a/b.png"], 0)):
-        with pytest.raises(ValueError, match="holds files of the source"):
-            check_replaceable(out, inside, r"study-\d+\.json")
-    (out / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match=r"holds notes.txt, which predict did not write: give another --out"):
-        check_replaceable(out, source, r"study-\d+\.json")

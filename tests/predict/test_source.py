@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from cxr.data.sources.archive import LINKS
-from cxr.predict.outputs import alone, check_earlier, is_written
+from cxr.predict.outputs import alone, check_earlier, check_replaceable, is_written
 from cxr.predict.source import open_source, printable, read_list
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -144,3 +144,21 @@ def test_a_list_of_other_bytes_names_files_in_these_bytes_or_is_refused_with_the
     for data in ("a.png\n".encode("utf-16-le"), b"\xff\xfea\0\xd8"):
         with pytest.raises(ValueError, match="list.txt: is .*save the list as UTF-8"):
             read_list(data, "list.txt")
+
+
+def test_what_predict_did_not_write_is_not_replaced(tmp_path):
+    out, files = tmp_path / "fhir", [tmp_path / "in/a.png"]
+    check_replaceable(out, files)
+    out.write_text("")
+    with pytest.raises(ValueError, match="is no folder"):
+        check_replaceable(out, files)
+    out.unlink()
+    out.mkdir()
+    (out / "study-000001.json").write_text("")
+    check_replaceable(out, files)
+    for inside in (out / "study-000001.json", out / "a/b.png"):
+        with pytest.raises(ValueError, match="holds files of the source"):
+            check_replaceable(out, [inside])
+    (out / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match=r"holds notes.txt, which predict did not write: give another --out"):
+        check_replaceable(out, files)
