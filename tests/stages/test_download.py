@@ -141,7 +141,7 @@ REFUSED = {
     "no-pixels": (dicom(None), "DICOM without pixels"),
     "frames": (dicom(np.zeros((3, 32, 32), np.uint8), NumberOfFrames=3), "DICOM with 3 frames"),
     "silent-frames": (dicom(np.zeros((3, 32, 32), np.uint8)), "holds has the shape (3, 32, 32)"),
-    "syntax": (dicom(GRAY, "1.2.3.4.5"), "(transfer syntax 1.2.3.4.5)"),
+    "syntax": (dicom(GRAY, "1.2.3.4.5"), "(unknown transfer syntax)"),  # free text: not quoted
 }
 
 
