@@ -21,7 +21,7 @@ from cxr.data.pack import pack
 from cxr.data.sources.archive import Folder
 
 PROCESSES = 2
-MANY = 80  # times each file: enough for the start of two processes not to count
+MANY, OFTEN = 80, 40  # times each large and each small file: enough for the start of two processes not to count
 
 
 def write_predictor(folder: Path, size: int, backbone: str) -> None:
@@ -98,7 +98,7 @@ def lines(quick: bool) -> Iterator[Line]:
         machine = fabric("auto")
         model = Predictor(folder / "predictor", machine, "predictor")
         small = inputs.files(folder / "small", 3 if quick else 32, inputs.SMALL)
-        source = Source(Folder(folder / "small"), [path.name for path in small] * (11 if quick else 10))
+        source = Source(Folder(folder / "small"), [path.name for path in small] * (11 if quick else OFTEN))
         names = source.names
         pixels = {
             names[file.number]: file.images[size]
