@@ -51,6 +51,11 @@ class Without(NamedTuple):
     status: str
 
 
+def private_code(finding: Bar | Without) -> str:
+    """The finding's code in reports: F and its place among the fourteen."""
+    return f"F{FINDINGS.index(finding.name):02d}"
+
+
 class Card(NamedTuple):
     """One X-ray. picture: None where it must not or can't be shown; row: of predictions.csv; without: the findings that
     have no probability, each with why; heats: of what is positive; more: number of positive findings without a heat

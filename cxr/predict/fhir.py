@@ -15,9 +15,8 @@ import numpy as np
 
 from cxr import __version__
 from cxr.core.files import Progress, atomic
-from cxr.core.findings import FINDINGS
 from cxr.predict import cards
-from cxr.predict.cards import Bar, Without
+from cxr.predict.cards import Bar, Without, private_code
 from cxr.predict.model import Predictor
 from cxr.predict.published import Published
 
@@ -59,7 +58,7 @@ def report(
     of the models; simulated: whether they were trained on simulated patients.
     """
     observations = [
-        _observation(f"image-{k}-{_code(finding)}", file, finding)
+        _observation(f"image-{k}-{private_code(finding)}", file, finding)
         for k, (file, bars, without) in enumerate(images, 1)
         for finding in (*bars, *without)
     ]
@@ -78,17 +77,14 @@ def report(
     }
 
 
-def _code(finding: Bar | Without) -> str:
-    return f"F{FINDINGS.index(finding.name):02d}"
-
-
 def _observation(name: str, file: str, finding: Bar | Without) -> dict:
     made: dict = {
         "resourceType": "Observation",
         "id": name,
         "status": "preliminary",
         "code": {
-            "coding": [{"system": SYSTEM, "code": _code(finding), "display": finding.name}], "text": finding.name,
+            "coding": [{"system": SYSTEM, "code": private_code(finding), "display": finding.name}],
+            "text": finding.name,
         },
         "device": {"reference": "#device"},
         "derivedFrom": [{"display": file}],

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,12 +93,6 @@ class Part:
         for row, line in zip(rows, lines, strict=True):
             self._note(row["number"], start)
             start += len(line) + 1  # json.dumps gives ASCII
-
-    def rows(self) -> Iterator[dict]:
-        """All rows in the order in which they were added; once the part has been left, in that of the images."""
-        with open(self.path, "rb") as file:
-            file.readline()
-            yield from map(json.loads, file)
 
     def __enter__(self) -> Part:
         return self

@@ -46,8 +46,9 @@ def predict(
         raise ValueError("--dicom names the patient, which --pseudonyms shall not: leave one of them out")
     if dicom:
         capture.check_installed()
-    for folder in [name for name, is_asked in (("dicom", dicom), ("fhir", fhir)) if is_asked]:
-        check_replaceable(out / folder, (source.tree.root / name for name in source.names))
+    for folder, wanted in {"dicom": dicom, "fhir": fhir}.items():
+        if wanted:
+            check_replaceable(out / folder, (source.tree.root / name for name in source.names))
     asked = Asked(
         tuple(model.name for model in models),
         tuple(model.view for model in models),

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cxr import __version__
-from cxr.core.findings import FINDINGS
-from cxr.predict.cards import Bar, Without
+from cxr.predict.cards import Bar, Without, private_code
 from cxr.predict.formats import NOT_TRAINED
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _group(number: int, image: Reported, report_uid: str):
     unit = sr.CodedConcept("1", "UCUM", "no units")
     measurements, answers = [], []
     for bar in image.bars:
-        code = f"F{FINDINGS.index(bar.name):02d}"
+        code = private_code(bar)
         name = sr.CodedConcept(f"P{code}", SCHEME, f"Probability of {bar.name}")
         measurements.append(sr.Measurement(name=name, value=round(bar.value, 6), unit=unit))
         if bar.positive:
@@ -110,7 +109,7 @@ def _group(number: int, image: Reported, report_uid: str):
             answers.append(sr.QualitativeEvaluation(name=sr.CodedConcept(code, SCHEME, bar.name), value=answer))
     for one in image.without:
         answer = sr.CodedConcept("N1" if one.status == NOT_TRAINED else "N2", SCHEME, one.status.capitalize())
-        name = sr.CodedConcept(f"F{FINDINGS.index(one.name):02d}", SCHEME, one.name)
+        name = sr.CodedConcept(private_code(one), SCHEME, one.name)
         answers.append(sr.QualitativeEvaluation(name=name, value=answer))
     header = image.header
     return sr.MeasurementsAndQualitativeEvaluations(
