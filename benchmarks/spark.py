@@ -1,5 +1,4 @@
-"""Spark against the pool and pandas on the same cores: images/s of resize, rows/s of explore, peak memory. And what
-`download`, which has no Spark, needs for as large a table.
+"""Spark against the pool and pandas on the same cores: images/s of resize, rows/s of explore and download, peak memory.
 
 Not among `python -m benchmarks`: it needs Java, and minutes. Spark's start is timed apart.
 
@@ -24,6 +23,7 @@ import numpy as np
 from benchmarks import inputs
 from cxr.core.files import sha256
 from cxr.core.findings import CLASSES, FINDINGS
+from cxr.data.sources.archive import Folder
 
 BLOCK = 1_000_000  # rows made at a time
 ODD = 1 / 2000  # share of rows with each oddity
@@ -189,7 +189,6 @@ def one(what: str, *words: str) -> dict:
 
 def _resize(spark, cores: str, folder: str, n: str, shard: str) -> dict:
     from cxr.data.pack import pack
-    from cxr.data.sources.archive import Folder
     from cxr.spark import resize
 
     paths = sorted(Path(folder, "files").glob("*"))
@@ -215,32 +214,39 @@ def _explore(spark, cores: str, chexpert: str, rsna: str, n: str, out: str) -> d
     return {"n": int(n), "wall": time.perf_counter() - started, "sha256": sha256(out)}
 
 
+class Listed(Folder):
+    """A folder whose images are all there, by its tables. The names are this process's alone."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        with open(self.root / "train.csv") as train, open(self.root / "valid.csv") as valid:
+            images = (line.partition(",")[0].partition("/")[2] for file in (train, valid) for line in file)
+            self.listed = frozenset({"train.csv", "valid.csv", *images} - {""})
+
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {"listed": frozenset()}
+
+    @property
+    def _names(self) -> frozenset[str]:
+        return self.listed
+
+    def size(self, name: str) -> int:
+        return 1 if name.endswith(".jpg") else super().size(name)
+
+
 def _download(spark, cores: str, folder: str, n: str, out: str) -> dict:
-    from cxr.core.files import write_table as write
-    from cxr.data.sources import registry
+    from benchmarks.spark import Listed as Importable
+    from cxr.data.sources import registry, schema
     from cxr.data.sources.address import describe
-    from cxr.data.sources.archive import Folder
-    from cxr.data.sources.dataset import Given
+    from cxr.data.sources.dataset import USUAL
+    from cxr.spark import download
 
-    class Listed(Folder):
-        """A folder whose images are all there, by its tables."""
-
-        @property
-        def _names(self) -> frozenset[str]:
-            return self.listed
-
-        def size(self, name: str) -> int:
-            return 1 if name.endswith(".jpg") else super().size(name)
-
-    tree = Listed(folder)
-    with open(Path(folder, "train.csv")) as train, open(Path(folder, "valid.csv")) as valid:
-        images = (line.partition(",")[0].partition("/")[2] for file in (train, valid) for line in file)
-        tree.listed = frozenset({"train.csv", "valid.csv", *images} - {""})
+    tree, dataset, file = Importable(folder), registry.find("chexpert"), Path(out)
     started = time.perf_counter()
-    reading = registry.read(registry.find("chexpert"), tree, Given())
-    describe(tree, "folder", reading.tables, list(reading.records["path"]))
-    write(Path(out), reading.records)
-    return {"n": int(n), "wall": time.perf_counter() - started, "sha256": sha256(Path(out))}
+    reading = download.read(spark, dataset, tree, USUAL) if spark else registry.read(dataset, tree, USUAL)
+    schema.write(file, reading.parts())
+    describe(tree, "folder", reading.tables, schema.paths(file))
+    return {"n": int(n), "wall": time.perf_counter() - started, "sha256": sha256(file)}
 
 
 def compare(name: str, unit: str, figures: dict[str, dict]) -> None:
@@ -274,7 +280,8 @@ def main() -> None:
             compare(f"explore, {rows:,} rows", "rows", figures)
             write_csv(folder / f"csv-{rows}", rows)
             words = [chosen.cores, str(folder / f"csv-{rows}"), str(rows), str(folder / "records.parquet")]
-            compare(f"download, {rows:,} rows", "rows", {"local": measured("local download", *words)})
+            figures = {e: measured(f"{e} download", *words) for e in chosen.engines}
+            compare(f"download, {rows:,} rows", "rows", figures)
 
 
 if __name__ == "__main__":

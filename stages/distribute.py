@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Option
 
 from .cli import main
+from .options import Master
 
 
 def run(
@@ -17,9 +18,7 @@ def run(
     ],
     at_once: Annotated[int | None, Option(min=1, help="commands at a time; default all")] = None,
     gpu: Annotated[bool, Option(help="each command has a GPU of its own")] = False,
-    master: Annotated[
-        str | None, Option(envvar="CXR_SPARK_MASTER", help="where, such as local[2]; default spark-submit's")
-    ] = None,
+    master: Master = None,
 ) -> None:
     """Run several trainings on a Spark cluster, one an executor."""
     from cxr.spark import train

@@ -7,11 +7,12 @@ The engine changes no number, so it is no parameter: --engine spark for tables t
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Option
 
 from .cli import main
+from .options import Engine, Master
 
 SPLITS = ("train", "valid", "test")
 
@@ -23,12 +24,8 @@ def run(
     rsna: Annotated[str, Option(help="RSNA's, likewise")],
     rsna_manifest: Annotated[Path, Option(help="RSNA's manifest.json, which says whether patients are known")],
     out: Annotated[Path, Option(help="folder of the tables and figures")],
-    engine: Annotated[
-        Literal["local", "spark"], Option(envvar="CXR_ENGINE", help="who counts; the numbers are the same")
-    ] = "local",
-    master: Annotated[
-        str | None, Option(envvar="CXR_SPARK_MASTER", help="spark: where, such as local[2]; default spark-submit's")
-    ] = None,
+    engine: Engine = "local",
+    master: Master = None,
 ) -> None:
     """Describe both datasets."""
     from cxr.cohort import checks, describe

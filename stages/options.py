@@ -45,6 +45,14 @@ Downloads = Annotated[Path | None, Option(help="folder that keeps downloads; def
 MaxRejected = Annotated[float, Option(min=0, max=1, help="largest share of unreadable images")]
 Processes = Annotated[int | None, Option(min=1, envvar="CXR_PROCESSES", help="worker processes; default one per core")]
 
+# Who does the work of a stage that also runs on a cluster
+Engine = Annotated[
+    Literal["local", "spark"], Option(envvar="CXR_ENGINE", help="who does it; the result has the same bytes")
+]
+Master = Annotated[
+    str | None, Option(envvar="CXR_SPARK_MASTER", help="spark: where, such as local[2]; default spark-submit's")
+]
+
 RARE = ("pneumonia", "lung_lesion", "consolidation")  # the first paper's rare findings
 
 # Trainings

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from .cli import located, main, state_dir
-from .options import Records
+from .options import Engine, Master, Records
 
 
 def run(
@@ -29,13 +29,8 @@ def run(
     processes: Annotated[
         int | None, typer.Option(min=1, envvar="CXR_PROCESSES", help="worker processes; default one per core")
     ] = None,
-    engine: Annotated[
-        Literal["local", "spark"], typer.Option(envvar="CXR_ENGINE", help="who does it; the bytes are the same")
-    ] = "local",
-    master: Annotated[
-        str | None,
-        typer.Option(envvar="CXR_SPARK_MASTER", help="spark: where, such as local[2]; default spark-submit's"),
-    ] = None,
+    engine: Engine = "local",
+    master: Master = None,
 ) -> None:
     """Decode every image once, scale it to each size, and pack the stores."""
     import time

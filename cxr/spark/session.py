@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ def session(master: str | None = None) -> Iterator[SparkSession]:
     What those two say of anything else counts too, before what this project would choose.
     Raises ValueError where pyspark or Java is missing, or Spark does not start.
     """
+    warnings.filterwarnings(
+        "ignore", "PySpark does not yet fully support pandas", FutureWarning
+    )  # it meets Arrow alone
     try:
         from py4j.protocol import Py4JError
         from pyspark.errors import PySparkRuntimeError

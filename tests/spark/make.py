@@ -7,6 +7,8 @@ from pathlib import Path
 from cxr.data.sources.archive import Folder
 from cxr.spark.resize import Maker
 
+HEAD = 1000  # bytes of a table that the driver reads first
+
 
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -20,13 +22,21 @@ class Killing(Folder):
         self.victim, self.flag = victim, flag
 
     def read(self, name: str) -> bytes:
+        self._kill(name)
+        return super().read(name)
+
+    def part(self, name: str, start: int, length: int) -> bytes:
+        if start > HEAD:
+            self._kill(name)
+        return super().part(name, start, length)
+
+    def _kill(self, name: str) -> None:
         if name == self.victim and not self.flag.exists():
             executor = parent(parent(os.getpid()))  # worker, daemon, Java
             words = Path(f"/proc/{executor}/cmdline").read_bytes()
             assert b"CoarseGrainedExecutorBackend" in words, words
             self.flag.write_text(str(executor))
             os.kill(executor, signal.SIGKILL)
-        return super().read(name)
 
 
 class Dying(Maker):
@@ -44,3 +54,8 @@ class Unreachable(Folder):
 
     def read(self, name: str) -> bytes:
         raise ConnectionError(f"no answer for {name}")
+
+    def part(self, name: str, start: int, length: int) -> bytes:
+        if start > HEAD:
+            raise ConnectionError(f"no answer for {name}")
+        return super().part(name, start, length)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +94,7 @@ def _open_file(source: str, downloads: Path, check: Callable[[Path], None]) -> P
 
 
 def describe(
-    tree: Tree, kind: str, tables: list[str], images: list[str], recipe: Recipe | None = None, **more: str
+    tree: Tree, kind: str, tables: Iterable[str], images: Iterable[str], recipe: Recipe | None = None, **more: str
 ) -> Manifest:
     """The manifest of a data set. tables, images: names in the tree. more: fields that only this data set has.
 
@@ -103,9 +103,11 @@ def describe(
     manifest: dict = {"kind": kind}
     if recipe is not None:
         manifest["recipe"] = recipe
-    manifest["images"] = len(images)
-    manifest["bytes"] = sum(map(tree.size, images))
-    manifest["tables"] = {name: hashlib.sha256(tree.read(name)).hexdigest() for name in tables}
+    manifest["images"] = manifest["bytes"] = 0
+    for image in images:
+        manifest["images"] += 1
+        manifest["bytes"] += tree.size(image)
+    manifest["tables"] = {name: tree.sha256(name) for name in tables}
     if isinstance(tree, Zip):
         manifest["zip"] = {"bytes": tree.root.stat().st_size, "sha256": sha256(tree.root)}
     return Manifest(**manifest, **more)
@@ -116,7 +118,7 @@ def check_unchanged(tree: Tree, manifest: Manifest, dataset: str) -> None:
     for name, expected in manifest.tables.items():
         if name not in tree.names():
             problem = "is gone"
-        elif hashlib.sha256(tree.read(name)).hexdigest() != expected:
+        elif tree.sha256(name) != expected:
             problem = "has changed"
         else:
             continue

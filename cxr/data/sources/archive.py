@@ -7,17 +7,20 @@ names, and refused when it is read, unless it leads into one of the folders that
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import lzma
 import os
 import stat
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 MAX_FILE = 1 << 30  # bytes of one file, unpacked; the largest radiograph or label table is far below
+BLOCK = 1 << 20  # bytes read at a time of a file that may be larger
 LINKS = "CXR_LINKS"  # environment variable: the folders that links may lead to, separated as in PATH
 DEPTHS = (2, 4)  # levels below the root at which tables are looked for; the second where the first has none
 
@@ -27,6 +30,15 @@ _JUNK = ("__MACOSX/", ".DS_Store", "._")
 
 def _wanted(name: str) -> bool:
     return not name.startswith(_JUNK[0]) and not name.rsplit("/", 1)[-1].startswith(_JUNK[1:])
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Raise ValueError, naming the file, for what the block can't read of it."""
+    try:
+        yield
+    except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{name} can't be read: {error}") from error
 
 
 class Tree:
@@ -53,11 +65,27 @@ class Tree:
         """The bytes of a file. Raises ValueError when it is missing, damaged or over MAX_FILE."""
         if (size := self.size(name)) > MAX_FILE:
             raise ValueError(f"{name} has {size:,} bytes: more than {MAX_FILE:,} are refused")
-        with self.open(name) as stream:
-            try:
-                return stream.read()
-            except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error, lzma.LZMAError) as error:
-                raise ValueError(f"{name} can't be read: {error}") from error
+        with self.open(name) as stream, _readable(name):
+            return stream.read()
+
+    def blocks(self, name: str, size: int = BLOCK) -> Iterator[bytes]:
+        """The bytes of a file of any size, `size` at a time. Raises ValueError when it is missing or damaged."""
+        with self.open(name) as stream, _readable(name):
+            while block := stream.read(size):
+                yield block
+
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """Some bytes of a file of any size. Raises ValueError when it is missing or damaged."""
+        with self.open(name) as stream, _readable(name):
+            stream.seek(start)
+            return stream.read(length)
+
+    def sha256(self, name: str) -> str:
+        """The SHA-256 of a file of any size. Raises ValueError when it is missing or damaged."""
+        hashed = hashlib.sha256()
+        for block in self.blocks(name):
+            hashed.update(block)
+        return hashed.hexdigest()
 
     def left_out(self) -> dict[str, str]:
         """What lies below the root but is not among the names: why, by name."""
@@ -94,6 +122,9 @@ class Folder(Tree):
     def __init__(self, root: str | os.PathLike, links: Sequence[str | os.PathLike] | None = None) -> None:
         super().__init__(root)
         self._links = [os.path.realpath(folder) for folder in (link_folders() if links is None else links)]
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_listing"}  # each process lists by itself
 
     def left_out(self) -> dict[str, str]:
         return self._listing[1]

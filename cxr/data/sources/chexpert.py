@@ -27,6 +27,12 @@ from cxr.data.sources.schema import VIEWS, conform
 
 TABLES = ("train.csv", "valid.csv")
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
+LABEL_COLUMNS = ("Path", *FINDINGS)
+# Columns of which some row must be understood: the cells that say no more than a blank, and what is looked for.
+SOME = {
+    "Sex": (("unknown", "other", "u", "o", "x", "0", "0.0"), "Female or Male"),
+    "Age": (("unknown",), "an age in years"),
+}
 PATH = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+?)(\.\w+)")
 
 
@@ -77,6 +83,16 @@ def _label_table(tree: Tree, labels: str, valid: str) -> str:
     )
 
 
+def images_and_labels(tree: Tree, labels: str = TABLES[0]) -> tuple[str, str | None, str]:
+    """The names of the table of the training images, of another one that gives these their labels, and of valid.csv.
+
+    Raises ValueError as `tables` does.
+    """
+    *train, valid = _tables(tree, labels)
+    other = _label_table(tree, labels, valid) if labels != TABLES[0] else None
+    return (train[0], other, valid) if train else (str(other), None, valid)
+
+
 def read(tree: Tree, labels: str = TABLES[0]) -> pd.DataFrame:
     """The records of a CheXpert tree: train's rows, valid's, then the official test set's, each in file order.
 
@@ -85,11 +101,10 @@ def read(tree: Tree, labels: str = TABLES[0]) -> pd.DataFrame:
     file, a missing column, a label outside {1, 0, -1, blank}, a Path that stands twice, names no file, or has another
     form, a patient in two tables.
     """
-    *train, valid = _tables(tree, labels)
-    parts = [_read_table(tree, name, "train") for name in train]
-    if labels != TABLES[0]:
-        name = _label_table(tree, labels, valid)
-        parts = [_relabelled(parts[0], tree, name) if parts else _read_table(tree, name, "train")]
+    train, relabel, valid = images_and_labels(tree, labels)
+    parts = [_read_table(tree, train, "train")]
+    if relabel:
+        parts = [_relabelled(parts[0], tree, relabel)]
     parts.append(_read_table(tree, valid, "valid"))
     held_out, _ = chexpert_test.read(tree)
     parts += [] if held_out is None else [held_out]
@@ -102,33 +117,54 @@ def read(tree: Tree, labels: str = TABLES[0]) -> pd.DataFrame:
 
 def _check_patients(parts: Sequence[pd.DataFrame]) -> None:
     """Raise ValueError for a patient in two of train.csv, valid.csv and the official test set."""
-    names = {"train": "train.csv", "valid": "valid.csv", "test": "the official test set"}
     for first, second in combinations(parts, 2):
         if shared := sorted(set(first["patient_id"]) & set(second["patient_id"])):
             one, other = (part["official_split"].iloc[0] for part in (first, second))
-            raise ValueError(
-                f"{len(shared):,} patients are in both {names[one]} and {names[other]} ({first_few(shared)}): "
-                f"{one} would leak into {other}; remove their rows from one of the two"
-            )
+            raise ValueError(in_both(one, other, shared))
+
+
+def in_both(one: str, other: str, patients: Sequence[str]) -> str:
+    names = {"train": "train.csv", "valid": "valid.csv", "test": "the official test set"}
+    return (
+        f"{len(patients):,} patients are in both {names[one]} and {names[other]} ({first_few(patients)}): "
+        f"{one} would leak into {other}; remove their rows from one of the two"
+    )
 
 
 def _relabelled(train: pd.DataFrame, tree: Tree, name: str) -> pd.DataFrame:
     """train.csv's rows with the findings of another table. Raises ValueError unless both list the same images."""
-    table = read_csv(tree.read(name), name, ("Path", *FINDINGS))
-    images = [match[1] for match in _parsed(table, name)]
-    rows = pd.DataFrame({finding: numbers(table[finding], (1, 0, -1), name) for finding in FINDINGS}).set_axis(images)
-    if (twice := rows.index.duplicated()).any():
-        line = table.index[twice.argmax()]
-        raise ValueError(f"{name} line {line}: the image {table.at[line, 'Path']!r} stands twice: remove one row")
-    lacking = train.loc[~train["image_id"].isin(images), "image_id"]
+    labels = label_rows(read_csv(tree.read(name), name, LABEL_COLUMNS), name)
+    if (twice := labels["image_id"].duplicated()).any():
+        line = twice.idxmax()
+        raise ValueError(label_twice(name, line, labels.at[line, "image_id"]))
+    rows = labels.set_index("image_id")
+    lacking = train.loc[~train["image_id"].isin(rows.index), "image_id"]
     others = rows.index[~rows.index.isin(train["image_id"])]
     if len(lacking) or len(others):
-        raise ValueError(
-            f"{name} is not of train.csv's {len(train):,} images: it lacks {len(lacking):,} "
-            f"({first_few(lacking, 3) or 'none'}) and has {len(others):,} others ({first_few(others, 3) or 'none'}): "
-            f"give the table that was published with these images"
-        )
+        raise ValueError(other_images(name, len(train), lacking, others))
     return train.assign(**{finding: rows.loc[train["image_id"], finding].to_numpy() for finding in FINDINGS})
+
+
+def label_rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """image_id and the findings of each row of a table that only gives labels. Raises ValueError for a wrong cell."""
+    images = [match[1] for match in _parsed(table, name)]
+    return pd.DataFrame(
+        {"image_id": pd.Series(images, table.index, dtype="str")}
+        | {finding: numbers(table[finding], (1, 0, -1), name) for finding in FINDINGS}
+    )
+
+
+def label_twice(name: str, line: int, image: str) -> str:
+    return f"{name} line {line}: the image {image!r} stands twice: remove one row"
+
+
+def other_images(name: str, n: int, lacking: Sequence[str], others: Sequence[str]) -> str:
+    """The message for a label table that is not of the n training images."""
+    return (
+        f"{name} is not of train.csv's {n:,} images: it lacks {len(lacking):,} ({first_few(lacking, 3) or 'none'}) and "
+        f"has {len(others):,} others ({first_few(others, 3) or 'none'}): give the table that was published with these "
+        f"images"
+    )
 
 
 def read_labels(tree: Tree, name: str) -> pd.DataFrame:
@@ -143,6 +179,19 @@ def read_labels(tree: Tree, name: str) -> pd.DataFrame:
 
 def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
     table = read_csv(tree.read(name), name, COLUMNS)
+    rows = rows_of(table, name, split)
+    for column, (unknown, form) in SOME.items():
+        check_some(rows[column.lower()], table[column], unknown, form, name)
+    return rows.assign(place=[f"{name} line {line}" for line in rows.index])
+
+
+def rows_of(table: pd.DataFrame, name: str, split: str) -> pd.DataFrame:
+    """The records of rows of train.csv or valid.csv, before `conform`, by line. table: COLUMNS as text, of at
+    least one row.
+
+    Nothing is checked but the cells of each row: not its file, nor that its image stands once. Raises ValueError,
+    naming the line, for a wrong cell.
+    """
     image, patient, study, suffix = zip(*(match.groups() for match in _parsed(table, name)), strict=True)
     folder = name[: name.rfind("/") + 1]
     projection = table["Frontal/Lateral"].str.strip().str.lower()
@@ -154,9 +203,6 @@ def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
         )
     view = table["AP/PA"].str.strip().str.upper()
     sex = table["Sex"].str.strip().str[:1].str.upper().where(lambda sex: sex.isin(("F", "M")))
-    age = measures(table["Age"])
-    check_some(sex, table["Sex"], ("unknown", "other", "u", "o", "x", "0", "0.0"), "Female or Male", name)
-    check_some(age, table["Age"], ("unknown",), "an age in years", name)
     return pd.DataFrame(
         {
             "image_id": image,
@@ -164,13 +210,13 @@ def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
             "study_id": [f"{one}/{other}" for one, other in zip(patient, study, strict=True)],
             "path": [f"{folder}{stem}{end}" for stem, end in zip(image, suffix, strict=True)],
             "sex": sex,
-            "age": age,
+            "age": measures(table["Age"]),
             "projection": projection,
             "view": view.where(view.isin(VIEWS)),
             "official_split": split,
             **{label: numbers(table[label], (1, 0, -1), name) for label in FINDINGS},
-            "place": [f"{name} line {line}" for line in table.index],
-        }
+        },
+        table.index,
     )
 
 
@@ -189,9 +235,12 @@ def _parsed(table: pd.DataFrame, name: str) -> list[re.Match]:
 def _check_unique(table: pd.DataFrame) -> None:
     for column in ("path", "image_id"):
         if (repeated := table[column].duplicated()).any():
-            first, second = table.loc[table[column] == table.loc[repeated.idxmax(), column], "place"][:2]
             value = table.loc[repeated.idxmax(), column]
-            raise ValueError(f"{second}: the image {value!r} already stands in {first}: remove one of the two rows")
+            raise ValueError(stands_twice(value, *table.loc[table[column] == value, "place"][:2]))
+
+
+def stands_twice(image: str, first: str, second: str) -> str:
+    return f"{second}: the image {image!r} already stands in {first}: remove one of the two rows"
 
 
 def _check_files(tree: Tree, table: pd.DataFrame) -> None:
@@ -204,15 +253,22 @@ def _check_files(tree: Tree, table: pd.DataFrame) -> None:
         missing = np.array([path not in names for path in table["path"].tolist()])
     if missing.any():
         lost = table[missing]
-        why = layout.why_missing(tree, lost["path"].tolist(), layout.study_key)
-        if not why and "train" not in table.loc[~missing, "official_split"].tolist():
-            why = layout.batches_above(tree, lost["path"].iloc[0])
-        seen = "" if why else layout.nearest(tree, lost["path"].iloc[0])
+        there = "train" in table.loc[~missing, "official_split"].tolist()
         raise ValueError(
-            f"{len(lost):,} of {len(table):,} images in the tables do not exist below {tree.root}: "
-            f"{first_few(lost['place'] + ' ' + lost['image_id'])}: "
-            f"{why or 'complete the download, or remove these rows'}{seen}"
+            no_files(tree, lost["path"].tolist(), (lost["place"] + " " + lost["image_id"]).tolist(), len(table), there)
         )
+
+
+def no_files(tree: Tree, lost: Sequence[str], listed: Sequence[str], n: int, train: bool) -> str:
+    """The message for images of n that are not there. lost: their paths; listed: what to call each; train: whether a
+    training image is there.
+    """
+    why = layout.why_missing(tree, lost, layout.study_key) or ("" if train else layout.batches_above(tree, lost[0]))
+    seen = "" if why else layout.nearest(tree, lost[0])
+    return (
+        f"{len(lost):,} of {n:,} images in the tables do not exist below {tree.root}: {first_few(listed)}: "
+        f"{why or 'complete the download, or remove these rows'}{seen}"
+    )
 
 
 def tables_of(tree: Tree, given: Given) -> list[str]:

@@ -5,7 +5,7 @@ cxr/data/sources/registry.py lists them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -45,6 +45,15 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     manifest: dict[str, str] = field(default_factory=dict)
     beside: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """The records in their order, some at a time."""
+        yield self.records
+
+    @property
+    def patients(self) -> int:
+        """How many patients the records show."""
+        return self.records["patient_id"].nunique()
 
 
 def own_columns(records: pd.DataFrame, findings: tuple[str, ...]) -> pd.DataFrame:

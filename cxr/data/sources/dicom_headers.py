@@ -28,12 +28,13 @@ def read_headers(tree: Tree, names: list[str], processes: int | None = None) -> 
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     processes = min(processes or usable_cores(), len(chunks) // 4)
     if processes <= 1:
-        return _headers(tree, names)
+        return headers(tree, names)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return [header for part in pool.map(_headers, [tree] * len(chunks), chunks) for header in part]
+        return [header for part in pool.map(headers, [tree] * len(chunks), chunks) for header in part]
 
 
-def _headers(tree: Tree, names: list[str]) -> list[Header]:
+def headers(tree: Tree, names: list[str]) -> list[Header]:
+    """As read_headers, in this process."""
     return [_header(tree, name) for name in names]
 
 

@@ -11,6 +11,7 @@ import difflib
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,17 +24,33 @@ MINUS = "\u2212"  # as word processors write it
 SURROGATE = re.compile("[\udc80-\udcff]")  # a byte that is no UTF-8
 
 
-def read_csv(data: bytes, name: str, columns: Sequence[str]) -> pd.DataFrame:
+class Gap(NamedTuple):
+    """Lines of a CSV that are not in `data`, between its first `head` lines and the rest."""
+
+    head: int
+    lines: int
+
+    def line(self, number: int) -> int:
+        """The number in the whole file of a line of `data`."""
+        return number + self.lines if number > self.head else number
+
+
+WHOLE = Gap(0, 0)
+
+
+def read_csv(data: bytes, name: str, columns: Sequence[str], gap: Gap = WHOLE) -> pd.DataFrame:
     """The named columns of a CSV as text ('' when blank), in this order; the index is the line number (header = 1).
+
+    gap: where `data` is a piece of a larger table (cxr/data/sources/pieces.py), which may have no rows.
 
     Takes a byte order mark, commas, semicolons, tabs or bars, any mixture of line ends, quotes, blank lines, further
     columns, headers in another case or with other signs between their words. Outside a table with commas 1,5 is 1.5.
     Raises ValueError, naming the file, for an empty one, a column that is missing or stands twice, text of another
     encoding, a NUL byte, and lines of uneven length.
     """
-    text = _decoded(data, name)
+    text = _decoded(data, name, gap)
     first, separator = _separator(text, columns)
-    rows = _rows(text, name, separator)
+    rows = _rows(text, name, separator, gap)
     line, head = next(((line, row) for line, row in rows if line >= first and any(row)), (0, []))
     heads = [cell.strip() for cell in head]
     places = [_place(column, heads, columns, separator.join(head), f"{name} line {line}") for column in columns]
@@ -52,12 +69,32 @@ def read_csv(data: bytes, name: str, columns: Sequence[str]) -> pd.DataFrame:
         lines.append(line)
         for append, place in add:
             append(row[place])
-    if not lines:
-        raise ValueError(f"{name} has a header but no rows: download the dataset again")
+    if not lines and gap == WHOLE:
+        raise ValueError(no_rows(name))
     if not text.isascii() and SURROGATE.search(text):
         _check_text(cells, lines, name)
     table = pd.DataFrame({column: pd.array(values, "str") for column, values in cells.items()}, lines)
     return table if separator == "," else table.map(_with_point)
+
+
+def no_rows(name: str) -> str:
+    return f"{name} has a header but no rows: download the dataset again"
+
+
+def header(data: bytes, name: str, columns: Sequence[str]) -> tuple[int, str]:
+    """The number of the header's last line and the separator, as `read_csv` finds them. data: the start of a CSV.
+
+    Raises ValueError as that does, for what holds no header.
+    """
+    text = _decoded(data, name)
+    first, separator = _separator(text, columns)
+    last = 0
+    for line, row in _rows(text, name, separator):
+        if last:
+            return line - 1, separator
+        if line >= first and any(row):
+            last = line
+    raise ValueError(no_rows(name))
 
 
 def columns_there(data: bytes, name: str, columns: Sequence[str]) -> list[str]:
@@ -69,7 +106,7 @@ def columns_there(data: bytes, name: str, columns: Sequence[str]) -> list[str]:
     return [column for column in columns if _plain(column) in heads]
 
 
-def _decoded(data: bytes, name: str) -> str:
+def _decoded(data: bytes, name: str, gap: Gap = WHOLE) -> str:
     """The text of a CSV in UTF-8, or in UTF-16 with its mark. A byte that is no UTF-8 becomes a lone surrogate."""
     mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
     encoding = MARKS.get(mark, "utf-8")
@@ -77,7 +114,7 @@ def _decoded(data: bytes, name: str) -> str:
     if not text.strip():
         raise ValueError(f"{name} is empty: download the dataset again")
     if (at := text.find("\0")) >= 0:
-        line = len(re.findall(r"\r\n|\r|\n", text[:at])) + 1
+        line = gap.line(len(re.findall(r"\r\n|\r|\n", text[:at])) + 1)
         raise ValueError(f"{name} line {line} holds a NUL byte, so it is no UTF-8 text: download the dataset again")
     return text
 
@@ -96,16 +133,18 @@ def _separator(text: str, columns: Sequence[str]) -> tuple[int, str]:
     return number, max(SEPARATORS, key=shared.__getitem__)
 
 
-def _rows(text: str, name: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: str, name: str, separator: str, gap: Gap = WHOLE) -> Iterator[tuple[int, list[str]]]:
     """The line number and the cells of every row. Raises ValueError where quotes don't fit."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     line = 1
     try:
         for row in reader:
-            yield line, row
+            yield gap.line(line), row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{name} is no readable CSV (line {line}: {error}): download the dataset again") from error
+        raise ValueError(
+            f"{name} is no readable CSV (line {gap.line(line)}: {error}): download the dataset again"
+        ) from error
 
 
 def _plain(head: str) -> str:
@@ -176,12 +215,19 @@ def check_some(values: pd.Series, column: pd.Series, unknown: Sequence[str], for
 
     values: what was read, missing where not understood; unknown: cells, in lower case, that say no more than a blank.
     """
-    strange = ~column.map(lambda cell: is_blank(cell) or cell.strip().casefold() in unknown)
+    strange = saying(column, unknown)
     if strange.any() and values.isna().all():
         line = strange.idxmax()
-        raise ValueError(
-            f"{name} line {line}: {column.name} is {column[line]!r}, and no row has {form}: correct that column"
-        )
+        raise ValueError(none_understood(name, line, str(column.name), column[line], form))
+
+
+def saying(column: pd.Series, unknown: Sequence[str]) -> pd.Series:
+    """Whether each cell says more than a blank, and than the words, in lower case, that mean no more."""
+    return ~column.map(lambda cell: is_blank(cell) or cell.strip().casefold() in unknown)
+
+
+def none_understood(name: str, line: int, column: str, cell: str, form: str) -> str:
+    return f"{name} line {line}: {column} is {cell!r}, and no row has {form}: correct that column"
 
 
 def _number(text: str) -> float:

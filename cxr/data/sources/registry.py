@@ -49,7 +49,13 @@ def recognise(tree: Tree, given: Given = USUAL) -> list[str]:
 
 
 def read(dataset: Dataset, tree: Tree, given: Given) -> Reading:
-    """A data set as read. Raises ValueError as its reader does, with what else the tree holds."""
+    """A data set as read. Raises ValueError as its reader does, and as `check`."""
+    check(dataset, tree, given)
+    return dataset.read(tree, given)
+
+
+def check(dataset: Dataset, tree: Tree, given: Given) -> None:
+    """Raise ValueError, with what else the tree holds, where the data set's tables are not there."""
     try:
         if dataset.name != table.DATASET.name:
             dataset.tables(tree, given)
@@ -57,7 +63,6 @@ def read(dataset: Dataset, tree: Tree, given: Given) -> Reading:
         if others := [name for name in recognise(tree, given) if name != dataset.name]:
             raise ValueError(f"{error}; its files are those of {' and '.join(others)}") from None
         raise
-    return dataset.read(tree, given)
 
 
 def load(path: str | os.PathLike, name: str, stage: str | None = None) -> pd.DataFrame:

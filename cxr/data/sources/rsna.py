@@ -7,6 +7,8 @@ unknown, and patient_id holds the image. Sex, age and view come from the DICOM h
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -14,11 +16,12 @@ from cxr.core.findings import CLASSES
 from cxr.data.sources import layout, rsna_patients
 from cxr.data.sources.archive import DEPTHS, Tree
 from cxr.data.sources.dataset import USUAL, Dataset, Given, Reading
-from cxr.data.sources.dicom_headers import read_headers
+from cxr.data.sources.dicom_headers import Header, read_headers
 from cxr.data.sources.label_csv import first_few, is_blank, measures, numbers, read_csv
 from cxr.data.sources.rsna_patients import Patients
 from cxr.data.sources.schema import VIEWS, conform
 
+ReadHeaders = Callable[[Tree, list[str]], list[Header]]
 LABELS, CLASS_INFO = TABLES = ("stage_2_train_labels.csv", "stage_2_detailed_class_info.csv")
 IMAGES = "stage_2_train_images/"
 BOX = ("x", "y", "width", "height")
@@ -42,10 +45,11 @@ def tables(tree: Tree, given: Given = USUAL) -> list[str]:
     )
 
 
-def read(tree: Tree, patients: Patients | None = None, processes: int | None = None) -> pd.DataFrame:
+def read(tree: Tree, patients: Patients | None = None, headers: ReadHeaders = read_headers) -> pd.DataFrame:
     """The records of an RSNA tree, in the order of the images' first rows in the labels.
 
-    patients: the patient of each image; without it patient_id is the image's. An image with an unreadable header keeps
+    patients: the patient of each image; without it patient_id is the image's. headers: who reads the images' headers,
+    given their names in the tree. An image with an unreadable header keeps
     its record, with sex, age and view unknown. The resize stage judges it.
     Raises ValueError, naming the file, the line, the value and the cure: a table missing or empty, a column missing, a
     Target other than 0 or 1, a box without numbers, an unknown class, tables that disagree, an image that is missing or
@@ -55,8 +59,7 @@ def read(tree: Tree, patients: Patients | None = None, processes: int | None = N
     images = _images(tree, labels_name, classes_name)
     images["path"] = _files(tree, labels_name, images.index.astype("str"))
     images["patient_id"] = patients.of(images.index, labels_name) if patients else images.index
-    headers = read_headers(tree, list(images["path"]), processes)
-    images["sex"], images["age"], images["view"] = zip(*headers, strict=True)
+    images["sex"], images["age"], images["view"] = zip(*headers(tree, list(images["path"])), strict=True)
     images["view"] = images["view"].where(images["view"].isin(VIEWS))
     return _records(images)
 
@@ -182,13 +185,13 @@ def _check_ids(table: pd.DataFrame, name: str) -> None:
         )
 
 
-def read_all(tree: Tree, given: Given) -> Reading:
-    """The records. Without a mapping given, the one beside the tables counts, if there is one."""
+def read_all(tree: Tree, given: Given, headers: ReadHeaders = read_headers) -> Reading:
+    """Records. headers: as of `read`. Without a mapping given, the one beside the tables counts, if there is one."""
     names, patients = tables(tree), given.patients
     if patients is None and (name := rsna_patients.beside(tree, names[0])):
         names.append(name)
         patients = rsna_patients.parse(tree.read(name), name)
-    return Reading(read(tree, patients), names, [], {"patient_key": "patient" if patients else "image"})
+    return Reading(read(tree, patients, headers), names, [], {"patient_key": "patient" if patients else "image"})
 
 
 def labels(records: pd.DataFrame, findings: tuple[str, ...]) -> pd.DataFrame:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from cxr.core.files import atomic
 from cxr.core.findings import CLASSES, FINDINGS
 from cxr.core.records import COLUMNS, COMMON
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GROUP = 1 << 18  # rows of a row group of records.parquet
 VIEWS = ("AP", "PA", "LL", "RL")
 
 
@@ -52,3 +60,49 @@ def _check(table: pd.DataFrame) -> None:
         and table["official_split"].isin(("train", "valid", "test")).all()
     )
     assert table["sex"].dropna().isin(("F", "M")).all() and table["view"].dropna().isin(VIEWS).all()
+
+
+def write(path: str | os.PathLike, parts: Iterable[pd.DataFrame]) -> None:
+    """Write records as .parquet, atomically, a row group at a time. parts: tables that `conform` made, at least one;
+    of RSNA one, whose boxes show their type.
+
+    The bytes depend on the rows alone, not on the parts in which they come.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with atomic(Path(path)) as temporary:
+        tables = (pa.Table.from_pandas(part, preserve_index=False) for part in parts)
+        groups = _groups(tables)
+        first = next(groups)
+        with parquet.ParquetWriter(temporary, first.schema) as writer:
+            writer.write_table(first, GROUP)
+            for group in groups:
+                writer.write_table(group, GROUP)
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of tables as tables of GROUP rows, the last of fewer. Each column is one array: where a column's arrays
+    end decides where its pages do.
+    """
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += len(table)
+        while rows >= GROUP:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, GROUP).combine_chunks()
+            waiting, rows = [whole.slice(GROUP)], rows - GROUP
+    if rows:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def paths(path: str | os.PathLike) -> Iterator[str]:
+    """The images' paths in a file of records, in order, some at a time."""
+    from pyarrow import parquet
+
+    for batch in parquet.ParquetFile(path).iter_batches(columns=["path"]):
+        yield from batch.column(0).to_pylist()

@@ -117,7 +117,7 @@ def test_the_phantoms_mapping_names_the_patient_of_every_image(rsna):
     tree = Zip(rsna)
     tables = rsna_source.tables(tree)
     name = rsna_patients.beside(tree, tables[0])
-    records = rsna_source.read(tree, rsna_patients.parse(tree.read(name), name), processes=1)
+    records = rsna_source.read(tree, rsna_patients.parse(tree.read(name), name))
     sizes = records["patient_id"].value_counts()
     assert (len(records), len(sizes)) == (10, 5) and sorted(sizes) == sorted(images_each(5, 3))
     people = records.groupby("patient_id")

@@ -1,5 +1,6 @@
 """Folders and zips as trees: the same files either way, and nothing from outside."""
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -215,3 +216,25 @@ def test_a_link_to_a_file_that_has_gone_is_left_out_with_its_reason(tmp_path):
     assert tree.names() == set(FILES) and tree.left_out() == {
         "a/gone.jpg": f"{root / 'a/gone.jpg'} can't be opened: it leads to no file"
     }
+
+
+def test_a_file_in_parts_and_its_checksum(tmp_path):
+    (tmp_path / "a.csv").write_bytes(bytes(range(256)) * 10)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "a.csv", "a.csv")
+    for tree in (Folder(tmp_path), Zip(tmp_path / "a.zip")):
+        data = tree.read("a.csv")
+        assert list(map(len, tree.blocks("a.csv", 1000))) == [1000, 1000, 560]
+        assert b"".join(tree.blocks("a.csv", 7)) == data
+        assert tree.part("a.csv", 300, 50) == data[300:350] and tree.part("a.csv", 2550, 99) == data[2550:]
+        assert tree.sha256("a.csv") == hashlib.sha256(data).hexdigest()
+        with pytest.raises(ValueError, match="nowhere"):
+            tree.sha256("nowhere.csv")
+
+
+def test_no_listing_goes_to_another_process(tmp_path):
+    """It may be of a million names."""
+    (tmp_path / "a.csv").write_bytes(b"a")
+    tree = Folder(tmp_path)
+    assert tree.names() == {"a.csv"}
+    assert b"a.csv" not in pickle.dumps(tree) and pickle.loads(pickle.dumps(tree)).names() == {"a.csv"}

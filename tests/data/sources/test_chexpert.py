@@ -200,52 +200,52 @@ def test_a_mark_mixed_line_ends_and_further_columns(tmp_path):
     assert plain.equals(other)
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"header": HEADER.replace("Edema", "Oedema")}, r"train\.csv line 1: column 'Edema' is missing"),
-        (
-            {"train": [TRAIN[0], TRAIN[1].replace("-1.0", "2")]},
-            r"train\.csv line 3: Cardiomegaly is '2', must be one of 1, 0, -1",
-        ),
-        (
-            {"train": [*TRAIN, TRAIN[0]]},
-            r"train\.csv line 5: the image .*view1_frontal\.jpg' already stands in train\.csv line 2",
-        ),
-        (
-            {"train": [*TRAIN, TRAIN[0].replace("patient00001", "patient00009")]},
-            r"1 of 5 images .* do not exist below .*: train\.csv line 5 train/patient00009/.*: complete",
-        ),
-        (
-            {"train": [*TRAIN, TRAIN[0].replace("/view1", "/../view1")]},
-            r"train\.csv line 5: Path is .* must end like train/pat",
-        ),
-        (
-            {"train": ["x.jpg" + TRAIN[0][63:]]},
-            r"train\.csv line 2: Path is 'x\.jpg', must end like train/patient00001",
-        ),
-        (
-            {"train": [TRAIN[0].replace("Frontal", "Oblique")]},
-            r"train\.csv line 2: Frontal/Lateral is 'Oblique', must be",
-        ),
-        (
-            {"train": [row.replace("Female", "1").replace("Male", "2").replace("Unknown", "0") for row in TRAIN]},
-            r"train\.csv line 2: Sex is '1', and no row has Female or Male: correct that column",
-        ),
-        (
-            {"train": [TRAIN[0].replace(",68,", ",born 1950,")]},
-            r"train\.csv line 2: Age is 'born 1950', and no row has an age in years",
-        ),
-        (
-            {"valid": [VALID[0].replace("64541", "00002")]},
-            r"1 patients are in both train\.csv and valid\.csv \(patient00002\)",
-        ),
-        ({"train": []}, r"train\.csv has a header but no rows"),
-        ({"train": None}, r"valid\.csv lacks train\.csv beside it: restore it"),
-        ({"valid": None}, r"train\.csv lacks valid\.csv beside it: restore it"),
-        ({"train": None, "valid": None}, r"no CheXpert here: .* has no train\.csv and valid\.csv"),
-    ],
-)
+BROKEN = [
+    ({"header": HEADER.replace("Edema", "Oedema")}, r"train\.csv line 1: column 'Edema' is missing"),
+    (
+        {"train": [TRAIN[0], TRAIN[1].replace("-1.0", "2")]},
+        r"train\.csv line 3: Cardiomegaly is '2', must be one of 1, 0, -1",
+    ),
+    (
+        {"train": [*TRAIN, TRAIN[0]]},
+        r"train\.csv line 5: the image .*view1_frontal\.jpg' already stands in train\.csv line 2",
+    ),
+    (
+        {"train": [*TRAIN, TRAIN[0].replace("patient00001", "patient00009")]},
+        r"1 of 5 images .* do not exist below .*: train\.csv line 5 train/patient00009/.*: complete",
+    ),
+    (
+        {"train": [*TRAIN, TRAIN[0].replace("/view1", "/../view1")]},
+        r"train\.csv line 5: Path is .* must end like train/pat",
+    ),
+    (
+        {"train": ["x.jpg" + TRAIN[0][63:]]},
+        r"train\.csv line 2: Path is 'x\.jpg', must end like train/patient00001",
+    ),
+    (
+        {"train": [TRAIN[0].replace("Frontal", "Oblique")]},
+        r"train\.csv line 2: Frontal/Lateral is 'Oblique', must be",
+    ),
+    (
+        {"train": [row.replace("Female", "1").replace("Male", "2").replace("Unknown", "0") for row in TRAIN]},
+        r"train\.csv line 2: Sex is '1', and no row has Female or Male: correct that column",
+    ),
+    (
+        {"train": [TRAIN[0].replace(",68,", ",born 1950,")]},
+        r"train\.csv line 2: Age is 'born 1950', and no row has an age in years",
+    ),
+    (
+        {"valid": [VALID[0].replace("64541", "00002")]},
+        r"1 patients are in both train\.csv and valid\.csv \(patient00002\)",
+    ),
+    ({"train": []}, r"train\.csv has a header but no rows"),
+    ({"train": None}, r"valid\.csv lacks train\.csv beside it: restore it"),
+    ({"valid": None}, r"train\.csv lacks valid\.csv beside it: restore it"),
+    ({"train": None, "valid": None}, r"no CheXpert here: .* has no train\.csv and valid\.csv"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN)
 def test_what_is_broken_is_named_with_its_place(tmp_path, change, message):
     tree = Folder(write(tmp_path / "data", **change))
     with pytest.raises(ValueError, match=message):
@@ -294,17 +294,19 @@ def test_another_label_table_changes_train_labels_alone(tmp_path, place):
     assert tables(tree, "train_cheXbert.csv") == ["train.csv", "valid.csv", place]
 
 
+OTHERS = {
+    r"lacks 1 \(train/patient00001/study1/view1_frontal\) and has 0 others": TRAIN[1:],
+    r"lacks 0 \(none\) and has 1 others \(train/patient00009/": [*TRAIN, TRAIN[0].replace("00001", "00009")],
+    r"line 5: the image .*patient00001.* stands twice": [*TRAIN, TRAIN[0]],
+    r"line 4: Path is 'x\.jpg', must end like": ["x.jpg", *TRAIN[1:]],
+}
+
+
 def test_another_label_table_must_list_the_same_images(tmp_path):
     root = write(tmp_path / "data")
     with pytest.raises(ValueError, match=r"data.chexpert_labels = 'train_cheXbert.csv': no such table .*: train\.csv$"):
         read(Folder(root), "train_cheXbert.csv")
-    cases = {
-        r"lacks 1 \(train/patient00001/study1/view1_frontal\) and has 0 others": TRAIN[1:],
-        r"lacks 0 \(none\) and has 1 others \(train/patient00009/": [*TRAIN, TRAIN[0].replace("00001", "00009")],
-        r"line 5: the image .*patient00001.* stands twice": [*TRAIN, TRAIN[0]],
-        r"line 4: Path is 'x\.jpg', must end like": ["x.jpg", *TRAIN[1:]],
-    }
-    for message, rows in cases.items():
+    for message, rows in OTHERS.items():
         with pytest.raises(ValueError, match=rf"train_cheXbert\.csv.* {message}"):
             read(relabel(root, rows=rows), "train_cheXbert.csv")
 

@@ -1,5 +1,7 @@
 """A folder at an address of S3, asked by somebody without an account."""
 
+import pickle
+
 import pytest
 
 from cxr.data.sources.prefix import Prefix
@@ -19,3 +21,37 @@ def test_a_missing_account_is_one_line(profile, problem, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=f"^s3://hospital/chexpert/ can't be listed: .*{problem}.*; check the address"):
         Prefix("s3://hospital/chexpert/").names()
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def public_bucket(monkeypatch, tmp_path):
+    """An S3 bucket on this machine, and nobody's account."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    place = "http://{}:{}".format(*server.get_host_and_port())
+    client = boto3.client("s3", endpoint_url=place, aws_access_key_id="id", aws_secret_access_key="key",
+                          region_name="us-east-1")  # fmt: skip
+    client.create_bucket(Bucket="open")
+    client.put_object(Bucket="open", Key="set/train.csv", Body=b"Path\n", ACL="public-read")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": place}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NO_PROXY", "*")
+    S3FileSystem.clear_instance_cache()
+    yield "s3://open/set/"
+    client.delete_object(Bucket="open", Key="set/train.csv")
+    client.delete_bucket(Bucket="open")
+    server.stop()
+    S3FileSystem.clear_instance_cache()
+
+
+def test_a_public_folder_needs_no_account(public_bucket):
+    tree = Prefix(public_bucket)
+    assert tree.names() == {"train.csv"}
+    elsewhere = pickle.loads(pickle.dumps(tree))  # an executor, which lists nothing
+    assert elsewhere.read("train.csv") == elsewhere.part("train.csv", 0, 5) == b"Path\n"

@@ -165,7 +165,7 @@ def test_png_copies_and_links_are_named_with_the_cure(tmp_path):
 
 
 def test_real_files(shared_data):
-    table = read(Folder(shared_data / "rsna"), processes=1)
+    table = read(Folder(shared_data / "rsna"))
     assert len(table) == 209 and set(table["view"]) == {"AP", "PA"} and set(table["sex"]) == {"F", "M"}
     assert table["age"].between(1, 100).all()
     assert ((table["boxes"].str.len() > 0) == (table["class_name"] == "Lung Opacity")).all()
