@@ -32,9 +32,8 @@ SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST, LABELS = range(4)  # the tables; the last only gives labels
 LINE = 40  # bits of `at` for the line in its table
 ROW = COLUMNS["chexpert"]
-# The cells of two columns that say more than a blank: where no row of a table is understood, a message shows the first.
-STRANGE = {column: f"strange_{column.lower()}" for column in chexpert.SOME}
 # What an executor makes of a row: its record, where it stands, and STRANGE. Of a piece with a fault it makes one row.
+STRANGE = chexpert.STRANGE
 READ = (*ROW, "at", *STRANGE.values(), "fault")
 CELL = 10_000  # rows packed in a cell
 PACKED = "rows binary"
@@ -44,7 +43,7 @@ def read(spark: SparkSession, dataset: Dataset, tree: Tree, given: Given) -> Rea
     """As registry.read, for CheXpert and RSNA. The executors must reach what the tree reads.
 
     Of RSNA the executors read the images' headers; its tables have 30,227 rows. The records are there as long as the
-    session. Raises ValueError in the words of the local reader; of several faults perhaps another one comes first.
+    session. Raises ValueError as the local reader does, in its words.
     """
     registry.check(dataset, tree, given)
     with _failures():
@@ -155,7 +154,7 @@ def _table(spark: SparkSession, tree: Tree, name: str, number: int) -> DataFrame
     from pyspark import StorageLevel
     from pyspark.sql import functions as F
 
-    reader = Reader(tree, number, pieces.cut(tree, name, _columns(number))[0])
+    reader = Reader(tree, number, [piece for piece, _ in pieces.each(tree, name, _columns(number))])
     n = len(reader.pieces)
     task = spark.sparkContext.parallelize(range(n), n).map(lambda k: (k,)).toDF("task int")
     packed = task.mapInArrow(reader, PACKED).persist(StorageLevel.DISK_ONLY)
@@ -178,8 +177,7 @@ def _table(spark: SparkSession, tree: Tree, name: str, number: int) -> DataFrame
     for column, strange in STRANGE.items():
         if found[strange] and not found[column]:
             at, cell = found[strange]
-            form = chexpert.SOME[column][1]
-            raise ValueError(label_csv.none_understood(name, at & (1 << LINE) - 1, column, cell, form))
+            raise ValueError(chexpert.none_understood(name, column, at & (1 << LINE) - 1, cell))
     return packed
 
 
@@ -207,12 +205,10 @@ class Reader:
                 return pd.DataFrame()
             if self.number == LABELS:
                 return chexpert.label_rows(cells, piece.name).assign(at=start + cells.index)
-            rows = chexpert.rows_of(cells, piece.name, SPLITS[self.number]).assign(at=start + cells.index)
+            rows = chexpert.record_rows(cells, piece.name)
+            return rows.assign(official_split=SPLITS[self.number], at=start + rows.index)
         except ValueError as error:
             return pd.DataFrame({"at": [start + piece.lines], "fault": [str(error)]})
-        for column, (unknown, _) in chexpert.SOME.items():
-            rows[STRANGE[column]] = cells[column].where(label_csv.saying(cells[column], unknown))
-        return rows
 
 
 def _batch(rows: pd.DataFrame) -> pa.RecordBatch:

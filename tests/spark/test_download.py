@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.spark import Listed, write_csv
 from cxr.core.files import sha256
-from cxr.data.sources import pieces, registry
+from cxr.data.sources import pieces, registry, schema
 from cxr.data.sources.archive import Folder
 from cxr.data.sources.dataset import USUAL, Given
 from cxr.spark import download
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces of a row or two, so that a table of five rows is several."""
-    monkeypatch.setattr(pieces, "cut", partial(pieces.cut, size=150))
+    monkeypatch.setattr(pieces, "each", partial(pieces.each, size=150))
 
 
 def both(folder: Path, source, dataset: str = "chexpert", **options) -> Path:
@@ -42,7 +43,7 @@ def both(folder: Path, source, dataset: str = "chexpert", **options) -> Path:
 
 @pytest.mark.parametrize("dataset", ["chexpert", "rsna"])
 def test_real_files(spark, shared_data, tmp_path, monkeypatch, dataset):
-    monkeypatch.setattr(pieces, "cut", partial(pieces.cut, size=10_000))
+    monkeypatch.setattr(pieces, "each", partial(pieces.each, size=10_000))
     monkeypatch.setattr(download, "HEADERS", 50)
     both(tmp_path, shared_data / dataset, dataset)
 
@@ -50,7 +51,7 @@ def test_real_files(spark, shared_data, tmp_path, monkeypatch, dataset):
 @pytest.mark.parametrize("dataset", ["chexpert", "rsna"])
 def test_the_phantom(spark, tmp_path, monkeypatch, dataset):
     """In a .zip, with an official test set and its readers."""
-    monkeypatch.setattr(pieces, "cut", partial(pieces.cut, size=3_000))
+    monkeypatch.setattr(pieces, "each", partial(pieces.each, size=3_000))
     both(tmp_path, "phantom", dataset, chexpert_patients=60, rsna_patients=30)
 
 
@@ -121,6 +122,15 @@ def test_what_stands_twice_or_in_two_tables(spark, small_pieces, tmp_path):
     same_words(spark, tmp_path / "a")
 
 
+@pytest.mark.skipif("CXR_LONG" not in os.environ, reason="it takes over a minute; set CXR_LONG=1")
+def test_a_million_rows(spark, tmp_path):
+    write_csv(tmp_path / "data", 1_000_000)
+    tree, dataset = Listed(str(tmp_path / "data")), registry.find("chexpert")
+    for name, reading in (("local", registry.read), ("spark", partial(download.read, spark))):
+        schema.write(tmp_path / f"{name}.parquet", reading(dataset, tree, USUAL).parts())
+    assert sha256(tmp_path / "local.parquet") == sha256(tmp_path / "spark.parquet")
+
+
 def test_a_server_that_does_not_answer_is_one_line(spark, small_pieces, tmp_path):
     rows = [made.TRAIN[0].replace("00001", f"{i:05}") for i in range(100, 120)]
     tree = Unreachable(made.write(tmp_path / "data", rows))
@@ -159,7 +169,7 @@ def test_an_executor_that_is_killed_costs_no_row(spark_here, tmp_path):
         from cxr.spark.session import session
         from tests.spark.make import Killing
         root, out, flag = map(Path, sys.argv[1:])
-        pieces.cut.__defaults__ = (2000,)
+        pieces.each.__defaults__ = (2000,)
         with session("local-cluster[2,1,1024]") as spark:
             reading = read(spark, registry.find("chexpert"), Killing(root, "train.csv", flag), USUAL)
             schema.write(out, reading.parts())

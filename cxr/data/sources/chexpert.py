@@ -12,27 +12,29 @@ train_visualCheXbert.csv label the same images by other programs. The official t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.findings import FINDINGS
-from cxr.data.sources import chexpert_test, layout
+from cxr.data.sources import chexpert_test, layout, pieces
 from cxr.data.sources.archive import DEPTHS, Tree
 from cxr.data.sources.dataset import Dataset, Given, Reading
-from cxr.data.sources.label_csv import check_some, first_few, measures, numbers, read_csv
+from cxr.data.sources.label_csv import first_few, measures, no_rows, numbers, saying
 from cxr.data.sources.schema import VIEWS, conform
 
 TABLES = ("train.csv", "valid.csv")
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
 LABEL_COLUMNS = ("Path", *FINDINGS)
-# Columns of which some row must be understood: the cells that say no more than a blank, and what is looked for.
+# Columns of which some row must be understood: the cells that say no more than a blank, and what is looked for. STRANGE
+# are the other cells that are not understood: where none of a table is, a message shows the first.
 SOME = {
     "Sex": (("unknown", "other", "u", "o", "x", "0", "0.0"), "Female or Male"),
     "Age": (("unknown",), "an age in years"),
 }
+STRANGE = {column: f"strange_{column.lower()}" for column in SOME}
 PATH = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+?)(\.\w+)")
 
 
@@ -133,7 +135,7 @@ def in_both(one: str, other: str, patients: Sequence[str]) -> str:
 
 def _relabelled(train: pd.DataFrame, tree: Tree, name: str) -> pd.DataFrame:
     """train.csv's rows with the findings of another table. Raises ValueError unless both list the same images."""
-    labels = label_rows(read_csv(tree.read(name), name, LABEL_COLUMNS), name)
+    labels = _rows(tree, name, LABEL_COLUMNS, label_rows)
     if (twice := labels["image_id"].duplicated()).any():
         line = twice.idxmax()
         raise ValueError(label_twice(name, line, labels.at[line, "image_id"]))
@@ -146,7 +148,7 @@ def _relabelled(train: pd.DataFrame, tree: Tree, name: str) -> pd.DataFrame:
 
 
 def label_rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """image_id and the findings of each row of a table that only gives labels. Raises ValueError for a wrong cell."""
+    """image_id and the findings of rows of a table of LABEL_COLUMNS, by line. Raises ValueError for a wrong cell."""
     images = [match[1] for match in _parsed(table, name)]
     return pd.DataFrame(
         {"image_id": pd.Series(images, table.index, dtype="str")}
@@ -177,17 +179,33 @@ def read_labels(tree: Tree, name: str) -> pd.DataFrame:
     return conform(table, "chexpert")
 
 
+def _rows(
+    tree: Tree, name: str, columns: Sequence[str], make: Callable[[pd.DataFrame, str], pd.DataFrame]
+) -> pd.DataFrame:
+    """What `make` makes of a table's cells and name, by line. The table is read in pieces."""
+    read = (pieces.rows(data, piece, columns) for piece, data in pieces.each(tree, name, columns))
+    parts = [make(cells, name) for cells in read if len(cells)]
+    if not parts:
+        raise ValueError(no_rows(name))
+    return pd.concat(parts)
+
+
 def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
-    table = read_csv(tree.read(name), name, COLUMNS)
-    rows = rows_of(table, name, split)
-    for column, (unknown, form) in SOME.items():
-        check_some(rows[column.lower()], table[column], unknown, form, name)
-    return rows.assign(place=[f"{name} line {line}" for line in rows.index])
+    rows = _rows(tree, name, COLUMNS, record_rows)
+    for column, strange in STRANGE.items():
+        if rows[column.lower()].isna().all() and (line := rows[strange].first_valid_index()) is not None:
+            raise ValueError(none_understood(name, column, line, rows.at[line, strange]))
+    return rows.assign(official_split=split, place=[f"{name} line {line}" for line in rows.index])
 
 
-def rows_of(table: pd.DataFrame, name: str, split: str) -> pd.DataFrame:
-    """The records of rows of train.csv or valid.csv, before `conform`, by line. table: COLUMNS as text, of at
-    least one row.
+def none_understood(name: str, column: str, line: int, cell: str) -> str:
+    """The message for a table in which no row of a column of SOME is understood."""
+    return f"{name} line {line}: {column} is {cell!r}, and no row has {SOME[column][1]}: correct that column"
+
+
+def record_rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The records of rows of train.csv or valid.csv, before `conform`, by line, and STRANGE. table: COLUMNS as text, of
+    at least one row.
 
     Nothing is checked but the cells of each row: not its file, nor that its image stands once. Raises ValueError,
     naming the line, for a wrong cell.
@@ -203,7 +221,7 @@ def rows_of(table: pd.DataFrame, name: str, split: str) -> pd.DataFrame:
         )
     view = table["AP/PA"].str.strip().str.upper()
     sex = table["Sex"].str.strip().str[:1].str.upper().where(lambda sex: sex.isin(("F", "M")))
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "image_id": image,
             "patient_id": patient,
@@ -213,11 +231,14 @@ def rows_of(table: pd.DataFrame, name: str, split: str) -> pd.DataFrame:
             "age": measures(table["Age"]),
             "projection": projection,
             "view": view.where(view.isin(VIEWS)),
-            "official_split": split,
             **{label: numbers(table[label], (1, 0, -1), name) for label in FINDINGS},
         },
         table.index,
     )
+    for column, (unknown, _) in SOME.items():
+        odd = table.loc[rows[column.lower()].isna(), column]
+        rows[STRANGE[column]] = odd[saying(odd, unknown)]
+    return rows
 
 
 def _parsed(table: pd.DataFrame, name: str) -> list[re.Match]:

@@ -218,16 +218,14 @@ def check_some(values: pd.Series, column: pd.Series, unknown: Sequence[str], for
     strange = saying(column, unknown)
     if strange.any() and values.isna().all():
         line = strange.idxmax()
-        raise ValueError(none_understood(name, line, str(column.name), column[line], form))
+        raise ValueError(
+            f"{name} line {line}: {column.name} is {column[line]!r}, and no row has {form}: correct that column"
+        )
 
 
 def saying(column: pd.Series, unknown: Sequence[str]) -> pd.Series:
     """Whether each cell says more than a blank, and than the words, in lower case, that mean no more."""
-    return ~column.map(lambda cell: is_blank(cell) or cell.strip().casefold() in unknown)
-
-
-def none_understood(name: str, line: int, column: str, cell: str, form: str) -> str:
-    return f"{name} line {line}: {column} is {cell!r}, and no row has {form}: correct that column"
+    return ~column.map(lambda cell: is_blank(cell) or cell.strip().casefold() in unknown).astype(bool)
 
 
 def _number(text: str) -> float:

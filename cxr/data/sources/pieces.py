@@ -1,4 +1,4 @@
-"""Cuts a label table into pieces of whole rows, so that several processes can read one that no memory holds.
+"""Cuts a label table into pieces of whole rows, so that nobody holds all its cells, and several processes can read it.
 
 A piece is read as the whole table is (label_csv.read_csv), with the table's header before it: the same cells, the same
 line numbers, the same errors.
@@ -7,8 +7,7 @@ line numbers, the same errors.
 from __future__ import annotations
 
 import csv
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -35,38 +34,38 @@ class Piece(NamedTuple):
     lines: int
 
 
-def cut(tree: Tree, name: str, columns: Sequence[str], size: int = SIZE) -> tuple[list[Piece], str]:
-    """The pieces of a table, in order, and the SHA-256 of its bytes. The table is read once, `size` bytes at a time.
+def each(tree: Tree, name: str, columns: Sequence[str], size: int = SIZE) -> Iterator[tuple[Piece, bytes]]:
+    """The pieces of a table, in order, each with its bytes. The table is read once, `size` bytes at a time.
 
     columns: that will be read; they show the header and the separator. A table in UTF-16 is one piece: Excel writes
-    that, a million rows at most. Raises ValueError as read_csv does for a table without a header or a row, and as
-    Tree.blocks for one that can't be read.
+    that, a million rows at most. Raises ValueError as read_csv does for a table without a header, and as Tree.blocks
+    for one that can't be read.
     """
     first = tree.part(name, 0, HEAD)
-    wide = first.startswith(WIDE)
     last, separator = header(first, name, columns)
-    head = b"" if wide else b"".join(first.splitlines(keepends=True)[:last])
-    found: list[Piece] = []
-    hashed, waiting, lines, start = hashlib.sha256(), b"", 0, 0
+    if first.startswith(WIDE):
+        data = tree.read(name)
+        yield Piece(name, b"", 0, len(data), 0), data
+        return
+    head = b"".join(first.splitlines(keepends=True)[:last])
+    start = lines = 0
+    waiting = b""
     for block in tree.blocks(name, size):
-        hashed.update(block)
         waiting += block
-        if wide:
-            continue
         if not start and len(waiting) >= len(head):
             start, lines, waiting = len(head), last, waiting[len(head) :]
         if start and (end := _whole_rows(waiting, separator)):
-            found.append(Piece(name, head, start, end, lines))
-            start, lines, waiting = start + end, lines + _lines(waiting[:end]), waiting[end:]
+            data, waiting = waiting[:end], waiting[end:]
+            yield Piece(name, head, start, end, lines), data
+            start, lines = start + end, lines + _lines(data)
     if waiting:
-        found.append(Piece(name, head, start, len(waiting), lines))
-    return found, hashed.hexdigest()
+        yield Piece(name, head, start, len(waiting), lines), waiting
 
 
 def rows(data: bytes, piece: Piece, columns: Sequence[str]) -> pd.DataFrame:
     """The named columns of a piece's rows, as read_csv reads them; of none where it has blank lines alone.
 
-    data: the piece's bytes (Tree.part).
+    data: the piece's bytes, from `each` or Tree.part.
     """
     head = len(piece.head.splitlines())
     gap = Gap(head, piece.lines - head) if piece.head else WHOLE

@@ -1,13 +1,16 @@
 """CheXpert's CSVs as records: every layout that it is found in, and every way in which it can be broken."""
 
+import io
 import re
 import shutil
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
 from cxr.core.findings import FINDINGS
+from cxr.data.sources import pieces
 from cxr.data.sources.archive import Folder
 from cxr.data.sources.chexpert import read, tables
 
@@ -245,8 +248,10 @@ BROKEN = [
 ]
 
 
+@pytest.mark.parametrize("size", [pieces.SIZE, 150])
 @pytest.mark.parametrize(("change", "message"), BROKEN)
-def test_what_is_broken_is_named_with_its_place(tmp_path, change, message):
+def test_what_is_broken_is_named_with_its_place(tmp_path, monkeypatch, change, message, size):
+    monkeypatch.setattr(pieces, "each", partial(pieces.each, size=size))
     tree = Folder(write(tmp_path / "data", **change))
     with pytest.raises(ValueError, match=message):
         read(tree)
@@ -321,13 +326,28 @@ def test_a_label_table_alone_needs_no_train_csv(tmp_path):
     assert read(Folder(root), "train_cheXbert.csv").equals(whole)
 
 
+@pytest.mark.parametrize("size", [1, 100, 400])
+def test_the_pieces_in_which_a_table_is_read_change_nothing(tmp_path, monkeypatch, size):
+    tree = relabel(write(tmp_path / "data"))
+    whole, relabelled = read(tree), read(tree, "train_cheXbert.csv")
+    monkeypatch.setattr(pieces, "each", partial(pieces.each, size=size))
+    assert read(tree).equals(whole) and read(tree, "train_cheXbert.csv").equals(relabelled)
+
+
+def test_of_several_faults_the_first_piece_with_one_speaks(tmp_path, monkeypatch):
+    rows = [TRAIN[0], TRAIN[1].replace("Frontal", "Oblique"), TRAIN[2].replace("train/", "x/")]
+    monkeypatch.setattr(pieces, "each", partial(pieces.each, size=150))
+    with pytest.raises(ValueError, match=r"train\.csv line 3: Frontal/Lateral is 'Oblique'"):
+        read(Folder(write(tmp_path / "data", rows)))
+
+
 def test_a_hundred_thousand_rows_take_seconds():
     class Many(Folder):
         def names(self):
             return files
 
-        def read(self, name):
-            return csv[name]
+        def open(self, name):
+            return io.BytesIO(csv[name])
 
     row = "CheXpert-v1.0/train/patient%06d/study1/view1_frontal.jpg,Male,50,Frontal,AP,1.0,,0.0,-1.0,,,,,,,,,,"
     csv = {

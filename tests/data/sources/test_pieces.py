@@ -1,6 +1,5 @@
 """A table cut into pieces has the rows, the line numbers and the errors of the whole one."""
 
-import hashlib
 import random
 
 import pandas as pd
@@ -28,10 +27,11 @@ TABLES = {
 
 def in_pieces(folder, data: bytes, size: int) -> pd.DataFrame:
     (folder / "t.csv").write_bytes(data)
-    tree = Folder(folder)
-    found, digest = pieces.cut(tree, "t.csv", COLUMNS, size)
-    assert digest == hashlib.sha256(data).hexdigest()
-    return pd.concat([pieces.rows(tree.part("t.csv", p.start, p.length), p, COLUMNS) for p in found])
+    tree, parts = Folder(folder), []
+    for piece, piece_data in pieces.each(tree, "t.csv", COLUMNS, size):
+        assert tree.part("t.csv", piece.start, piece.length) == piece_data
+        parts.append(pieces.rows(piece_data, piece, COLUMNS))
+    return pd.concat(parts)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -57,7 +57,7 @@ def test_random_tables(tmp_path):
 
 def test_a_piece_holds_no_more_than_it_should(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"Path,Age\n" + b"abc,1\n" * 1000)
-    found, _ = pieces.cut(Folder(tmp_path), "t.csv", COLUMNS, 100)
+    found = [piece for piece, _ in pieces.each(Folder(tmp_path), "t.csv", COLUMNS, 100)]
     assert max(piece.length for piece in found) < 100 + len("abc,1\n") and len(found) >= 60
 
 
