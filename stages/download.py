@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cxr.data.formats import Recipe
     from cxr.data.sources.archive import Tree
     from cxr.data.sources.dataset import Reading
+    from cxr.spark.download import OnCluster
 
 
 def run(
@@ -66,20 +67,22 @@ def run(
         save(spark_download.read(spark, registry.find(dataset), tree, given), out, tree, kind, recipe, more)
 
 
-def save(reading: Reading, out: Path, tree: Tree, kind: str, recipe: Recipe | None, more: dict[str, str]) -> None:
+def save(
+    reading: Reading | OnCluster, out: Path, tree: Tree, kind: str, recipe: Recipe | None, more: dict[str, str]
+) -> None:
     """Write a data set as read, and say what it holds. The rest: as of address.describe."""
     from cxr.core.files import atomic, write_json, write_table
     from cxr.data.sources import schema
     from cxr.data.sources.address import describe
 
-    for name, rows in reading.beside.items():
-        write_table(out / name, rows)
-    for line in reading.notes:
-        print(f"download: {line}")
     with atomic(out / "records.parquet") as table, atomic(out / "manifest.json") as note:
         schema.write(table, reading.parts())
         manifest = describe(tree, kind, reading.tables, schema.paths(table), recipe, **more, **reading.manifest)
         write_json(note, manifest)
+        for name, rows in reading.beside.items():
+            write_table(out / name, rows)
+    for line in reading.notes:
+        print(f"download: {line}")
     if manifest.patient_key == "image":
         print(f"download: {manifest.images:,} images from a {kind} source")
         print(

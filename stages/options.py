@@ -47,7 +47,8 @@ Processes = Annotated[int | None, Option(min=1, envvar="CXR_PROCESSES", help="wo
 
 # Who does the work of a stage that also runs on a cluster
 Engine = Annotated[
-    Literal["local", "spark"], Option(envvar="CXR_ENGINE", help="who does it; the result has the same bytes")
+    Literal["local", "spark"],
+    Option(envvar="CXR_ENGINE", help="which engine does the work; the result has the same bytes"),
 ]
 Master = Annotated[
     str | None, Option(envvar="CXR_SPARK_MASTER", help="spark: where, such as local[2]; default spark-submit's")

@@ -1,15 +1,15 @@
 """Reading a data set's tables on Spark: the records of cxr/data/sources, byte for byte, where no memory holds them.
 
-The driver cuts each table into pieces of whole rows; executors read them by the functions that read a whole table. What
-rows say together, such as an image that stands twice, is a shuffle of that key. The records then pass the driver, some
-at a time and in order: it knows which files there are.
+The driver cuts each table into pieces of whole rows, and executors read the pieces by the functions that read a whole
+table. To find what stands twice, one column is shuffled. The records then pass the driver in order, some at a time: it
+has the list of the source's files.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,7 @@ from cxr.core.findings import FINDINGS
 from cxr.core.records import COLUMNS
 from cxr.data.sources import chexpert, chexpert_test, dicom_headers, label_csv, layout, pieces, registry, rsna
 from cxr.data.sources.archive import Tree
+from cxr.data.sources.chexpert import UNREAD
 from cxr.data.sources.dataset import Dataset, Given, Reading
 from cxr.data.sources.schema import conform
 from cxr.spark.session import cause
@@ -32,14 +33,14 @@ SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST, LABELS = range(4)  # the tables; the last only gives labels
 LINE = 40  # bits of `at` for the line in its table
 ROW = COLUMNS["chexpert"]
-# What an executor makes of a row: its record, where it stands, and STRANGE. Of a piece with a fault it makes one row.
-STRANGE = chexpert.STRANGE
-READ = (*ROW, "at", *STRANGE.values(), "fault")
+# What an executor makes of a row: its record, where it stands, and UNREAD. Of a piece with a fault it makes one row.
+READ = (*ROW, "at", *UNREAD.values(), "fault")
 CELL = 10_000  # rows packed in a cell
+FEW = 10  # images or patients that a message names
 PACKED = "rows binary"
 
 
-def read(spark: SparkSession, dataset: Dataset, tree: Tree, given: Given) -> Reading:
+def read(spark: SparkSession, dataset: Dataset, tree: Tree, given: Given) -> Reading | OnCluster:
     """As registry.read, for CheXpert and RSNA. The executors must reach what the tree reads.
 
     Of RSNA the executors read the images' headers; its tables have 30,227 rows. The records are there as long as the
@@ -48,7 +49,8 @@ def read(spark: SparkSession, dataset: Dataset, tree: Tree, given: Given) -> Rea
     registry.check(dataset, tree, given)
     with _failures():
         if dataset is rsna.DATASET:
-            return rsna.read_all(tree, given, lambda tree, names: _headers(spark, tree, names))
+            table = rsna.tables(tree)[0]
+            return rsna.read_all(tree, given, lambda tree, names: _headers(spark, tree, names, table))
         return _chexpert(spark, tree, given)
 
 
@@ -57,42 +59,51 @@ def _failures() -> Iterator[None]:
     """Raise ValueError for what fails on the cluster."""
     try:
         yield
-    except (ValueError, OSError):
+    except ValueError:
         raise
-    except Exception as error:  # Py4J's and Spark's own
+    except Exception as error:  # Py4J's and Spark's own; an OSError where Java has ended
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+            raise
         raise ValueError(f"Spark could not read the tables: {cause(error)}") from error
 
 
-def _headers(spark: SparkSession, tree: Tree, names: list[str]) -> list[dicom_headers.Header]:
-    """dicom_headers.read_headers by the executors."""
+def _headers(spark: SparkSession, tree: Tree, names: list[str], table: str) -> list[dicom_headers.Header]:
+    """dicom_headers.read_headers by the executors. table: a file that can be read. An executor that can't read it does
+    not reach the source, and its headers would all seem damaged.
+    """
+
+    def read(chunk: list[str]) -> list[dicom_headers.Header]:
+        tree.part(table, 0, 1)
+        return dicom_headers.headers(tree, chunk)
+
     chunks = [names[start : start + HEADERS] for start in range(0, len(names), HEADERS)]
-    read = spark.sparkContext.parallelize(chunks, len(chunks)).map(lambda chunk: dicom_headers.headers(tree, chunk))
-    return [header for part in read.collect() for header in part]
+    made = spark.sparkContext.parallelize(chunks, len(chunks)).map(read)
+    return [header for part in made.collect() for header in part]
 
 
 # CheXpert -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class OnCluster(Reading):
+class OnCluster:
     """A data set whose records are on the cluster, and not in this process's memory.
 
     packed: the records before `conform`, in order; elsewhere: the files of the images that do not lie where their table
-    says, by what it says; n_patients: how many patients they show.
+    says, by what it says; patients: how many the records show. The rest: as of Reading.
     """
 
-    packed: DataFrame | None = None
-    elsewhere: dict[str, str] = field(default_factory=dict)
-    n_patients: int = 0
+    packed: DataFrame
+    elsewhere: dict[str, str]
+    patients: int
+    tables: list[str]
+    notes: list[str]
+    manifest: dict[str, str]
+    beside: dict[str, pd.DataFrame]
 
     def parts(self) -> Iterator[pd.DataFrame]:
         for part in _streamed(self.packed, ROW):
             part["path"] = [self.elsewhere.get(path, path) for path in part["path"]]
             yield conform(part, "chexpert")
-
-    @property
-    def patients(self) -> int:
-        return self.n_patients
 
 
 class Places(NamedTuple):
@@ -107,7 +118,7 @@ class Places(NamedTuple):
         return self.test[line] if number == TEST else f"{self[number]} line {line}"
 
 
-def _chexpert(spark: SparkSession, tree: Tree, given: Given) -> Reading:
+def _chexpert(spark: SparkSession, tree: Tree, given: Given) -> OnCluster:
     """As chexpert.read_all."""
     from pyspark import StorageLevel
 
@@ -130,14 +141,13 @@ def _chexpert(spark: SparkSession, tree: Tree, given: Given) -> Reading:
         raise ValueError(chexpert.stands_twice(value, places.of(first), places.of(second)))
     studies = pd.Series([] if test is None else test["study_id"], dtype="str").drop_duplicates()
     return OnCluster(
-        pd.DataFrame(),
+        packed,
+        _elsewhere(tree, packed, places),
+        patients,
         chexpert.tables(tree, labels),
         notes,
         {"labels": labels} if labels != chexpert.TABLES[0] else {},
         {"readers.parquet": chexpert_test.read_readers(tree, studies)},
-        packed,
-        _elsewhere(tree, packed, places),
-        patients,
     )
 
 
@@ -158,14 +168,12 @@ def _table(spark: SparkSession, tree: Tree, name: str, number: int) -> DataFrame
     n = len(reader.pieces)
     task = spark.sparkContext.parallelize(range(n), n).map(lambda k: (k,)).toDF("task int")
     packed = task.mapInArrow(reader, PACKED).persist(StorageLevel.DISK_ONLY)
-    first = {
-        name: F.min(F.when(F.col(name).isNotNull(), F.struct("at", name))) for name in (*STRANGE.values(), "fault")
-    }
+    first = {name: F.min(F.when(F.col(name).isNotNull(), F.struct("at", name))) for name in (*UNREAD.values(), "fault")}
     found = (
-        _unpacked(packed, "at", *map(str.lower, STRANGE), *first)
+        _unpacked(packed, "at", *map(str.lower, UNREAD), *first)
         .agg(
             F.count("*").alias("n"),
-            *(F.count(column.lower()).alias(column) for column in STRANGE),
+            *(F.count(column.lower()).alias(column) for column in UNREAD),
             *(value.alias(cell) for cell, value in first.items()),
         )
         .first()
@@ -173,10 +181,10 @@ def _table(spark: SparkSession, tree: Tree, name: str, number: int) -> DataFrame
     if found["fault"]:
         raise ValueError(found["fault"]["fault"])
     if not found["n"]:
-        raise ValueError(label_csv.no_rows(name))
-    for column, strange in STRANGE.items():
-        if found[strange] and not found[column]:
-            at, cell = found[strange]
+        raise ValueError(label_csv.without_rows(name))
+    for column, unread in UNREAD.items():
+        if found[unread] and not found[column]:
+            at, cell = found[unread]
             raise ValueError(chexpert.none_understood(name, column, at & (1 << LINE) - 1, cell))
     return packed
 
@@ -216,12 +224,14 @@ def _batch(rows: pd.DataFrame) -> pa.RecordBatch:
     import pyarrow as pa
 
     types = {"long": pa.int64(), "float": pa.float32(), "string": pa.string()}
-    columns = {
-        name: pa.array(rows[name], types[_type(name)], from_pandas=True)
-        if name in rows
-        else pa.nulls(len(rows), types[_type(name)])
-        for name in READ
-    }
+    columns = {}
+    for name in READ:
+        kind = types[_type(name)]
+        if name in rows:
+            column = rows[name].astype("float32") if kind == pa.float32() else rows[name]
+            columns[name] = pa.array(column, kind, from_pandas=True)
+        else:
+            columns[name] = pa.nulls(len(rows), kind)
     return pa.RecordBatch.from_pydict(columns)
 
 
@@ -233,7 +243,7 @@ def _relabelled(train: DataFrame, labels: DataFrame, name: str) -> DataFrame:
     if twice := _twice(labelled, "image_id"):
         raise ValueError(chexpert.label_twice(name, twice[2] & (1 << LINE) - 1, twice[0]))
     lacking, others = _without(images, labelled), _without(labelled, images)
-    if lacking or others:
+    if lacking[1] or others[1]:
         raise ValueError(chexpert.other_images(name, images.count(), lacking, others))
     rows = _unpacked(train, *(column for column in ROW if column not in FINDINGS), "at")
     joined = rows.join(_unpacked(labels, "image_id", *FINDINGS), "image_id").orderBy("at")
@@ -244,10 +254,10 @@ def _relabelled(train: DataFrame, labels: DataFrame, name: str) -> DataFrame:
     return joined.mapInArrow(pack, PACKED).persist(StorageLevel.DISK_ONLY)
 
 
-def _without(rows: DataFrame, others: DataFrame) -> list[str]:
-    """The images of rows that others lack, in order."""
-    alone = rows.join(others.select("image_id"), "image_id", "left_anti").orderBy("at")
-    return [row[0] for row in alone.select("image_id").toLocalIterator()]
+def _without(rows: DataFrame, others: DataFrame) -> tuple[list[str], int]:
+    """The first images of rows that others lack, and how many there are."""
+    alone = rows.join(others.select("image_id"), "image_id", "left_anti")
+    return [row["image_id"] for row in alone.orderBy("at").limit(FEW).collect()], alone.count()
 
 
 def _patients(rows: DataFrame) -> int:
@@ -257,11 +267,10 @@ def _patients(rows: DataFrame) -> int:
     there = [F.max((F.col("official_split") == split).cast("int")).alias(split) for split in SPLITS]
     each, several = rows.groupBy("patient_id").agg(*there), F.expr(f"{' + '.join(SPLITS)} > 1")
     n, shared = each.agg(F.count("*"), F.sum(several.cast("int"))).first()
-    if shared:
-        found = [tuple(row) for row in each.where(several).toLocalIterator()]
-        for one, other in combinations(range(len(SPLITS)), 2):
-            if patients := sorted(patient for patient, *part in found if part[one] and part[other]):
-                raise ValueError(chexpert.in_both(SPLITS[one], SPLITS[other], patients))
+    for one, other in combinations(SPLITS, 2) if shared else ():
+        both = each.where(f"{one} + {other} = 2")
+        if patients := [row["patient_id"] for row in both.orderBy("patient_id").limit(FEW).collect()]:
+            raise ValueError(chexpert.in_both(one, other, patients, both.count()))
     return n
 
 
@@ -289,12 +298,13 @@ def _elsewhere(tree: Tree, packed: DataFrame, places: Places) -> dict[str, str]:
     missing = [path for part in _streamed(packed, ["path"]) for path in part["path"] if path not in names]
     elsewhere = layout.find(tree, missing, layout.study_key) if missing else {}
     if lost := [path for path in missing if path not in elsewhere]:
-        n, listed, there, gone = 0, list[str](), set[str](), set(lost)
+        n, first, there, gone = 0, list[str](), set[str](), set(lost)
         for part in _streamed(packed, ["at", "image_id", "path", "official_split"]):
             n, away = n + len(part), part["path"].isin(gone)
-            listed += [f"{places.of(at)} {image}" for at, image in part.loc[away, ["at", "image_id"]].to_numpy()]
+            few = part.loc[away, ["at", "image_id"]].head(FEW - len(first))
+            first += [f"{places.of(at)} {image}" for at, image in few.to_numpy()]
             there |= set(part.loc[~away, "official_split"])
-        raise ValueError(chexpert.no_files(tree, lost, listed, n, "train" in there))
+        raise ValueError(chexpert.no_files(tree, lost, first, n, "train" in there))
     return elsewhere
 
 

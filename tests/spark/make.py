@@ -7,7 +7,7 @@ from pathlib import Path
 from cxr.data.sources.archive import Folder
 from cxr.spark.resize import Maker
 
-HEAD = 1000  # bytes of a table that the driver reads first
+DRIVERS = 1000  # bytes of a table that the driver reads first
 
 
 def parent(pid: int) -> int:
@@ -26,7 +26,7 @@ class Killing(Folder):
         return super().read(name)
 
     def part(self, name: str, start: int, length: int) -> bytes:
-        if start > HEAD:
+        if start > DRIVERS:
             self._kill(name)
         return super().part(name, start, length)
 
@@ -56,6 +56,6 @@ class Unreachable(Folder):
         raise ConnectionError(f"no answer for {name}")
 
     def part(self, name: str, start: int, length: int) -> bytes:
-        if start > HEAD:
+        if start > DRIVERS:
             raise ConnectionError(f"no answer for {name}")
         return super().part(name, start, length)

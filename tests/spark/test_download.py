@@ -140,6 +140,24 @@ def test_a_server_that_does_not_answer_is_one_line(spark, small_pieces, tmp_path
         download.read(spark, registry.find("chexpert"), tree, USUAL)
 
 
+def test_an_executor_that_does_not_reach_the_source_reads_no_header_as_damaged(spark, shared_data):
+    """Sex, age and view would all be unknown."""
+
+    class Elsewhere(Folder):
+        def part(self, name: str, start: int, length: int) -> bytes:
+            raise ValueError(f"{name}: no such file")
+
+    tree = Elsewhere(shared_data / "rsna")
+    said = words(lambda: download.read(spark, registry.find("rsna"), tree, USUAL))
+    assert said == "Spark could not read the tables: ValueError: stage_2_train_labels.csv: no such file"
+
+
+def test_a_test_set_with_impossible_whole_ages(spark, tmp_path):
+    table = official.image_table().replace("Path,", "Path,Age,", 1).replace(".jpg,", ".jpg,99999999,")
+    official.add(made.write(tmp_path / "data"), table, "test.csv")
+    both(tmp_path, tmp_path / "data")
+
+
 def test_images_in_s3(spark_here, bucket, tmp_path):
     """The executors ask the server themselves; the listing is the driver's."""
     client, keys = bucket
@@ -154,6 +172,10 @@ def test_images_in_s3(spark_here, bucket, tmp_path):
     stage.run("chexpert", str(root), tmp_path / "local")
     assert sha256(tmp_path / "local" / "records.parquet") == sha256(tmp_path / "spark" / "records.parquet")
     assert sha256(tmp_path / "local" / "readers.parquet") == sha256(tmp_path / "spark" / "readers.parquet")
+    client.put_object(Bucket="data", Key="chexpert/valid.csv", Body=b"")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | keys)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "download: error: valid.csv is empty: download the dataset again"
 
 
 def test_an_executor_that_is_killed_costs_no_row(spark_here, tmp_path):

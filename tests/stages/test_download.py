@@ -181,3 +181,25 @@ def test_a_manifest_of_another_source_is_one_line(stage, tmp_path):
         code, said = stage(resize, *pack_options(tmp_path, "--size", 16))
         assert code == 1 and message in said and "`dvc repro -f download@chexpert` makes it again" in said
         assert said.count("\n") == 1
+
+
+def test_records_that_end_in_the_middle_leave_what_was_there(tmp_path):
+    """Such as those of a cluster that is lost: no new file stands beside old ones, and no half one."""
+    from cxr.data.sources.archive import Zip
+    from cxr.data.sources.chexpert import read
+    from cxr.data.sources.dataset import Reading
+
+    class Lost(Reading):
+        def parts(self):
+            yield self.records
+            raise ConnectionError
+
+    write_tree(tmp_path / "a.zip", patients=9, seed=0)
+    tree, out = Zip(tmp_path / "a.zip"), tmp_path / "out"
+    given = {"records": read(tree), "tables": [], "beside": {"readers.parquet": pd.DataFrame({"a": [1]})}}
+    download.save(Reading(**given), out, tree, "zip", None, {})
+    before = sha256(out)
+    given["beside"] = {"readers.parquet": pd.DataFrame({"a": [2]})}
+    with pytest.raises(ConnectionError):
+        download.save(Lost(**given), out, tree, "zip", None, {})
+    assert sha256(out) == before and len(list(out.iterdir())) == 3

@@ -224,6 +224,7 @@ class Zip(Tree):
 
     def __init__(self, root: str | os.PathLike) -> None:
         super().__init__(root)
+        self._file = os.path.abspath(root)  # another process may work in another folder
         self._forget()
 
     def _forget(self) -> None:
@@ -232,7 +233,7 @@ class Zip(Tree):
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict:
-        return {"root": self.root}
+        return {"root": self.root, "_file": self._file}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -244,7 +245,9 @@ class Zip(Tree):
         with self._lock:
             if self._archive is None or self._owner != os.getpid():
                 try:
-                    archive = zipfile.ZipFile(self.root)
+                    archive = zipfile.ZipFile(self._file)
+                except FileNotFoundError as error:
+                    raise ValueError(f"{self._file}: no such file") from error
                 except (zipfile.BadZipFile, OSError, EOFError) as error:
                     raise ValueError(f"{self.root} is no whole .zip ({error}): download it again") from error
                 for name in archive.namelist():

@@ -22,19 +22,18 @@ from cxr.core.findings import FINDINGS
 from cxr.data.sources import chexpert_test, layout, pieces
 from cxr.data.sources.archive import DEPTHS, Tree
 from cxr.data.sources.dataset import Dataset, Given, Reading
-from cxr.data.sources.label_csv import first_few, measures, no_rows, numbers, saying
+from cxr.data.sources.label_csv import first_few, measures, numbers, says_something, without_rows
 from cxr.data.sources.schema import VIEWS, conform
 
 TABLES = ("train.csv", "valid.csv")
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
 LABEL_COLUMNS = ("Path", *FINDINGS)
-# Columns of which some row must be understood: the cells that say no more than a blank, and what is looked for. STRANGE
-# are the other cells that are not understood: where none of a table is, a message shows the first.
-SOME = {
+# Columns whose cells may be unknown, but not all of a table: the words that mean unknown, and what a cell should hold.
+PERSON = {
     "Sex": (("unknown", "other", "u", "o", "x", "0", "0.0"), "Female or Male"),
     "Age": (("unknown",), "an age in years"),
 }
-STRANGE = {column: f"strange_{column.lower()}" for column in SOME}
+UNREAD = {column: f"unread_{column.lower()}" for column in PERSON}  # what was not understood of them, for the message
 PATH = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+?)(\.\w+)")
 
 
@@ -122,13 +121,14 @@ def _check_patients(parts: Sequence[pd.DataFrame]) -> None:
     for first, second in combinations(parts, 2):
         if shared := sorted(set(first["patient_id"]) & set(second["patient_id"])):
             one, other = (part["official_split"].iloc[0] for part in (first, second))
-            raise ValueError(in_both(one, other, shared))
+            raise ValueError(in_both(one, other, shared, len(shared)))
 
 
-def in_both(one: str, other: str, patients: Sequence[str]) -> str:
+def in_both(one: str, other: str, patients: Sequence[str], n: int) -> str:
+    """The message for n patients in two official splits. patients: the first ten."""
     names = {"train": "train.csv", "valid": "valid.csv", "test": "the official test set"}
     return (
-        f"{len(patients):,} patients are in both {names[one]} and {names[other]} ({first_few(patients)}): "
+        f"{n:,} patients are in both {names[one]} and {names[other]} ({first_few(patients, count=n)}): "
         f"{one} would leak into {other}; remove their rows from one of the two"
     )
 
@@ -143,7 +143,7 @@ def _relabelled(train: pd.DataFrame, tree: Tree, name: str) -> pd.DataFrame:
     lacking = train.loc[~train["image_id"].isin(rows.index), "image_id"]
     others = rows.index[~rows.index.isin(train["image_id"])]
     if len(lacking) or len(others):
-        raise ValueError(other_images(name, len(train), lacking, others))
+        raise ValueError(other_images(name, len(train), (lacking, len(lacking)), (others, len(others))))
     return train.assign(**{finding: rows.loc[train["image_id"], finding].to_numpy() for finding in FINDINGS})
 
 
@@ -160,11 +160,14 @@ def label_twice(name: str, line: int, image: str) -> str:
     return f"{name} line {line}: the image {image!r} stands twice: remove one row"
 
 
-def other_images(name: str, n: int, lacking: Sequence[str], others: Sequence[str]) -> str:
-    """The message for a label table that is not of the n training images."""
+def other_images(name: str, n: int, lacking: tuple[Sequence[str], int], others: tuple[Sequence[str], int]) -> str:
+    """The message for a label table that is not of the n training images. lacking, others: the first three images that
+    it lacks, and that are no training images; how many there are.
+    """
+    (lost, n_lost), (more, n_more) = lacking, others
     return (
-        f"{name} is not of train.csv's {n:,} images: it lacks {len(lacking):,} ({first_few(lacking, 3) or 'none'}) and "
-        f"has {len(others):,} others ({first_few(others, 3) or 'none'}): give the table that was published with these "
+        f"{name} is not of train.csv's {n:,} images: it lacks {n_lost:,} ({first_few(lost, 3, n_lost) or 'none'}) and "
+        f"has {n_more:,} others ({first_few(more, 3, n_more) or 'none'}): give the table that was published with these "
         f"images"
     )
 
@@ -186,25 +189,25 @@ def _rows(
     read = (pieces.rows(data, piece, columns) for piece, data in pieces.each(tree, name, columns))
     parts = [make(cells, name) for cells in read if len(cells)]
     if not parts:
-        raise ValueError(no_rows(name))
+        raise ValueError(without_rows(name))
     return pd.concat(parts)
 
 
 def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
     rows = _rows(tree, name, COLUMNS, record_rows)
-    for column, strange in STRANGE.items():
-        if rows[column.lower()].isna().all() and (line := rows[strange].first_valid_index()) is not None:
-            raise ValueError(none_understood(name, column, line, rows.at[line, strange]))
+    for column, unread in UNREAD.items():
+        if rows[column.lower()].isna().all() and (line := rows[unread].first_valid_index()) is not None:
+            raise ValueError(none_understood(name, column, line, rows.at[line, unread]))
     return rows.assign(official_split=split, place=[f"{name} line {line}" for line in rows.index])
 
 
 def none_understood(name: str, column: str, line: int, cell: str) -> str:
-    """The message for a table in which no row of a column of SOME is understood."""
-    return f"{name} line {line}: {column} is {cell!r}, and no row has {SOME[column][1]}: correct that column"
+    """The message for a table in which no cell of a column of PERSON is understood. line, cell: the first."""
+    return f"{name} line {line}: {column} is {cell!r}, and no row has {PERSON[column][1]}: correct that column"
 
 
 def record_rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The records of rows of train.csv or valid.csv, before `conform`, by line, and STRANGE. table: COLUMNS as text, of
+    """The records of rows of train.csv or valid.csv, before `conform`, by line, and UNREAD. table: COLUMNS as text, of
     at least one row.
 
     Nothing is checked but the cells of each row: not its file, nor that its image stands once. Raises ValueError,
@@ -235,9 +238,9 @@ def record_rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
         },
         table.index,
     )
-    for column, (unknown, _) in SOME.items():
-        odd = table.loc[rows[column.lower()].isna(), column]
-        rows[STRANGE[column]] = odd[saying(odd, unknown)]
+    for column, (unknown, _) in PERSON.items():
+        cells = table.loc[rows[column.lower()].isna(), column]
+        rows[UNREAD[column]] = cells[says_something(cells, unknown)]
     return rows
 
 
@@ -276,18 +279,19 @@ def _check_files(tree: Tree, table: pd.DataFrame) -> None:
         lost = table[missing]
         there = "train" in table.loc[~missing, "official_split"].tolist()
         raise ValueError(
-            no_files(tree, lost["path"].tolist(), (lost["place"] + " " + lost["image_id"]).tolist(), len(table), there)
+            no_files(tree, lost["path"].tolist(), (lost["place"] + " " + lost["image_id"]).head(10), len(table), there)
         )
 
 
-def no_files(tree: Tree, lost: Sequence[str], listed: Sequence[str], n: int, train: bool) -> str:
-    """The message for images of n that are not there. lost: their paths; listed: what to call each; train: whether a
-    training image is there.
+def no_files(tree: Tree, lost: Sequence[str], first: Sequence[str], n: int, train: bool) -> str:
+    """The message for images of n that are not there. lost: their paths; first: what to call the first ten; train:
+    whether a training image is there.
     """
     why = layout.why_missing(tree, lost, layout.study_key) or ("" if train else layout.batches_above(tree, lost[0]))
     seen = "" if why else layout.nearest(tree, lost[0])
     return (
-        f"{len(lost):,} of {n:,} images in the tables do not exist below {tree.root}: {first_few(listed)}: "
+        f"{len(lost):,} of {n:,} images in the tables do not exist below {tree.root}: "
+        f"{first_few(first, count=len(lost))}: "
         f"{why or 'complete the download, or remove these rows'}{seen}"
     )
 

@@ -51,13 +51,10 @@ def read_csv(data: bytes, name: str, columns: Sequence[str], gap: Gap = WHOLE) -
     text = _decoded(data, name, gap)
     first, separator = _separator(text, columns)
     rows = _rows(text, name, separator, gap)
-    line, head = next(((line, row) for line, row in rows if line >= first and any(row)), (0, []))
-    heads = [cell.strip() for cell in head]
-    places = [_place(column, heads, columns, separator.join(head), f"{name} line {line}") for column in columns]
+    places, width = _header(rows, name, columns, first, separator)
     lines: list[int] = []
     cells: dict[str, list[str]] = {column: [] for column in columns}
     add = [(cells[column].append, place) for column, place in zip(columns, places, strict=True)]
-    width = len(heads)
     for line, row in rows:
         if not "".join(row).strip():
             continue
@@ -70,31 +67,41 @@ def read_csv(data: bytes, name: str, columns: Sequence[str], gap: Gap = WHOLE) -
         for append, place in add:
             append(row[place])
     if not lines and gap == WHOLE:
-        raise ValueError(no_rows(name))
+        raise ValueError(without_rows(name))
     if not text.isascii() and SURROGATE.search(text):
         _check_text(cells, lines, name)
     table = pd.DataFrame({column: pd.array(values, "str") for column, values in cells.items()}, lines)
     return table if separator == "," else table.map(_with_point)
 
 
-def no_rows(name: str) -> str:
+def without_rows(name: str) -> str:
     return f"{name} has a header but no rows: download the dataset again"
 
 
 def header(data: bytes, name: str, columns: Sequence[str]) -> tuple[int, str]:
     """The number of the header's last line and the separator, as `read_csv` finds them. data: the start of a CSV.
 
-    Raises ValueError as that does, for what holds no header.
+    Raises ValueError as that does, for a wrong header and for one without a line after it.
     """
     text = _decoded(data, name)
     first, separator = _separator(text, columns)
-    last = 0
-    for line, row in _rows(text, name, separator):
-        if last:
-            return line - 1, separator
-        if line >= first and any(row):
-            last = line
-    raise ValueError(no_rows(name))
+    rows = _rows(text, name, separator)
+    _header(rows, name, columns, first, separator)
+    for line, _ in rows:
+        return line - 1, separator
+    raise ValueError(without_rows(name))
+
+
+def _header(
+    rows: Iterator[tuple[int, list[str]]], name: str, columns: Sequence[str], first: int, separator: str
+) -> tuple[list[int], int]:
+    """The places of the columns in the header, the first row that is not blank from the line `first` on, and how many
+    cells it has. Raises ValueError for a column that is missing or stands twice.
+    """
+    line, head = next(((line, row) for line, row in rows if line >= first and any(row)), (0, []))
+    heads = [cell.strip() for cell in head]
+    places = [_place(column, heads, columns, separator.join(head), f"{name} line {line}") for column in columns]
+    return places, len(heads)
 
 
 def columns_there(data: bytes, name: str, columns: Sequence[str]) -> list[str]:
@@ -215,16 +222,16 @@ def check_some(values: pd.Series, column: pd.Series, unknown: Sequence[str], for
 
     values: what was read, missing where not understood; unknown: cells, in lower case, that say no more than a blank.
     """
-    strange = saying(column, unknown)
-    if strange.any() and values.isna().all():
-        line = strange.idxmax()
+    written = says_something(column, unknown)
+    if written.any() and values.isna().all():
+        line = written.idxmax()
         raise ValueError(
             f"{name} line {line}: {column.name} is {column[line]!r}, and no row has {form}: correct that column"
         )
 
 
-def saying(column: pd.Series, unknown: Sequence[str]) -> pd.Series:
-    """Whether each cell says more than a blank, and than the words, in lower case, that mean no more."""
+def says_something(column: pd.Series, unknown: Sequence[str]) -> pd.Series:
+    """Whether each cell is neither blank nor one of the words, in lower case, that mean unknown."""
     return ~column.map(lambda cell: is_blank(cell) or cell.strip().casefold() in unknown).astype(bool)
 
 
@@ -236,7 +243,10 @@ def _number(text: str) -> float:
     return value if np.isfinite(value) else np.nan
 
 
-def first_few(values: Iterable, n: int = 10) -> str:
-    """'a, b, ... and 5 more': the first n values, for a message."""
+def first_few(values: Iterable, n: int = 10, count: int | None = None) -> str:
+    """'a, b, ... and 5 more': the first n values, for a message. count: how many there are, where `values` are only the
+    first n of them.
+    """
     values = list(values)
-    return ", ".join(map(str, values[:n])) + (f", ... and {len(values) - n:,} more" if len(values) > n else "")
+    count = len(values) if count is None else count
+    return ", ".join(map(str, values[:n])) + (f", ... and {count - n:,} more" if count > n else "")

@@ -80,7 +80,8 @@ def _lines(data: bytes) -> int:
 def _whole_rows(data: bytes, separator: str) -> int:
     """The bytes of the rows that surely end in `data`, which begins with a row; 0 where none does.
 
-    Behind a fault, such as a wrong quote, rows can't be told: there all lines count, and who reads them meets it.
+    Behind a fault, such as a wrong quote, no end of a row is certain. There every line counts as a row, and the reader
+    of that piece reports the fault.
     """
     end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1  # after a last \r there may be a \n
     if b'"' not in data[:end]:

@@ -39,6 +39,7 @@ class Prefix(Tree):
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
+        _ = self._place  # what is not installed is no fault of the address
         try:
             listed = self._listed()
         except Exception as error:  # botocore's, of an account that is missing, and the system's own
@@ -89,23 +90,19 @@ class Prefix(Tree):
         """The bytes of a file, in one request. Raises ValueError when it is missing or over MAX_FILE, and OSError when
         the server can't be reached: that says nothing of the file.
         """
+        data = self.part(name, 0, MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise ValueError(f"{name} has more than {MAX_FILE:,} bytes, which are refused")
+        return data
+
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """Some bytes of a file of any size, in one request. Raises ValueError when it is missing, OSError as `read`."""
         files, root = self._place
         try:
-            data = files.cat_file(f"{root}/{name}", end=MAX_FILE + 1)
+            return files.cat_file(f"{root}/{name}", start=start, end=start + length)
         except FileNotFoundError as error:
             raise ValueError(f"{name}: no such file") from error
         except OSError:
             if files.size(f"{root}/{name}"):
                 raise
             return b""  # S3 has no first byte of an empty file to send
-        if len(data) > MAX_FILE:
-            raise ValueError(f"{name} has more than {MAX_FILE:,} bytes, which are refused")
-        return data
-
-    def part(self, name: str, start: int, length: int) -> bytes:
-        """Some bytes of a file of any size, in one request. Raises as `read` does."""
-        files, root = self._place
-        try:
-            return files.cat_file(f"{root}/{name}", start=start, end=start + length)
-        except FileNotFoundError as error:
-            raise ValueError(f"{name}: no such file") from error

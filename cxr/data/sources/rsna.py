@@ -48,9 +48,9 @@ def tables(tree: Tree, given: Given = USUAL) -> list[str]:
 def read(tree: Tree, patients: Patients | None = None, headers: ReadHeaders = read_headers) -> pd.DataFrame:
     """The records of an RSNA tree, in the order of the images' first rows in the labels.
 
-    patients: the patient of each image; without it patient_id is the image's. headers: who reads the images' headers,
-    given their names in the tree. An image with an unreadable header keeps
-    its record, with sex, age and view unknown. The resize stage judges it.
+    patients: the patient of each image; without it patient_id is the image's. headers: the function that reads the
+    headers of the named images. An image with an unreadable header keeps its record, with sex, age and view unknown.
+    The resize stage judges it.
     Raises ValueError, naming the file, the line, the value and the cure: a table missing or empty, a column missing, a
     Target other than 0 or 1, a box without numbers, an unknown class, tables that disagree, an image that is missing or
     has no patient.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from cxr.core.files import atomic
 from cxr.core.findings import CLASSES, FINDINGS
 from cxr.core.records import COLUMNS, COMMON
 
@@ -63,22 +61,20 @@ def _check(table: pd.DataFrame) -> None:
 
 
 def write(path: str | os.PathLike, parts: Iterable[pd.DataFrame]) -> None:
-    """Write records as .parquet, atomically, a row group at a time. parts: tables that `conform` made, at least one;
-    of RSNA one, whose boxes show their type.
+    """Write records as a new .parquet, a row group at a time. parts: tables that `conform` made, at least one; of RSNA
+    one, whose boxes show their type.
 
-    The bytes depend on the rows alone, not on the parts in which they come.
+    The bytes depend on the rows alone, not on the parts in which they come. Half a file is left when a part fails.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
-    with atomic(Path(path)) as temporary:
-        tables = (pa.Table.from_pandas(part, preserve_index=False) for part in parts)
-        groups = _groups(tables)
-        first = next(groups)
-        with parquet.ParquetWriter(temporary, first.schema) as writer:
-            writer.write_table(first, GROUP)
-            for group in groups:
-                writer.write_table(group, GROUP)
+    groups = _groups(pa.Table.from_pandas(part, preserve_index=False) for part in parts)
+    first = next(groups)
+    with parquet.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first, GROUP)
+        for group in groups:
+            writer.write_table(group, GROUP)
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -232,6 +232,19 @@ def test_a_file_in_parts_and_its_checksum(tmp_path):
             tree.sha256("nowhere.csv")
 
 
+def test_a_process_in_another_folder_opens_the_same_zip(tmp_path, monkeypatch):
+    """Such as an executor of Spark's."""
+    archive(tmp_path / "a.zip")
+    monkeypatch.chdir(tmp_path)
+    tree = Zip("a.zip")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert pickle.loads(pickle.dumps(tree)).read("a/train.csv") == b"one"
+    (tmp_path / "a.zip").unlink()
+    with pytest.raises(ValueError, match=r"a\.zip: no such file$"):
+        pickle.loads(pickle.dumps(tree)).names()
+
+
 def test_no_listing_goes_to_another_process(tmp_path):
     """It may be of a million names."""
     (tmp_path / "a.csv").write_bytes(b"a")

@@ -242,6 +242,13 @@ BROKEN = [
         r"1 patients are in both train\.csv and valid\.csv \(patient00002\)",
     ),
     ({"train": []}, r"train\.csv has a header but no rows"),
+    (
+        {"train": [], "header": "<html>Log in</html>"},
+        r"train\.csv line 1: column 'Path' is missing; the header is '<html>",
+    ),
+    ({"train": [], "header": HEADER.replace("Edema", "Oedema")}, r"train\.csv line 1: column 'Edema' is missing"),
+    ({"train": [], "header": f'"{HEADER}"'}, r"train\.csv line 1: the whole line is one quoted cell"),
+    ({"train": [], "header": "sep=;"}, r"train\.csv line \d: column 'Path' is missing"),
     ({"train": None}, r"valid\.csv lacks train\.csv beside it: restore it"),
     ({"valid": None}, r"train\.csv lacks valid\.csv beside it: restore it"),
     ({"train": None, "valid": None}, r"no CheXpert here: .* has no train\.csv and valid\.csv"),

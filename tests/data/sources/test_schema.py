@@ -36,17 +36,3 @@ def test_the_parts_in_which_records_come_change_no_byte(tmp_path, monkeypatch, g
     assert len(digests) == 1
     assert parquet.ParquetFile(tmp_path / "records.parquet").num_row_groups == -(-1000 // group)
     assert list(schema.paths(tmp_path / "records.parquet")) == list(table["path"])
-
-
-def test_what_fails_in_the_middle_leaves_what_was_there(tmp_path):
-    table = records(tmp_path, 10)
-    schema.write(tmp_path / "records.parquet", [table])
-    before = sha256(tmp_path / "records.parquet")
-
-    def parts():
-        yield table
-        raise ConnectionError
-
-    with pytest.raises(ConnectionError):
-        schema.write(tmp_path / "records.parquet", parts())
-    assert sha256(tmp_path / "records.parquet") == before and len(list(tmp_path.iterdir())) == 2
