@@ -124,7 +124,10 @@ class Folder(Tree):
         self._links = [os.path.realpath(folder) for folder in (link_folders() if links is None else links)]
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != "_listing"}  # each process lists by itself
+        """Each process lists the files by itself, in the folder that this one means by a relative root."""
+        return {key: value for key, value in self.__dict__.items() if key != "_listing"} | {
+            "_real_root": self._real_root
+        }
 
     def left_out(self) -> dict[str, str]:
         return self._listing[1]

@@ -232,17 +232,20 @@ def test_a_file_in_parts_and_its_checksum(tmp_path):
             tree.sha256("nowhere.csv")
 
 
-def test_a_process_in_another_folder_opens_the_same_zip(tmp_path, monkeypatch):
+def test_a_process_in_another_folder_opens_the_same_source(tmp_path, monkeypatch):
     """Such as an executor of Spark's."""
     archive(tmp_path / "a.zip")
-    monkeypatch.chdir(tmp_path)
-    tree = Zip("a.zip")
+    folder(tmp_path / "a")
     (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    sent = [pickle.dumps(tree) for tree in (Folder("a"), Zip("a.zip"))]
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert pickle.loads(pickle.dumps(tree)).read("a/train.csv") == b"one"
+    for tree in map(pickle.loads, sent):
+        assert tree.read("a/train.csv") == b"one" and tree.names() == set(FILES)
+    tree = pickle.loads(sent[1])
     (tmp_path / "a.zip").unlink()
     with pytest.raises(ValueError, match=r"a\.zip: no such file$"):
-        pickle.loads(pickle.dumps(tree)).names()
+        tree.names()
 
 
 def test_no_listing_goes_to_another_process(tmp_path):
