@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 
+from cxr.data.sources.pieces import each
 from cxr.data.sources.prefix import Prefix
 
 
@@ -36,7 +37,8 @@ def public_bucket(monkeypatch, tmp_path):
     client = boto3.client("s3", endpoint_url=place, aws_access_key_id="id", aws_secret_access_key="key",
                           region_name="us-east-1")  # fmt: skip
     client.create_bucket(Bucket="open")
-    client.put_object(Bucket="open", Key="set/train.csv", Body=b"Path\n", ACL="public-read")
+    for name, data in {"train.csv": b"Path\n", "valid.csv": b""}.items():
+        client.put_object(Bucket="open", Key=f"set/{name}", Body=data, ACL="public-read")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": place}.items():
@@ -44,7 +46,8 @@ def public_bucket(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "*")
     S3FileSystem.clear_instance_cache()
     yield "s3://open/set/"
-    client.delete_object(Bucket="open", Key="set/train.csv")
+    for name in ("train.csv", "valid.csv"):
+        client.delete_object(Bucket="open", Key=f"set/{name}")
     client.delete_bucket(Bucket="open")
     server.stop()
     S3FileSystem.clear_instance_cache()
@@ -52,6 +55,9 @@ def public_bucket(monkeypatch, tmp_path):
 
 def test_a_public_folder_needs_no_account(public_bucket):
     tree = Prefix(public_bucket)
-    assert tree.names() == {"train.csv"}
+    assert tree.names() == {"train.csv", "valid.csv"}
     elsewhere = pickle.loads(pickle.dumps(tree))  # an executor, which lists nothing
     assert elsewhere.read("train.csv") == elsewhere.part("train.csv", 0, 5) == b"Path\n"
+    assert elsewhere.read("valid.csv") == elsewhere.part("valid.csv", 0, 5) == b""
+    with pytest.raises(ValueError, match=r"^valid\.csv is empty: download"):
+        list(each(elsewhere, "valid.csv", ("Path",)))
