@@ -235,7 +235,7 @@ class Listed(Folder):
 
 
 def _download(spark, cores: str, folder: str, n: str, out: str) -> dict:
-    from benchmarks.spark import Listed as Importable
+    from benchmarks.spark import Listed as Importable  # this file is __main__, whose classes no executor knows
     from cxr.data.sources import registry, schema
     from cxr.data.sources.address import describe
     from cxr.data.sources.dataset import USUAL

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -136,18 +137,16 @@ def _chexpert(spark: SparkSession, tree: Tree, given: Given) -> OnCluster:
     places = Places(train, valid, [] if test is None else test["place"].tolist())
     rows = _unpacked(packed, "at", "image_id", "patient_id", "path", "official_split").persist(StorageLevel.DISK_ONLY)
     patients = _patients(rows)
-    if _twice(rows, "image_id"):  # as every path that stands twice does; the local reader names such a path first
-        value, first, second = _twice(rows, "path") or _twice(rows, "image_id")
+    if twice := _twice(rows, "image_id"):  # as every path that stands twice does; the local reader names that first
+        value, first, second = _twice(rows, "path") or twice
         raise ValueError(chexpert.stands_twice(value, places.of(first), places.of(second)))
     studies = pd.Series([] if test is None else test["study_id"], dtype="str").drop_duplicates()
     return OnCluster(
         packed,
         _elsewhere(tree, packed, places),
         patients,
-        chexpert.tables(tree, labels),
-        notes,
-        {"labels": labels} if labels != chexpert.TABLES[0] else {},
-        {"readers.parquet": chexpert_test.read_readers(tree, studies)},
+        notes=notes,
+        **chexpert.beside_records(tree, labels, studies),
     )
 
 
@@ -185,7 +184,8 @@ def _table(spark: SparkSession, tree: Tree, name: str, number: int) -> DataFrame
     for column, unread in UNREAD.items():
         if found[unread] and not found[column]:
             at, cell = found[unread]
-            raise ValueError(chexpert.none_understood(name, column, at & (1 << LINE) - 1, cell))
+            form = chexpert.PERSON[column][1]
+            raise ValueError(label_csv.none_understood(name, at & (1 << LINE) - 1, column, cell, form))
     return packed
 
 
@@ -239,7 +239,9 @@ def _relabelled(train: DataFrame, labels: DataFrame, name: str) -> DataFrame:
     """As chexpert._relabelled, of packed rows."""
     from pyspark import StorageLevel
 
-    images, labelled = (_unpacked(packed, "at", "image_id").persist() for packed in (train, labels))
+    images, labelled = (
+        _unpacked(packed, "at", "image_id").persist(StorageLevel.DISK_ONLY) for packed in (train, labels)
+    )
     if twice := _twice(labelled, "image_id"):
         raise ValueError(chexpert.label_twice(name, twice[2] & (1 << LINE) - 1, twice[0]))
     lacking, others = _without(images, labelled), _without(labelled, images)
@@ -247,11 +249,7 @@ def _relabelled(train: DataFrame, labels: DataFrame, name: str) -> DataFrame:
         raise ValueError(chexpert.other_images(name, images.count(), lacking, others))
     rows = _unpacked(train, *(column for column in ROW if column not in FINDINGS), "at")
     joined = rows.join(_unpacked(labels, "image_id", *FINDINGS), "image_id").orderBy("at")
-
-    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from map(_pack, batches)
-
-    return joined.mapInArrow(pack, PACKED).persist(StorageLevel.DISK_ONLY)
+    return joined.mapInArrow(_pack_all, PACKED).persist(StorageLevel.DISK_ONLY)
 
 
 def _without(rows: DataFrame, others: DataFrame) -> tuple[list[str], int]:
@@ -325,6 +323,11 @@ def _pack(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({"rows": pa.array(cells, pa.binary())})
 
 
+def _pack_all(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """As _pack, of several."""
+    return map(_pack, batches)
+
+
 def _open(cell: bytes, columns: Sequence[str]) -> pa.RecordBatch:
     """Columns of the rows in a cell."""
     import pyarrow as pa
@@ -333,25 +336,24 @@ def _open(cell: bytes, columns: Sequence[str]) -> pa.RecordBatch:
         return stream.read_next_batch().select(list(columns))
 
 
+def _open_all(columns: Sequence[str], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Columns of the rows in batches of cells."""
+    for batch in batches:
+        for cell in batch.column(0):
+            yield _open(cell.as_buffer(), columns)
+
+
 def _unpacked(packed: DataFrame, *columns: str) -> DataFrame:
     """Columns of packed rows."""
-
-    def unpack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for cell in batch.column(0):
-                yield _open(cell.as_buffer(), columns)
-
-    return packed.mapInArrow(unpack, _schema(columns))
+    return packed.mapInArrow(partial(_open_all, columns), _schema(columns))
 
 
 def _streamed(packed: DataFrame, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     """Columns of packed rows in this process, in order, some rows at a time."""
 
-    def some(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for cell in batch.column(0):
-                yield _pack(_open(cell.as_buffer(), columns))
+    def fewer(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return _pack_all(_open_all(columns, batches))
 
     with _failures():
-        for row in packed.mapInArrow(some, PACKED).toLocalIterator():
+        for row in packed.mapInArrow(fewer, PACKED).toLocalIterator():
             yield _open(bytes(row[0]), columns).to_pandas()

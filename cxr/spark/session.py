@@ -29,9 +29,8 @@ def session(master: str | None = None) -> Iterator[SparkSession]:
     What those two say of anything else counts too, before what this project would choose.
     Raises ValueError where pyspark or Java is missing, or Spark does not start.
     """
-    warnings.filterwarnings(
-        "ignore", "PySpark does not yet fully support pandas", FutureWarning
-    )  # it meets Arrow alone
+    # No table of pandas reaches Spark, but Arrow's.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     try:
         from py4j.protocol import Py4JError
         from pyspark.errors import PySparkRuntimeError

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 MAX_FILE = 1 << 30  # bytes of one file, unpacked; the largest radiograph or label table is far below
-BLOCK = 1 << 20  # bytes read at a time of a file that may be larger
 LINKS = "CXR_LINKS"  # environment variable: the folders that links may lead to, separated as in PATH
 DEPTHS = (2, 4)  # levels below the root at which tables are looked for; the second where the first has none
 
@@ -68,7 +67,7 @@ class Tree:
         with self.open(name) as stream, _readable(name):
             return stream.read()
 
-    def blocks(self, name: str, size: int = BLOCK) -> Iterator[bytes]:
+    def blocks(self, name: str, size: int) -> Iterator[bytes]:
         """The bytes of a file of any size, `size` at a time. Raises ValueError when it is missing or damaged."""
         with self.open(name) as stream, _readable(name):
             while block := stream.read(size):
@@ -82,10 +81,8 @@ class Tree:
 
     def sha256(self, name: str) -> str:
         """The SHA-256 of a file of any size. Raises ValueError when it is missing or damaged."""
-        hashed = hashlib.sha256()
-        for block in self.blocks(name):
-            hashed.update(block)
-        return hashed.hexdigest()
+        with self.open(name) as stream, _readable(name):
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def left_out(self) -> dict[str, str]:
         """What lies below the root but is not among the names: why, by name."""
@@ -121,13 +118,11 @@ class Folder(Tree):
 
     def __init__(self, root: str | os.PathLike, links: Sequence[str | os.PathLike] | None = None) -> None:
         super().__init__(root)
+        self._real_root = os.path.realpath(root)  # another process may work in another folder
         self._links = [os.path.realpath(folder) for folder in (link_folders() if links is None else links)]
 
     def __getstate__(self) -> dict:
-        """Each process lists the files by itself, in the folder that this one means by a relative root."""
-        return {key: value for key, value in self.__dict__.items() if key != "_listing"} | {
-            "_real_root": self._real_root
-        }
+        return {key: value for key, value in self.__dict__.items() if key != "_listing"}  # each process lists by itself
 
     def left_out(self) -> dict[str, str]:
         return self._listing[1]
@@ -188,10 +183,6 @@ class Folder(Tree):
             raise ValueError(f"{self.root / name} can't be opened: it leads to no file")
         return "file" if entry.is_file() else None
 
-    @cached_property
-    def _real_root(self) -> str:
-        return os.path.realpath(self.root)
-
     def _inside(self, name: str) -> str:
         """The real path of a file, links followed. Raises ValueError when it is neither below the root nor below a
         folder that links may lead to.
@@ -227,7 +218,7 @@ class Zip(Tree):
 
     def __init__(self, root: str | os.PathLike) -> None:
         super().__init__(root)
-        self._file = os.path.abspath(root)  # another process may work in another folder
+        self._file = os.path.abspath(root)  # as for a Folder
         self._forget()
 
     def _forget(self) -> None:

@@ -22,7 +22,7 @@ from cxr.core.findings import FINDINGS
 from cxr.data.sources import chexpert_test, layout, pieces
 from cxr.data.sources.archive import DEPTHS, Tree
 from cxr.data.sources.dataset import Dataset, Given, Reading
-from cxr.data.sources.label_csv import first_few, measures, numbers, says_something, without_rows
+from cxr.data.sources.label_csv import first_few, measures, none_understood, numbers, says_something, without_rows
 from cxr.data.sources.schema import VIEWS, conform
 
 TABLES = ("train.csv", "valid.csv")
@@ -197,13 +197,8 @@ def _read_table(tree: Tree, name: str, split: str) -> pd.DataFrame:
     rows = _rows(tree, name, COLUMNS, record_rows)
     for column, unread in UNREAD.items():
         if rows[column.lower()].isna().all() and (line := rows[unread].first_valid_index()) is not None:
-            raise ValueError(none_understood(name, column, line, rows.at[line, unread]))
+            raise ValueError(none_understood(name, line, column, rows.at[line, unread], PERSON[column][1]))
     return rows.assign(official_split=split, place=[f"{name} line {line}" for line in rows.index])
-
-
-def none_understood(name: str, column: str, line: int, cell: str) -> str:
-    """The message for a table in which no cell of a column of PERSON is understood. line, cell: the first."""
-    return f"{name} line {line}: {column} is {cell!r}, and no row has {PERSON[column][1]}: correct that column"
 
 
 def record_rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -306,13 +301,16 @@ def read_all(tree: Tree, given: Given) -> Reading:
     labels = given.labels or TABLES[0]
     records = read(tree, labels)
     studies = records.loc[records["official_split"] == "test", "study_id"].drop_duplicates()
-    return Reading(
-        records,
-        tables_of(tree, given),
-        chexpert_test.read(tree)[1],
-        {"labels": labels} if labels != TABLES[0] else {},
-        {"readers.parquet": chexpert_test.read_readers(tree, studies)},
-    )
+    return Reading(records, notes=chexpert_test.read(tree)[1], **beside_records(tree, labels, studies))
+
+
+def beside_records(tree: Tree, labels: str, studies: pd.Series) -> dict:
+    """The tables, the manifest and what lies beside the records: fields of a Reading. studies: of the test set."""
+    return {
+        "tables": tables(tree, labels),
+        "manifest": {"labels": labels} if labels != TABLES[0] else {},
+        "beside": {"readers.parquet": chexpert_test.read_readers(tree, studies)},
+    }
 
 
 DATASET = Dataset(

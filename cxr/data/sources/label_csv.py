@@ -10,7 +10,7 @@ import csv
 import difflib
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -95,20 +95,25 @@ def header(data: bytes, name: str, columns: Sequence[str]) -> tuple[int, str]:
 def _header(
     rows: Iterator[tuple[int, list[str]]], name: str, columns: Sequence[str], first: int, separator: str
 ) -> tuple[list[int], int]:
-    """The places of the columns in the header, the first row that is not blank from the line `first` on, and how many
-    cells it has. Raises ValueError for a column that is missing or stands twice.
+    """The places of the columns in the header, and how many cells it has. Raises ValueError for a column that is
+    missing or stands twice.
     """
-    line, head = next(((line, row) for line, row in rows if line >= first and any(row)), (0, []))
+    line, head = _head(rows, first)
     heads = [cell.strip() for cell in head]
     places = [_place(column, heads, columns, separator.join(head), f"{name} line {line}") for column in columns]
     return places, len(heads)
+
+
+def _head(rows: Iterator[tuple[int, list[str]]], first: int) -> tuple[int, list[str]]:
+    """The first row that is not blank from the line `first` on, and its line; 0 and [] where none is."""
+    return next(((line, row) for line, row in rows if line >= first and any(row)), (0, []))
 
 
 def columns_there(data: bytes, name: str, columns: Sequence[str]) -> list[str]:
     """Which of the columns the header of a CSV has, as `read_csv` finds them. Raises ValueError for what is no text."""
     text = _decoded(data, name)
     first, separator = _separator(text, columns)
-    head = next((row for line, row in _rows(text, name, separator) if line >= first and any(row)), [])
+    _, head = _head(_rows(text, name, separator), first)
     heads = {_plain(cell) for cell in head}
     return [column for column in columns if _plain(column) in heads]
 
@@ -225,9 +230,14 @@ def check_some(values: pd.Series, column: pd.Series, unknown: Sequence[str], for
     written = says_something(column, unknown)
     if written.any() and values.isna().all():
         line = written.idxmax()
-        raise ValueError(
-            f"{name} line {line}: {column.name} is {column[line]!r}, and no row has {form}: correct that column"
-        )
+        raise ValueError(none_understood(name, line, column.name, column[line], form))
+
+
+def none_understood(name: str, line: int, column: Hashable, cell: str, form: str) -> str:
+    """The message for a column of which no cell has the form that it should have. line, cell: the first that says
+    something.
+    """
+    return f"{name} line {line}: {column} is {cell!r}, and no row has {form}: correct that column"
 
 
 def says_something(column: pd.Series, unknown: Sequence[str]) -> pd.Series:
